@@ -1,0 +1,13 @@
+//! The engine of Ninefold: exact per-customer SLOs from request events.
+//!
+//! Data runs one way: `source` → `decode` → `slo` (classify) → `state` → `table`.
+//! `query` and `report` answer from the state; `pipeline` is the one loop that joins them.
+//! The modules `model`, `time` and `slo` are pure: no I/O, no clock, no threads.
+
+pub mod decode;
+pub mod model;
+pub mod query;
+pub mod slo;
+pub mod state;
+pub mod table;
+pub mod time;

@@ -1,0 +1,163 @@
+//! The words of the system as types: what an event is, and what is counted of it.
+//!
+//! An [`Event`] borrows its text from the block it was decoded from, so that decoding owns
+//! nothing. [`Measures`] are the additive counts that every grain of the table, every window
+//! and every report are sums of.
+
+/// The service of an event that names none.
+pub const SERVICE_DEFAULT: &str = "default";
+
+/// How many further attributes (a feature flag, say) an event may carry, beside the four
+/// fixed dimensions.
+pub const ATTRIBUTES_MAX: usize = 4;
+
+/// The longest customer name in bytes; a longer one makes the line a dead letter.
+pub const CUSTOMER_BYTES_MAX: usize = 256;
+
+/// The largest `count` of one event.
+pub const COUNT_MAX: u32 = 1_000_000;
+
+/// The longest latency that is recorded, in microseconds: one hour. A longer one is invalid:
+/// the event counts, its latency does not.
+pub const LATENCY_US_MAX: u32 = 3_600_000_000;
+
+/// What the sender says of an event, over its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Served as promised.
+    Good,
+    /// Failed.
+    Bad,
+    /// Counts in no ratio.
+    Excluded,
+}
+
+/// What a field of an event that could be a latency held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Latency {
+    /// The event carries none.
+    #[default]
+    Absent,
+    /// Microseconds, rounded, at most [`LATENCY_US_MAX`].
+    Us(u32),
+    /// Negative, not finite or longer than an hour: the event counts, its latency does not.
+    Invalid,
+}
+
+/// One request served (or `count` equal ones), borrowed from the text it was decoded from.
+///
+/// An absent optional text is the empty string; `service` is [`SERVICE_DEFAULT`] then.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Event<'a> {
+    /// Epoch milliseconds, UTC; a decoder yields years 2000 to 2100 only.
+    pub ts_ms: i64,
+    /// Who was served: 1 to [`CUSTOMER_BYTES_MAX`] bytes, taken as it is.
+    pub customer: &'a str,
+    /// Which component served.
+    pub service: &'a str,
+    /// The route template, such as `GET /v1/orders/{id}`.
+    pub route: &'a str,
+    /// The release that served.
+    pub release: &'a str,
+    /// The cohort of the customer or of the roll-out.
+    pub cohort: &'a str,
+    /// The region that served.
+    pub region: &'a str,
+    /// Configured attributes, in the order of the configuration.
+    pub attributes: [&'a str; ATTRIBUTES_MAX],
+    /// HTTP status 100 to 599; 0 where nothing was sent or none was given.
+    pub status: u16,
+    /// Wins over the status.
+    pub outcome: Option<Outcome>,
+    /// The latency.
+    pub latency: Latency,
+    /// Names the event for the dedupe window; empty where absent.
+    pub id: &'a str,
+    /// How many equal requests it stands for, 1 to [`COUNT_MAX`].
+    pub count: u32,
+}
+
+impl Default for Event<'_> {
+    fn default() -> Self {
+        Event {
+            ts_ms: 0,
+            customer: "",
+            service: SERVICE_DEFAULT,
+            route: "",
+            release: "",
+            cohort: "",
+            region: "",
+            attributes: [""; ATTRIBUTES_MAX],
+            status: 0,
+            outcome: None,
+            latency: Latency::Absent,
+            id: "",
+            count: 1,
+        }
+    }
+}
+
+/// The additive measures of a set of events: the default availability SLI, the first latency
+/// SLI, and the latency of the timed events. `valid` includes `bad`.
+///
+/// ```
+/// use ninefold_engine::model::Measures;
+/// let mut sum = Measures { valid: 10, bad: 1, latency_max_us: 7, ..Measures::default() };
+/// sum.add(&Measures { valid: 5, latency_max_us: 3, ..Measures::default() });
+/// assert_eq!((sum.valid, sum.bad, sum.latency_max_us), (15, 1, 7));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Measures {
+    /// Good and bad events.
+    pub valid: u64,
+    /// Bad events of the default availability SLI.
+    pub bad: u64,
+    /// Events that count in no ratio.
+    pub excluded: u64,
+    /// Good events that carry a latency: what a latency SLI judges.
+    pub timed: u64,
+    /// Timed events slower than the threshold of the first latency SLI.
+    pub slow: u64,
+    /// Sum of the latencies of the timed events, in microseconds.
+    pub latency_sum_us: u64,
+    /// The longest latency of a timed event, in microseconds; 0 where none.
+    pub latency_max_us: u64,
+}
+
+impl Measures {
+    /// Adds `other` to these.
+    ///
+    /// # Panics
+    /// If a sum leaves 64 bits: at a billion requests a second that takes centuries, so it is
+    /// a broken count and not a large one.
+    pub fn add(&mut self, other: &Measures) {
+        let sum = |a: u64, b: u64| a.checked_add(b).expect("a count fits 64 bits");
+        self.valid = sum(self.valid, other.valid);
+        self.bad = sum(self.bad, other.bad);
+        self.excluded = sum(self.excluded, other.excluded);
+        self.timed = sum(self.timed, other.timed);
+        self.slow = sum(self.slow, other.slow);
+        self.latency_sum_us = sum(self.latency_sum_us, other.latency_sum_us);
+        self.latency_max_us = self.latency_max_us.max(other.latency_max_us);
+    }
+}
+
+/// The three counts of one SLI. `valid` includes `bad`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Good and bad events.
+    pub valid: u64,
+    /// Bad events.
+    pub bad: u64,
+    /// Events that count in no ratio.
+    pub excluded: u64,
+}
+
+impl Counts {
+    /// Adds `other` to these.
+    pub fn add(&mut self, other: Counts) {
+        self.valid += other.valid;
+        self.bad += other.bad;
+        self.excluded += other.excluded;
+    }
+}

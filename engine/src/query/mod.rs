@@ -1,0 +1,132 @@
+//! Questions and their answers: pure functions from series and rows to the bodies of [`body`].
+//!
+//! [`Answers`] is what the API and the command line ask; a live service and a table at rest
+//! both implement it, so that there is one code path for `--json` and for HTTP.
+
+pub mod body;
+
+use crate::time::Minute;
+
+/// By what `top` sorts, the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Burn rate over the last hour.
+    Burn,
+    /// Least budget left.
+    Budget,
+    /// Most bad events in the period.
+    Bad,
+    /// Most valid events in the period.
+    Valid,
+}
+
+/// Which transitions of alerts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// What was known then, as it was stored.
+    Live,
+    /// From final counts, at each minute's end.
+    Settled,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nothing is known by that name.
+    #[error("unknown {what} {name:?}")]
+    Unknown {
+        /// What kind of thing: `customer`.
+        what: &'static str,
+        /// The name that was asked for.
+        name: String,
+    },
+    /// An argument cannot be used.
+    #[error("{field}: {problem}")]
+    Argument {
+        /// Its name as the caller wrote it.
+        field: &'static str,
+        /// What is wrong and what it takes.
+        problem: String,
+    },
+    /// The table could not be read.
+    #[error("{0}")]
+    Table(String),
+}
+
+/// The state of the service for `/healthz`, `/readyz` and `/metrics`.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Health {
+    /// Whether answers are complete.
+    pub ready: bool,
+    /// Why not, or what else an operator should know.
+    pub notes: Vec<String>,
+    /// Newest counted minute.
+    pub as_of: Option<String>,
+    /// Lines since the start.
+    pub read: u64,
+    /// Lines counted.
+    pub counted: u64,
+    /// Lines refused.
+    pub dead: u64,
+    /// Lines dropped by the dedupe window.
+    pub duplicate: u64,
+    /// Series in memory.
+    pub series: u64,
+    /// Epochs committed since the start.
+    pub commits: u64,
+    /// Version of the table.
+    pub table_version: Option<u64>,
+    /// Age of the oldest uncommitted line in milliseconds.
+    pub uncommitted_age_ms: u64,
+}
+
+/// Everything that can be asked. `now_ms` is the wall clock of who asks.
+pub trait Answers: Send + Sync {
+    /// Windows, budget, burn and quantiles of one customer.
+    fn sla(
+        &self,
+        customer: &str,
+        service: Option<&str>,
+        at: Option<Minute>,
+    ) -> Result<body::Sla, AskError>;
+    /// Counts by step; `customer` `None` = the fleet.
+    fn timeseries(
+        &self,
+        customer: Option<&str>,
+        from: Minute,
+        to: Minute,
+        step_minutes: u32,
+    ) -> Result<body::Timeseries, AskError>;
+    /// The monthly statement; `tz` `None` = the zone of the configuration, UTC by default.
+    fn report(
+        &self,
+        month: &str,
+        tz: Option<&str>,
+        customer: Option<&str>,
+    ) -> Result<body::Report, AskError>;
+    /// Who was hit, and what caused it; both ends included.
+    fn impact(&self, from: Minute, to: Minute) -> Result<body::Impact, AskError>;
+    /// Alert history, oldest first.
+    fn alerts(
+        &self,
+        from: Option<Minute>,
+        to: Option<Minute>,
+        basis: Basis,
+    ) -> Result<body::Alerts, AskError>;
+    /// The worst customers; `cursor` is the `next` of the page before.
+    fn top(
+        &self,
+        by: By,
+        at: Option<Minute>,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<body::Top, AskError>;
+    /// What burns now.
+    fn burn(&self) -> Result<body::Burn, AskError>;
+    /// The first page.
+    fn fleet(&self, now_ms: i64) -> Result<body::Fleet, AskError>;
+    /// The objectives in force, by scope, as JSON.
+    fn objectives(&self) -> serde_json::Value;
+    /// For `/healthz`, `/readyz` and `/metrics`.
+    fn health(&self) -> Health;
+}

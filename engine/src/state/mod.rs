@@ -1,0 +1,2 @@
+//! What is held in memory: series of minute cells.
+pub mod series;

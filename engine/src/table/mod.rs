@@ -1,0 +1,2 @@
+//! The rollup table.
+pub mod schema;

@@ -1,0 +1,126 @@
+//! The columns of the rollup table: one table, one schema, several grains.
+//!
+//! Every grain uses a part of one wide, nullable schema; the partition columns `grain` and
+//! `day` are not stored in the files. Rows are *partial*: readers sum rows of one key.
+//! The page for readers is `docs/format/table.md`.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+/// What one row stands for: the value of the partition column `grain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Grain {
+    /// One minute of one customer, service and customer dimensions.
+    Series,
+    /// The counts of one further SLI, keyed as [`Grain::Series`].
+    Sli,
+    /// One minute of one service and all its dimensions, all customers together.
+    Dimension,
+    /// Bad events only, with all dimensions and the status.
+    Failure,
+    /// A live transition of an alert.
+    Alert,
+    /// A dead letter.
+    Dead,
+    /// How far one partition was counted by one commit, and what became of its lines.
+    Source,
+}
+
+impl Grain {
+    /// Every grain that this version writes.
+    pub const ALL: [Grain; 7] = [
+        Grain::Series,
+        Grain::Sli,
+        Grain::Dimension,
+        Grain::Failure,
+        Grain::Alert,
+        Grain::Dead,
+        Grain::Source,
+    ];
+
+    /// The value of the column `grain`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Grain::Series => "series",
+            Grain::Sli => "sli",
+            Grain::Dimension => "dimension",
+            Grain::Failure => "failure",
+            Grain::Alert => "alert",
+            Grain::Dead => "dead",
+            Grain::Source => "source",
+        }
+    }
+
+    /// The columns of this grain, in the order of its files.
+    pub fn schema(self) -> SchemaRef {
+        let minute = || Field::new("minute", timestamp(), true);
+        let text = |name: &str| Field::new(name, DataType::Utf8, true);
+        let int = |name: &str| Field::new(name, DataType::Int64, true);
+        let customer_key =
+            || vec![minute(), text("customer"), text("service"), text("release"), text("cohort")];
+        let dimensions = || {
+            [
+                "service",
+                "release",
+                "cohort",
+                "region",
+                "route",
+                "attribute_1",
+                "attribute_2",
+                "attribute_3",
+                "attribute_4",
+            ]
+            .map(text)
+        };
+        let measures = || {
+            let ints =
+                ["valid", "bad", "excluded", "timed", "slow", "latency_sum_us", "latency_max_us"];
+            let mut fields: Vec<Field> = ints.into_iter().map(int).collect();
+            fields.push(Field::new("latency", DataType::Binary, true));
+            fields
+        };
+        let source = || vec![text("partition"), text("rules")];
+        let fields = match self {
+            Grain::Series => [customer_key(), measures(), source()].concat(),
+            Grain::Sli => {
+                let counts = vec![text("sli"), int("valid"), int("bad"), int("excluded")];
+                [customer_key(), counts, source()].concat()
+            }
+            Grain::Dimension => {
+                [vec![minute()], dimensions().to_vec(), measures(), source()].concat()
+            }
+            Grain::Failure => {
+                let bad = vec![int("status"), int("bad")];
+                [vec![minute(), text("customer")], dimensions().to_vec(), bad, source()].concat()
+            }
+            // `alert` is the transition as JSON: its keys are those of the API.
+            Grain::Alert => [
+                vec![minute()],
+                ["customer", "service", "id", "fingerprint", "alert"].map(text).to_vec(),
+            ]
+            .concat(),
+            Grain::Dead => vec![
+                text("partition"),
+                int("offset"),
+                text("reason"),
+                Field::new("line", DataType::Binary, true),
+            ],
+            Grain::Source => {
+                let ints =
+                    ["first", "next", "read", "counted", "dead", "duplicate", "invalid_latency"];
+                let mut fields = vec![text("partition"), text("name")];
+                fields.extend(ints.into_iter().map(int));
+                // SHA-256 of the last KiB before `next`: tells a grown file from another one.
+                fields.push(Field::new("tail", DataType::Binary, true));
+                fields
+            }
+        };
+        Arc::new(Schema::new(fields))
+    }
+}
+
+/// The type of every time column: microseconds, UTC.
+pub fn timestamp() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
