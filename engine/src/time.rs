@@ -141,8 +141,9 @@ pub fn parse_rfc3339(text: &[u8]) -> Option<i64> {
     if text.len() < 20 {
         return None;
     }
-    let punctuation = [(4, b"-"), (7, b"-"), (10, b"Tt "), (13, b":"), (16, b":")];
-    if !punctuation.iter().all(|(at, any): &(usize, &[u8])| any.contains(&text[*at])) {
+    let punctuation: [(usize, &[u8]); 5] =
+        [(4, b"-"), (7, b"-"), (10, b"Tt "), (13, b":"), (16, b":")];
+    if !punctuation.iter().all(|(at, any)| any.contains(&text[*at])) {
         return None;
     }
     let days = checked_days(digits(&text[0..4])?, digits(&text[5..7])?, digits(&text[8..10])?)?;
