@@ -1,6 +1,42 @@
 //! From bytes to events: one line in, one event, one refusal or nothing out.
+//!
+//! A file has one [`Format`], told or found by [`detect`] from its first lines; within it each
+//! line may take any form of that family. A [`Decoder`] reads lines of one format. Each line
+//! is read by itself, whatever came before it, so that the blocks of a file may be decoded in
+//! any order by any number of decoders with the same result. What a decoder remembers between
+//! lines (buffers, the order of the keys) is for speed alone.
+//!
+//! Bad input is data: a line that is no event is [`Line::Dead`] with a reason in a few words.
+//! The CRI prefix of a container runtime (`2025-12-31T17:37:40.493+01:00 stdout F `) is taken
+//! off in every format.
+//!
+//! | module | reads |
+//! |---|---|
+//! | `ndjson` | the native form; `ndjson::fast` for its usual shape |
+//! | `combined` | Common and Combined logs, Traefik's among them |
+//! | `jsonlog` | JSON access logs of nginx, Caddy, Traefik and Envoy |
+//! | `envoy` | Envoy's text form |
+//! | `aws` | ALB and CloudFront |
+//! | `parquet` | rows with the native names as columns |
+//! | `value` | the rules of the native fields, whatever they are read from |
+//! | `access` | what all access logs share: customer, route, address |
+//!
+//! Decoders know nothing of where lines come from or what becomes of events.
+
+mod access;
+mod clock;
+mod combined;
+mod detect;
+mod json;
+mod ndjson;
+pub mod route;
+mod value;
+
+use std::fmt;
+use std::str::FromStr;
 
 use crate::model::Event;
+pub use detect::{UnknownFormat, detect};
 
 /// What one line (without its newline) turned out to be.
 #[derive(Debug, PartialEq)]
@@ -11,4 +47,277 @@ pub enum Line<'a> {
     Skip,
     /// A dead letter, with the reason in a few words that name the field and what it takes.
     Dead(String),
+}
+
+/// A family of line forms, or a columnar file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Found by [`detect`] from the first lines. A [`Decoder`] that is given it reads the
+    /// native form.
+    #[default]
+    Auto,
+    /// The native form: one JSON object a line.
+    Ndjson,
+    /// Common and Combined logs of Apache and nginx, and Traefik's default.
+    Combined,
+    /// nginx with a JSON `log_format`.
+    NginxJson,
+    /// Caddy's JSON access log.
+    Caddy,
+    /// Traefik's JSON access log.
+    Traefik,
+    /// Envoy's access log, JSON or text.
+    Envoy,
+    /// Access log of an AWS application load balancer.
+    Alb,
+    /// Standard access log of AWS CloudFront, its columns in the standard order.
+    Cloudfront,
+    /// A Parquet file whose columns have the names of the native fields.
+    Parquet,
+}
+
+impl Format {
+    /// Every format with the name that `--format` takes.
+    pub const ALL: [(Format, &'static str); 10] = [
+        (Format::Auto, "auto"),
+        (Format::Ndjson, "ndjson"),
+        (Format::Combined, "combined"),
+        (Format::NginxJson, "nginx-json"),
+        (Format::Caddy, "caddy"),
+        (Format::Traefik, "traefik"),
+        (Format::Envoy, "envoy"),
+        (Format::Alb, "alb"),
+        (Format::Cloudfront, "cloudfront"),
+        (Format::Parquet, "parquet"),
+    ];
+
+    /// The name that `--format` takes.
+    pub fn name(self) -> &'static str {
+        let found = Format::ALL.iter().find(|(format, _)| *format == self);
+        found.expect("every format is in the list of all").1
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A name that is no format.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0:?} is no format; write one of {names}", names = Format::ALL.map(|(_, name)| name).join(", "))]
+pub struct FormatName(String);
+
+impl FromStr for Format {
+    type Err = FormatName;
+
+    /// Reads a name as `--format` takes it.
+    ///
+    /// ```
+    /// use ninefold_engine::decode::Format;
+    /// assert_eq!("nginx-json".parse(), Ok(Format::NginxJson));
+    /// assert!("nginx".parse::<Format>().is_err());
+    /// ```
+    fn from_str(name: &str) -> Result<Format, FormatName> {
+        let found = Format::ALL.iter().find(|(_, known)| *known == name);
+        found.map(|(format, _)| *format).ok_or_else(|| FormatName(name.to_owned()))
+    }
+}
+
+/// Under which names the native fields stand, in JSON objects and in Parquet columns.
+///
+/// A name may be a dotted path into nested objects: `account.id` is `"account":{"id":…}`, and
+/// also the flat key `"account.id"`. A line that holds both has the field twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each field is the native field of its name")]
+pub struct Fields {
+    pub ts: String,
+    pub customer: String,
+    pub service: String,
+    pub route: String,
+    pub status: String,
+    pub outcome: String,
+    pub latency_ms: String,
+    pub latency_us: String,
+    pub release: String,
+    pub cohort: String,
+    pub region: String,
+    pub id: String,
+    pub count: String,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Fields {
+            ts: "ts".to_owned(),
+            customer: "customer".to_owned(),
+            service: "service".to_owned(),
+            route: "route".to_owned(),
+            status: "status".to_owned(),
+            outcome: "outcome".to_owned(),
+            latency_ms: "latency_ms".to_owned(),
+            latency_us: "latency_us".to_owned(),
+            release: "release".to_owned(),
+            cohort: "cohort".to_owned(),
+            region: "region".to_owned(),
+            id: "id".to_owned(),
+            count: "count".to_owned(),
+        }
+    }
+}
+
+/// How lines become events. The default detects the format and maps nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The format of the source, or [`Format::Auto`].
+    pub format: Format,
+    /// Names of the native fields.
+    pub fields: Fields,
+    /// Which field of an access log is the customer; the client's address where unset. In JSON
+    /// logs any key or dotted path; `address`, `user` or `host` in Combined logs; the
+    /// documented field names in the others.
+    pub customer_field: Option<String>,
+    /// The service of every line of an access log; [`crate::model::SERVICE_DEFAULT`] where
+    /// unset.
+    pub service: Option<String>,
+    /// Route patterns for access logs, the first match wins: see [`route`].
+    pub routes: Vec<String>,
+    /// Names (dotted paths allowed) of the attributes of an event, in order; those past
+    /// [`crate::model::ATTRIBUTES_MAX`] are not read.
+    pub attributes: Vec<String>,
+}
+
+/// Reads lines of one format; one a thread.
+///
+/// ```
+/// use ninefold_engine::decode::{Decoder, Format, Line, Options};
+/// let mut decoder = Decoder::new(&Options::default(), Format::Ndjson);
+/// let line = br#"{"ts":1764547200123,"customer":"acme","status":503}"#;
+/// let Line::Event(event) = decoder.decode(line) else { panic!("an event") };
+/// assert_eq!((event.customer, event.status, event.count), ("acme", 503, 1));
+/// let dead = decoder.decode(br#"{"ts":1764547200123,"status":503}"#);
+/// assert_eq!(dead, Line::Dead("customer is required: a string of 1 to 256 bytes".into()));
+/// ```
+pub struct Decoder {
+    family: Family,
+    scratch: Scratch,
+}
+
+/// The reader of a family with what it knows of the options.
+enum Family {
+    Native(Box<ndjson::Ndjson>),
+    Combined(access::Access),
+}
+
+/// Buffers that texts of an event may borrow from, reused from line to line.
+#[derive(Default)]
+struct Scratch {
+    /// The line with its invalid UTF-8 replaced.
+    lossy: String,
+    /// Texts that hold escapes, without them.
+    texts: String,
+    /// The route.
+    route: String,
+}
+
+/// A value read from a line, or the reason that makes the line a dead letter.
+type Read<T> = Result<T, String>;
+
+impl Decoder {
+    /// A decoder for lines of `format`. [`Format::Auto`] reads the native form: find the format
+    /// with [`detect`] first. [`Format::Parquet`] has no lines: every one is a dead letter.
+    pub fn new(options: &Options, format: Format) -> Decoder {
+        let family = match format {
+            Format::Combined => Family::Combined(access::Access::new(options)),
+            _ => Family::Native(Box::new(ndjson::Ndjson::new(options))),
+        };
+        Decoder { family, scratch: Scratch::default() }
+    }
+
+    /// Reads one line, without its newline; a carriage return at its end is taken off.
+    pub fn decode<'a>(&'a mut self, line: &'a [u8]) -> Line<'a> {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if is_skipped(line) {
+            return Line::Skip;
+        }
+        let Decoder { family, scratch } = self;
+        let read = match family {
+            Family::Native(native) => native.decode(line, &mut scratch.texts),
+            Family::Combined(access) => {
+                let text = lossy(line, &mut scratch.lossy);
+                combined::decode(access, without_cri(text), &mut scratch.route)
+            }
+        };
+        read.map_or_else(Line::Dead, Line::Event)
+    }
+}
+
+/// Whether a line is blank or a header. Lines of JSON, the most, are told by their first byte.
+fn is_skipped(line: &[u8]) -> bool {
+    match line.first() {
+        Some(b'{') => false,
+        Some(b'#') => true,
+        _ => line.trim_ascii().is_empty(),
+    }
+}
+
+/// The line as text; invalid UTF-8 is replaced in a buffer.
+///
+/// Access logs hold what clients sent, and a request of garbage is still a request.
+fn lossy<'a>(line: &'a [u8], buffer: &'a mut String) -> &'a str {
+    if let Ok(text) = std::str::from_utf8(line) {
+        return text;
+    }
+    buffer.clear();
+    buffer.push_str(&String::from_utf8_lossy(line));
+    buffer
+}
+
+/// The line without the prefix that container runtimes write before each: time, stream, and
+/// `F` for a full or `P` for a partial line (Kubernetes CRI logging format).
+fn without_cri(line: &str) -> &str {
+    let stripped = || {
+        let (time, rest) = line.split_once(' ')?;
+        let rest = rest.strip_prefix("stdout ").or_else(|| rest.strip_prefix("stderr "))?;
+        let rest = rest.strip_prefix("F ").or_else(|| rest.strip_prefix("P "))?;
+        crate::time::parse_rfc3339(time.as_bytes()).map(|_| rest)
+    };
+    if line.as_bytes().first().is_some_and(u8::is_ascii_digit) {
+        stripped().unwrap_or(line)
+    } else {
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_is_read_by_the_name_it_writes() {
+        for (format, name) in Format::ALL {
+            assert_eq!((name.parse(), format.to_string()), (Ok(format), name.to_owned()));
+        }
+        let refusal = "nginx".parse::<Format>().unwrap_err().to_string();
+        assert!(refusal.starts_with("\"nginx\" is no format; write one of auto, ndjson"));
+    }
+
+    #[test]
+    fn blank_lines_and_headers_are_skipped() {
+        let mut decoder = Decoder::new(&Options::default(), Format::Ndjson);
+        for line in ["", "\r", "  \t", "#Version: 1.0", "#Fields: date\r"] {
+            assert_eq!(decoder.decode(line.as_bytes()), Line::Skip, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn the_prefix_of_container_runtimes_is_taken_off() {
+        let check = |line, rest| assert_eq!(without_cri(line), rest);
+        check("2025-12-31T17:37:40.493035218+01:00 stdout F {}", "{}");
+        check("2025-12-31T17:37:40Z stderr P x y", "x y");
+        check("2025-12-31T17:37:40Z stdin F x", "2025-12-31T17:37:40Z stdin F x");
+        check("1.2.3.4 stdout F x", "1.2.3.4 stdout F x");
+        check("", "");
+    }
 }
