@@ -1,0 +1,81 @@
+//! Memory = fold(table): reading rows back into series.
+
+use std::ops::RangeInclusive;
+
+use crate::model::Counts;
+use crate::slo::histogram::Histogram;
+use crate::slo::sli::Slis;
+use crate::state::{Key, RECENT_MINUTES, State};
+use crate::table::{Filter, Table, TableError};
+use crate::time::Minute;
+
+/// What is to be folded.
+#[derive(Clone, Debug)]
+pub struct Need {
+    /// One customer's series only.
+    pub customer: Option<String>,
+    /// Which minutes, both ends included.
+    pub minutes: RangeInclusive<Minute>,
+    /// Of which minutes latency histograms are wanted.
+    pub histograms: Option<RangeInclusive<Minute>>,
+}
+
+/// Folds the rows of `need` into `state`.
+///
+/// # Errors
+/// The table cannot be read, or a histogram in it is damaged.
+pub fn fold(table: &Table, slis: &Slis, need: &Need, state: &mut State) -> Result<(), TableError> {
+    let filter = Filter {
+        days: Some(need.minutes.start().day()..=need.minutes.end().day()),
+        minutes: Some(need.minutes.clone()),
+        customer: need.customer.clone(),
+        ..Filter::default()
+    };
+    let with_latency = |minute: Minute| {
+        need.histograms.as_ref().is_some_and(|minutes| minutes.contains(&minute))
+    };
+    let mut damaged = None;
+    table.for_each_series(&filter, |row| {
+        let at = Key { customer: row.customer, service: row.service, minute: row.minute };
+        let wanted = row.latency.filter(|_| with_latency(row.minute));
+        let histogram = wanted.map(Histogram::decode_v2).transpose().unwrap_or_else(|error| {
+            damaged = Some(format!("histogram of {:?} at {}: {error}", row.customer, row.minute));
+            None
+        });
+        state.fold_series(at, &row.measures, histogram.as_ref());
+    })?;
+    if let Some(what) = damaged {
+        return Err(TableError::damaged(what));
+    }
+    if slis.further.is_empty() {
+        return Ok(());
+    }
+    table.for_each_sli(&filter, |row| {
+        let at = Key { customer: row.customer, service: row.service, minute: row.minute };
+        if let Some(sli) = slis.further.iter().position(|sli| sli.name == row.sli) {
+            state.fold_sli(at, sli, row.counts);
+        }
+    })
+}
+
+/// Folds the last hours by dimension before `newest`, which explain what burns.
+///
+/// # Errors
+/// The table cannot be read.
+pub fn fold_recent(table: &Table, newest: Minute, state: &mut State) -> Result<(), TableError> {
+    let first = newest.minus(RECENT_MINUTES - 1);
+    let filter = Filter {
+        days: Some(first.day()..=newest.day()),
+        minutes: Some(first..=newest),
+        ..Filter::default()
+    };
+    table.for_each_dimension(&filter, |row| {
+        let (valid, bad, excluded) = (row.measures.valid, row.measures.bad, row.measures.excluded);
+        let counts = Counts { valid, bad, excluded };
+        state.fold_dimension(row.service, &row.dimensions(), row.minute, counts);
+    })?;
+    table.for_each_failure(&filter, |row| {
+        let at = Key { customer: row.customer, service: row.service, minute: row.minute };
+        state.fold_failure(at, &row.dimensions(), row.bad);
+    })
+}

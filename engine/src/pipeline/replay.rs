@@ -1,0 +1,89 @@
+//! Counting a whole file, at the speed of the machine.
+//!
+//! One thread reads (and inflates) ahead into a bounded queue; the pipeline takes what has
+//! come, some chunks at a time, so that all cores decode at once.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use super::{Pipeline, PipelineError};
+use crate::decode::{self, Format};
+use crate::source::chunk::Chunk;
+use crate::source::file::{Opened, SourceError};
+
+/// How many chunks are decoded at once, for each thread: enough to even out their load.
+const CHUNKS_PER_THREAD: usize = 4;
+
+impl Pipeline {
+    /// Counts an opened source to its end, and commits whenever an epoch is full; the last one
+    /// stays open for the caller. `progress` is told the offset from time to time.
+    ///
+    /// # Errors
+    /// The source or the table fails; what was committed stays.
+    pub fn replay(
+        &mut self,
+        path: &Path,
+        opened: Opened,
+        progress: &dyn Fn(u64),
+    ) -> Result<(), PipelineError> {
+        let label = path.display().to_string();
+        let format = self.format_of(&label, &opened.head)?;
+        let number =
+            self.partition(&opened.partition, &label, format, (opened.offset, opened.tail))?;
+        let mut chunks = opened.chunks;
+        let threads = rayon::current_num_threads();
+        let (sender, queue) = sync_channel(threads * CHUNKS_PER_THREAD);
+        std::thread::scope(|scope| {
+            // Ends with the stream, with an error, or when the receiver is gone.
+            scope.spawn(move || {
+                while let Some(chunk) = chunks.next_chunk().transpose() {
+                    let failed = chunk.is_err();
+                    if sender.send(chunk).is_err() || failed {
+                        break;
+                    }
+                }
+            });
+            self.drain(number, path, queue, progress)
+        })
+    }
+
+    /// The configured format of a source, or the one its begin tells.
+    ///
+    /// # Errors
+    /// It is none that is known.
+    pub fn format_of(&self, path: &str, head: &[u8]) -> Result<Format, PipelineError> {
+        let options = &self.options().decode;
+        let fail = |source| PipelineError::Format { path: path.to_owned(), source };
+        match options.format {
+            Format::Auto => decode::detect(head, options).map_err(fail),
+            format => Ok(format),
+        }
+    }
+
+    fn drain(
+        &mut self,
+        number: u16,
+        path: &Path,
+        queue: Receiver<io::Result<Chunk>>,
+        progress: &dyn Fn(u64),
+    ) -> Result<(), PipelineError> {
+        let most = rayon::current_num_threads() * CHUNKS_PER_THREAD;
+        let fail = |source| SourceError::Read { path: PathBuf::from(path), source };
+        while let Ok(first) = queue.recv() {
+            let mut chunks = vec![first.map_err(fail)?];
+            while chunks.len() < most
+                && let Ok(more) = queue.try_recv()
+            {
+                chunks.push(more.map_err(fail)?);
+            }
+            let next = chunks.last().map_or(0, |chunk| chunk.next);
+            self.ingest(number, &chunks);
+            if self.epoch_is_full() {
+                self.commit(Vec::new())?;
+            }
+            progress(next);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! What a replay did, and what its sources hold in the table.
+
+use std::collections::HashSet;
+
+use super::{EventCounts, Pipeline, PipelineError};
+use crate::query::body::ReplaySummary;
+use crate::table::{Filter, TableError};
+use crate::time::Minute;
+
+impl Pipeline {
+    /// The summary of a run over `partitions`, all of it committed.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    pub fn summary(&self, partitions: &[String]) -> Result<ReplaySummary, PipelineError> {
+        let lines = self.lines;
+        let mut summary = ReplaySummary {
+            read: lines.read,
+            counted: lines.counted,
+            dead: lines.dead,
+            duplicate: lines.duplicate,
+            invalid_latency: lines.invalid_latency,
+            already: self.read_ever(partitions)? - lines.read,
+            ..ReplaySummary::default()
+        };
+        let (events, customers) = if self.resumed {
+            self.scan_sources(partitions)?
+        } else {
+            // All that the table holds of these sources, this process has counted.
+            let customers = self.state.shards.iter().map(|shard| shard.customers.count() as u64);
+            (self.events, customers.sum())
+        };
+        (summary.valid, summary.bad, summary.excluded) = (events.valid, events.bad, events.excluded);
+        summary.customers = customers;
+        summary.from = events.minutes.map(|(first, _)| first.to_string());
+        summary.to = events.minutes.map(|(_, last)| last.to_string());
+        Ok(summary)
+    }
+
+    /// How many lines of these partitions were ever read, by the table.
+    fn read_ever(&self, partitions: &[String]) -> Result<u64, TableError> {
+        let mut read = 0;
+        self.table.for_each_source(&Filter::default(), |row| {
+            if partitions.iter().any(|partition| partition == row.partition) {
+                read += row.read;
+            }
+        })?;
+        Ok(read)
+    }
+
+    fn scan_sources(&self, partitions: &[String]) -> Result<(EventCounts, u64), TableError> {
+        let mut events = EventCounts::default();
+        let mut customers: HashSet<String> = HashSet::new();
+        let columns = ["minute", "customer", "valid", "bad", "excluded", "partition"];
+        let filter = Filter { columns: Some(columns.to_vec()), ..Filter::default() };
+        self.table.for_each_series(&filter, |row| {
+            if !partitions.iter().any(|partition| partition == row.partition) {
+                return;
+            }
+            events.add(row.measures.valid, row.measures.bad, row.measures.excluded, row.minute);
+            if !customers.contains(row.customer) {
+                customers.insert(row.customer.to_owned());
+            }
+        })?;
+        Ok((events, customers.len() as u64))
+    }
+}
+
+impl EventCounts {
+    /// Adds events of one minute.
+    pub fn add(&mut self, valid: u64, bad: u64, excluded: u64, minute: Minute) {
+        self.valid += valid;
+        self.bad += bad;
+        self.excluded += excluded;
+        let (first, last) = self.minutes.unwrap_or((minute, minute));
+        self.minutes = Some((first.min(minute), last.max(minute)));
+    }
+}

@@ -1,0 +1,209 @@
+//! Cutting a stream of plain text into chunks of whole lines.
+//!
+//! Invariants: chunks tile the stream: each begins at the offset where the one before ended; a
+//! chunk of lines ends behind a newline; memory is bounded by [`CHUNK_BYTES`] and
+//! [`LINE_BYTES_MAX`] whatever the stream holds.
+
+use std::io::{self, Read};
+
+use sha2::{Digest, Sha256};
+
+/// How much is read at a time: enough that a chunk keeps a core busy for some ten
+/// milliseconds, little enough that the chunks in work stay near the cache.
+pub const CHUNK_BYTES: usize = 2 << 20;
+
+/// A longer line is not looked at: it becomes a dead letter.
+pub const LINE_BYTES_MAX: usize = 1 << 20;
+
+/// How many bytes before an offset are hashed to know the place again.
+pub const TAIL_BYTES: usize = 1_024;
+
+/// What a chunk holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChunkKind {
+    /// Whole lines, the last newline included.
+    Lines,
+    /// The unterminated end of the stream: counts only if it decodes.
+    Unterminated,
+    /// The first [`LINE_BYTES_MAX`] bytes of one line that is longer than that.
+    Overlong,
+}
+
+/// A piece of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Offset of its first byte.
+    pub first: u64,
+    /// Offset after the last byte it stands for.
+    pub next: u64,
+    /// What it holds.
+    pub kind: ChunkKind,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// The last bytes before `next`.
+    pub tail: Tail,
+}
+
+/// The last [`TAIL_BYTES`] bytes before an offset.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tail(Vec<u8>);
+
+impl Tail {
+    /// Moves on over `bytes`.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let keep = TAIL_BYTES.saturating_sub(bytes.len()).min(self.0.len());
+        self.0.drain(..self.0.len() - keep);
+        self.0.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]);
+    }
+
+    /// What is stored with an offset.
+    pub fn hash(&self) -> [u8; 32] {
+        Sha256::digest(&self.0).into()
+    }
+}
+
+/// When a chunk is handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// When it is full: for speed.
+    Full,
+    /// As soon as it has a whole line: for streams that pause.
+    Eager,
+}
+
+/// Reads a stream in chunks.
+pub struct Chunks<R> {
+    reader: R,
+    pace: Pace,
+    offset: u64,
+    /// Read, but not handed out: the begin of a line.
+    carry: Vec<u8>,
+    tail: Tail,
+    ended: bool,
+}
+
+impl<R: Read> Chunks<R> {
+    /// Reads on from `offset`, before which `tail` stands.
+    pub fn new(reader: R, pace: Pace, offset: u64, tail: Tail) -> Chunks<R> {
+        Chunks { reader, pace, offset, carry: Vec::new(), tail, ended: false }
+    }
+
+    /// The next chunk; `None` at the end of the stream.
+    ///
+    /// # Errors
+    /// What the stream says; the chunks handed out before stay valid.
+    pub fn next_chunk(&mut self) -> io::Result<Option<Chunk>> {
+        while !self.ended {
+            let mut bytes = std::mem::take(&mut self.carry);
+            let before = bytes.len();
+            bytes.resize(before + CHUNK_BYTES, 0);
+            let filled = self.fill(&mut bytes[before..])?;
+            bytes.truncate(before + filled);
+            match memchr::memrchr(b'\n', &bytes) {
+                Some(last) => {
+                    self.carry = bytes.split_off(last + 1);
+                    return Ok(Some(self.hand_out(ChunkKind::Lines, bytes)));
+                }
+                None if bytes.len() > LINE_BYTES_MAX => return self.overlong(bytes).map(Some),
+                None => self.carry = bytes,
+            }
+        }
+        if self.carry.is_empty() {
+            return Ok(None);
+        }
+        let bytes = std::mem::take(&mut self.carry);
+        Ok(Some(self.hand_out(ChunkKind::Unterminated, bytes)))
+    }
+
+    /// Fills `bytes` from the stream; less than all of it at its end or, if eager, sooner.
+    fn fill(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < bytes.len() && (filled == 0 || self.pace == Pace::Full) {
+            match self.reader.read(&mut bytes[filled..]) {
+                Ok(0) => {
+                    self.ended = true;
+                    break;
+                }
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn hand_out(&mut self, kind: ChunkKind, bytes: Vec<u8>) -> Chunk {
+        let first = self.offset;
+        self.offset += bytes.len() as u64;
+        self.tail.push(&bytes);
+        Chunk { first, next: self.offset, kind, bytes, tail: self.tail.clone() }
+    }
+
+    /// Skips to the end of a line that is too long to be looked at.
+    fn overlong(&mut self, mut bytes: Vec<u8>) -> io::Result<Chunk> {
+        let first = self.offset;
+        self.offset += bytes.len() as u64;
+        self.tail.push(&bytes);
+        bytes.truncate(LINE_BYTES_MAX);
+        let mut more = vec![0; CHUNK_BYTES];
+        while !self.ended {
+            let filled = self.fill(&mut more)?;
+            let newline = memchr::memchr(b'\n', &more[..filled]);
+            let line = newline.map_or(filled, |at| at + 1);
+            self.offset += line as u64;
+            self.tail.push(&more[..line]);
+            if newline.is_some() {
+                self.carry = more[line..filled].to_vec();
+                break;
+            }
+        }
+        let (next, tail) = (self.offset, self.tail.clone());
+        Ok(Chunk { first, next, kind: ChunkKind::Overlong, bytes, tail })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunks(text: &[u8]) -> Vec<Chunk> {
+        let mut chunks = Chunks::new(text, Pace::Full, 0, Tail::default());
+        std::iter::from_fn(|| chunks.next_chunk().expect("a slice can be read")).collect()
+    }
+
+    #[test]
+    fn chunks_tile_the_stream_and_end_behind_newlines() {
+        let line = [b'x'; 99_999];
+        let text = [line.as_slice(), b"\n"].concat().repeat(50);
+        let mut offset = 0;
+        for chunk in chunks(&[text.as_slice(), b"end"].concat()) {
+            assert_eq!(chunk.first, offset);
+            let whole = chunk.bytes.ends_with(b"\n");
+            assert_eq!(whole, chunk.kind == ChunkKind::Lines);
+            offset = chunk.next;
+        }
+        assert_eq!(offset, text.len() as u64 + 3);
+    }
+
+    #[test]
+    fn an_overlong_line_is_skipped_and_its_neighbours_are_kept() {
+        let text = [vec![b'x'; 3 * CHUNK_BYTES], b"\nshort\n".to_vec()].concat();
+        let text = [b"first\n".to_vec(), text].concat();
+        let chunks = chunks(&text);
+        let kinds: Vec<ChunkKind> = chunks.iter().map(|chunk| chunk.kind).collect();
+        assert_eq!(kinds, [ChunkKind::Lines, ChunkKind::Overlong, ChunkKind::Lines]);
+        assert_eq!(chunks[1].bytes.len(), LINE_BYTES_MAX);
+        assert_eq!(chunks[2].bytes, b"short\n");
+        assert_eq!(chunks[2].next, text.len() as u64);
+    }
+
+    #[test]
+    fn a_tail_is_the_last_bytes_however_they_came() {
+        let text: Vec<u8> = (0..5_000_u32).map(|n| n as u8).collect();
+        for step in [1, 7, 1_023, 1_024, 1_025, 5_000] {
+            let mut tail = Tail::default();
+            text.chunks(step).for_each(|bytes| tail.push(bytes));
+            assert_eq!(tail.0, text[text.len() - TAIL_BYTES..], "step {step}");
+        }
+    }
+}

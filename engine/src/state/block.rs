@@ -1,0 +1,339 @@
+//! What a block of lines becomes on the thread that decodes it: small records and the block's
+//! own dictionaries, ready to be handed to the shards that own the series.
+//!
+//! Invariants: a record's `customer` and `tuple` are places in its block's dictionaries until
+//! [`super::State::apply`] translates them; records keep the order of their lines within a
+//! shard; a block owns all its text.
+
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+
+use crate::model::{ATTRIBUTES_MAX, Event, Latency, Measures};
+use crate::slo::sli::{Class, Slis};
+use crate::time::{Day, Minute};
+
+/// Into how many shards the series are split. More than any machine's cores are worth, so that
+/// shards of uneven load still fill them; the number is not visible in any result.
+pub const SHARDS: usize = 32;
+
+/// The dimensions of an event: release, cohort, region, route and the attributes.
+pub const DIMENSIONS: usize = 4 + ATTRIBUTES_MAX;
+
+/// One counted event in 32 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Who, by number.
+    pub customer: u32,
+    /// Service and dimensions, by number.
+    pub tuple: u32,
+    /// When.
+    pub minute: Minute,
+    /// Microseconds; 0 where the event is not timed.
+    pub latency_us: u32,
+    /// How many equal requests; 0 = dropped as a duplicate.
+    pub count: u32,
+    /// HTTP status or 0.
+    pub status: u16,
+    /// From which partition, by number.
+    pub partition: u16,
+    /// How the SLIs sorted it.
+    pub class: Class,
+}
+
+impl Record {
+    /// What it adds.
+    pub fn measures(&self) -> Measures {
+        self.class.measures(self.count, self.latency_us)
+    }
+}
+
+/// A service with dimensions on one UTC day, as a block has seen it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalTuple {
+    /// The day: values are bounded by service and day.
+    pub day: Day,
+    /// Service, then the dimensions, one after the other.
+    text: Box<str>,
+    /// Where each ends in `text`.
+    ends: [u32; 1 + DIMENSIONS],
+    hash: u64,
+}
+
+impl LocalTuple {
+    /// The service.
+    pub fn service(&self) -> &str {
+        &self.text[..self.ends[0] as usize]
+    }
+
+    /// Dimension `n` of [`DIMENSIONS`]; empty where absent.
+    pub fn dimension(&self, n: usize) -> &str {
+        &self.text[self.ends[n] as usize..self.ends[n + 1] as usize]
+    }
+}
+
+/// The part of a block that goes to one shard.
+#[derive(Debug, Default)]
+pub struct ShardPart {
+    /// In the order of the lines.
+    pub records: Vec<Record>,
+    /// Where each customer of this part ends in `names`.
+    ends: Vec<u32>,
+    names: String,
+}
+
+impl ShardPart {
+    /// The customers of this part, in the order of their local numbers.
+    pub fn customers(&self) -> impl Iterator<Item = &str> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.names[start as usize..*end as usize])
+    }
+}
+
+/// A line that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Offset of its first byte in its partition.
+    pub offset: u64,
+    /// Why, in a few words.
+    pub reason: String,
+    /// Its first 4 KiB.
+    pub line: Vec<u8>,
+}
+
+/// How much of a dead letter's line is kept.
+pub const DEAD_LINE_BYTES_MAX: usize = 4_096;
+
+/// An event's id and where its record is, for the dedupe window.
+#[derive(Clone, Copy, Debug)]
+pub struct IdSeen {
+    /// 128 bits of the id.
+    pub hash: u128,
+    /// Offset of its line.
+    pub offset: u64,
+    /// Which shard part holds the record.
+    pub shard: u8,
+    /// Its place there.
+    pub record: u32,
+}
+
+/// A decoded block of one partition.
+#[derive(Debug)]
+pub struct Block {
+    /// The partition, by number.
+    pub partition: u16,
+    /// Offset of its first byte.
+    pub first: u64,
+    /// Offset after its last byte that was dealt with.
+    pub next: u64,
+    /// Lines that are neither blank nor headers.
+    pub read: u64,
+    /// Lines with an unusable latency.
+    pub invalid_latency: u64,
+    /// Refused lines.
+    pub dead: Vec<DeadLetter>,
+    /// One for each shard.
+    pub parts: Vec<ShardPart>,
+    /// Services with dimensions.
+    pub tuples: Vec<LocalTuple>,
+    /// Ids in the order of the lines; empty unless asked for.
+    pub ids: Vec<IdSeen>,
+}
+
+/// Builds a [`Block`] line by line. One for each thread; its tables are reused.
+pub struct BlockBuilder {
+    block: Block,
+    keep_ids: bool,
+    hasher: FixedState,
+    customers: HashTable<LocalCustomer>,
+    tuples: HashTable<u32>,
+    /// By tuple: the further SLIs that cover its service and route.
+    coverage: Vec<u8>,
+    /// The tuple of the line before: many logs repeat it.
+    tuple_before: u32,
+}
+
+#[derive(Clone, Copy)]
+struct LocalCustomer {
+    hash: u64,
+    start: u32,
+    end: u32,
+    shard: u8,
+    id: u32,
+}
+
+impl BlockBuilder {
+    /// A builder whose customers go to shards by `seed`, which all builders of a process share.
+    pub fn new(seed: u64, keep_ids: bool) -> BlockBuilder {
+        BlockBuilder {
+            block: empty_block(0, 0),
+            keep_ids,
+            hasher: FixedState::with_seed(seed),
+            customers: HashTable::new(),
+            tuples: HashTable::new(),
+            coverage: Vec::new(),
+            tuple_before: 0,
+        }
+    }
+
+    /// Begins a block of `partition` at offset `first`.
+    pub fn begin(&mut self, partition: u16, first: u64) {
+        self.block = empty_block(partition, first);
+        self.customers.clear();
+        self.tuples.clear();
+        self.coverage.clear();
+    }
+
+    /// Counts one event of the line at `offset`, sorted by `slis`.
+    pub fn push(&mut self, event: &Event<'_>, slis: &Slis, offset: u64) {
+        let minute = Minute::of_ms(event.ts_ms);
+        let tuple = self.tuple(event, slis, minute.day());
+        let customer = self.customer(event.customer);
+        let coverage = self.coverage[tuple as usize];
+        let class = slis.classify_covered(event.status, event.outcome, event.latency, coverage);
+        let latency_us = match event.latency {
+            Latency::Us(us) if class.timed => us,
+            _ => 0,
+        };
+        self.block.read += 1;
+        self.block.invalid_latency += u64::from(event.latency == Latency::Invalid);
+        let part = &mut self.block.parts[usize::from(customer.shard)];
+        if self.keep_ids && !event.id.is_empty() {
+            let record = part.records.len() as u32;
+            let hash = id_hash(event.id);
+            self.block.ids.push(IdSeen { hash, offset, shard: customer.shard, record });
+        }
+        part.records.push(Record {
+            customer: customer.id,
+            tuple,
+            minute,
+            latency_us,
+            count: event.count,
+            status: event.status,
+            partition: self.block.partition,
+            class,
+        });
+    }
+
+    /// Keeps a refused line.
+    pub fn push_dead(&mut self, offset: u64, reason: String, line: &[u8]) {
+        let line = line[..line.len().min(DEAD_LINE_BYTES_MAX)].to_vec();
+        self.block.read += 1;
+        self.block.dead.push(DeadLetter { offset, reason, line });
+    }
+
+    /// The block, of which everything before `next` was dealt with.
+    pub fn finish(&mut self, next: u64) -> Block {
+        let mut block = std::mem::replace(&mut self.block, empty_block(0, 0));
+        block.next = next;
+        block
+    }
+
+    fn customer(&mut self, name: &str) -> LocalCustomer {
+        let hash = self.hasher.hash_one(name.as_bytes());
+        let shard = shard_of_hash(hash);
+        let part = &mut self.block.parts[shard];
+        let names = &part.names;
+        let same = |known: &LocalCustomer| {
+            known.hash == hash && &names[known.start as usize..known.end as usize] == name
+        };
+        if let Some(known) = self.customers.find(hash, same) {
+            return *known;
+        }
+        let start = part.names.len() as u32;
+        part.names.push_str(name);
+        let (end, id) = (part.names.len() as u32, part.ends.len() as u32);
+        part.ends.push(end);
+        let customer = LocalCustomer { hash, start, end, shard: shard as u8, id };
+        self.customers.insert_unique(hash, customer, |known| known.hash);
+        customer
+    }
+
+    fn tuple(&mut self, event: &Event<'_>, slis: &Slis, day: Day) -> u32 {
+        let texts = texts_of(event);
+        if let Some(before) = self.block.tuples.get(self.tuple_before as usize)
+            && same_tuple(before, day, &texts)
+        {
+            return self.tuple_before;
+        }
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write_u32(day.0);
+        for text in texts {
+            hasher.write(text.as_bytes());
+            hasher.write_u8(0xff);
+        }
+        let hash = hasher.finish();
+        let tuples = &self.block.tuples;
+        let same = |id: &u32| {
+            let tuple = &tuples[*id as usize];
+            tuple.hash == hash && same_tuple(tuple, day, &texts)
+        };
+        self.tuple_before = match self.tuples.find(hash, same) {
+            Some(known) => *known,
+            None => {
+                let id = tuples.len() as u32;
+                self.tuples.insert_unique(hash, id, |id| tuples[*id as usize].hash);
+                self.block.tuples.push(local_tuple(day, &texts, hash));
+                self.coverage.push(slis.coverage(event.service, event.route));
+                id
+            }
+        };
+        self.tuple_before
+    }
+}
+
+/// The shard that owns a customer's series.
+pub fn shard_of(seed: u64, customer: &str) -> usize {
+    shard_of_hash(FixedState::with_seed(seed).hash_one(customer.as_bytes()))
+}
+
+fn shard_of_hash(hash: u64) -> usize {
+    // The low bits pick the place in hash tables; these pick the shard.
+    (hash >> 32) as usize % SHARDS
+}
+
+fn empty_block(partition: u16, first: u64) -> Block {
+    Block {
+        partition,
+        first,
+        next: first,
+        read: 0,
+        invalid_latency: 0,
+        dead: Vec::new(),
+        parts: (0..SHARDS).map(|_| ShardPart::default()).collect(),
+        tuples: Vec::new(),
+        ids: Vec::new(),
+    }
+}
+
+fn texts_of<'a>(event: &Event<'a>) -> [&'a str; 1 + DIMENSIONS] {
+    let [a, b, c, d] = event.attributes;
+    [event.service, event.release, event.cohort, event.region, event.route, a, b, c, d]
+}
+
+fn same_tuple(tuple: &LocalTuple, day: Day, texts: &[&str; 1 + DIMENSIONS]) -> bool {
+    let mut start = 0;
+    tuple.day == day
+        && texts.iter().zip(tuple.ends).all(|(text, end)| {
+            let same = tuple.text.as_bytes()[start..end as usize] == *text.as_bytes();
+            start = end as usize;
+            same
+        })
+}
+
+fn local_tuple(day: Day, texts: &[&str; 1 + DIMENSIONS], hash: u64) -> LocalTuple {
+    let mut end = 0;
+    let ends = texts.map(|text| {
+        end += text.len() as u32;
+        end
+    });
+    LocalTuple { day, text: texts.concat().into_boxed_str(), ends, hash }
+}
+
+/// 128 bits of an id, the same in every process: a window that is re-read after a restart has
+/// to know it again.
+pub fn id_hash(id: &str) -> u128 {
+    let half = |seed| u128::from(FixedState::with_seed(seed).hash_one(id.as_bytes()));
+    (half(0x6e69_6e65) << 64) | half(0x666f_6c64)
+}

@@ -1,0 +1,145 @@
+//! One shard: the names, records and series of the customers that hash to it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::block::{Record, ShardPart};
+use super::dimensions::Dimensions;
+use super::intern::Interner;
+use super::rows::further_counts;
+use super::series::Series;
+use super::{HISTOGRAM_MINUTES, RECENT_MINUTES};
+use crate::model::{Counts, Measures};
+use crate::slo::histogram::Histogram;
+use crate::time::Minute;
+
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// Names, records and series; nothing outside touches them while a batch is applied.
+#[derive(Default)]
+pub struct Shard {
+    /// The names of its customers.
+    pub customers: Interner,
+    /// What was applied since the last cut, in order.
+    pub records: Vec<Record>,
+    /// By customer: its series with the number of their service.
+    series: Vec<Vec<(u32, Series)>>,
+    /// Valid and bad events of the last hours by minute and tuple.
+    pub recent: Map<(Minute, u32), Counts>,
+    /// Bad events of the last hours by minute, customer and tuple.
+    pub failures: Map<(Minute, u32, u32), u64>,
+    service_names: Map<u32, Arc<str>>,
+}
+
+impl Shard {
+    /// Takes its part of a block; `tuples` translates the block's tuples.
+    pub fn take(&mut self, part: &ShardPart, tuples: &[u32]) {
+        let customers: Vec<u32> = part.customers().map(|name| self.customers.intern(name)).collect();
+        self.records.extend(part.records.iter().map(|record| Record {
+            customer: customers[record.customer as usize],
+            tuple: tuples[record.tuple as usize],
+            ..*record
+        }));
+    }
+
+    /// Folds the records from `start` on into the series; `newest` is the newest minute of
+    /// which anything is known.
+    pub fn fold(&mut self, start: usize, dimensions: &Dimensions, further: usize, newest: Minute) {
+        let oldest_histogram = newest.minus(HISTOGRAM_MINUTES);
+        let oldest_recent = newest.minus(RECENT_MINUTES);
+        let records = std::mem::take(&mut self.records);
+        for record in records[start..].iter().filter(|record| record.count > 0) {
+            let service = dimensions.tuple(record.tuple).service;
+            let series = self.series(record.customer, service, dimensions, further);
+            series.add(record.minute, &record.measures());
+            for sli in 0..further {
+                let counts = further_counts(record, sli);
+                if counts != Counts::default() {
+                    series.add_further(sli, record.minute, counts);
+                }
+            }
+            if record.class.timed && record.minute > oldest_histogram {
+                let histogram = series.histogram(record.minute);
+                histogram.record(record.latency_us, u64::from(record.count));
+            }
+            if record.minute > oldest_recent {
+                self.note(record);
+            }
+        }
+        self.records = records;
+    }
+
+    /// Forgets what is older than the last hours.
+    pub fn forget(&mut self, newest: Minute) {
+        let oldest_recent = newest.minus(RECENT_MINUTES);
+        self.recent.retain(|(minute, _), _| *minute > oldest_recent);
+        self.failures.retain(|(minute, _, _), _| *minute > oldest_recent);
+        let oldest_histogram = newest.minus(HISTOGRAM_MINUTES);
+        for (_, series) in self.series.iter_mut().flatten() {
+            series.forget_histograms(oldest_histogram);
+        }
+    }
+
+    /// The series of a customer and service, made at first sight.
+    pub fn series(
+        &mut self,
+        customer: u32,
+        service: u32,
+        dimensions: &Dimensions,
+        further: usize,
+    ) -> &mut Series {
+        let place = customer as usize;
+        if self.series.len() <= place {
+            self.series.resize_with(place + 1, Vec::new);
+        }
+        let of_customer = &mut self.series[place];
+        let at = of_customer.iter().position(|(known, _)| *known == service);
+        let at = at.unwrap_or_else(|| {
+            let text = |id| Arc::from(dimensions.values.text(id));
+            let name = self.service_names.entry(service).or_insert_with(|| text(service));
+            let who = Arc::from(self.customers.text(customer));
+            of_customer.push((service, Series::new(who, Arc::clone(name), further)));
+            of_customer.len() - 1
+        });
+        &mut of_customer[at].1
+    }
+
+    /// The series of one customer.
+    pub fn series_of(&self, customer: &str) -> impl Iterator<Item = &Series> {
+        let known = self.customers.find(customer);
+        let series = known.and_then(|id| self.series.get(id as usize));
+        series.into_iter().flatten().map(|(_, series)| series)
+    }
+
+    /// All series.
+    pub fn all_series(&self) -> impl Iterator<Item = &Series> {
+        self.series.iter().flatten().map(|(_, series)| series)
+    }
+
+    fn note(&mut self, record: &Record) {
+        let Measures { valid, bad, excluded, .. } = record.measures();
+        let counts = Counts { valid, bad, excluded };
+        self.recent.entry((record.minute, record.tuple)).or_default().add(counts);
+        if bad > 0 {
+            let key = (record.minute, record.customer, record.tuple);
+            *self.failures.entry(key).or_default() += bad;
+        }
+    }
+}
+
+impl Series {
+    /// The latency histogram of a minute, made at first sight.
+    pub fn histogram(&mut self, minute: Minute) -> &mut Histogram {
+        let found = self.histograms.binary_search_by_key(&minute, |(known, _)| *known);
+        let at = found.unwrap_or_else(|at| {
+            self.histograms.insert(at, (minute, Histogram::default()));
+            at
+        });
+        &mut self.histograms[at].1
+    }
+
+    fn forget_histograms(&mut self, oldest: Minute) {
+        let keep_from = self.histograms.partition_point(|(minute, _)| *minute <= oldest);
+        self.histograms.drain(..keep_from);
+    }
+}

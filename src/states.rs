@@ -1,0 +1,202 @@
+//! Where answers take their series from: a table at rest, or a running pipeline.
+//!
+//! Both give the same [`State`], so everything that is asked has one code path.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use ninefold_engine::pipeline::Pipeline;
+use ninefold_engine::pipeline::fold::{Need, fold, fold_recent};
+use ninefold_engine::query::{AskError, Health};
+use ninefold_engine::slo::sli::Slis;
+use ninefold_engine::state::State;
+use ninefold_engine::table::{Table, TableError};
+use ninefold_engine::time::Minute;
+
+/// What answers are made from.
+pub trait States: Send + Sync {
+    /// The minute that a question means which names none: for a table the newest counted one
+    /// that is not ahead of the clock, for a running service the clock's.
+    fn now(&self) -> Result<Option<Minute>, AskError>;
+
+    /// The newest counted minute that is not ahead of the clock.
+    fn newest(&self) -> Result<Option<Minute>, AskError>;
+
+    /// Lends a state that holds at least what is needed.
+    fn with<R>(&self, need: &Need, answer: impl FnOnce(&State) -> R) -> Result<R, AskError>;
+
+    /// Lends the table, at its newest version.
+    fn with_table<R>(
+        &self,
+        answer: impl FnOnce(&Table) -> Result<R, TableError>,
+    ) -> Result<R, AskError>;
+
+    /// For `/healthz`, `/readyz` and `/metrics`.
+    fn health(&self) -> Health;
+}
+
+/// A state over all customers, as of one version of the table.
+struct Whole {
+    version: u64,
+    minutes: RangeInclusive<Minute>,
+    state: Arc<State>,
+}
+
+/// A table at rest.
+pub struct TableStates {
+    table: Mutex<Table>,
+    slis: Slis,
+    values_max: usize,
+    clock: fn() -> i64,
+    whole: Mutex<Option<Whole>>,
+}
+
+impl TableStates {
+    /// Answers from `table`; `clock` gives the wall clock in epoch milliseconds.
+    pub fn new(table: Table, slis: Slis, values_max: usize, clock: fn() -> i64) -> TableStates {
+        TableStates { table: Mutex::new(table), slis, values_max, clock, whole: Mutex::new(None) }
+    }
+
+    fn empty(&self) -> State {
+        State::new(self.values_max, self.slis.further.len(), true, 0)
+    }
+
+    fn whole(&self, table: &Table, need: &Need) -> Result<Arc<State>, TableError> {
+        let mut whole = lock(&self.whole);
+        if let Some(known) = &*whole
+            && known.version == table.version()
+            && known.minutes.start() <= need.minutes.start()
+            && known.minutes.end() >= need.minutes.end()
+        {
+            return Ok(Arc::clone(&known.state));
+        }
+        let mut state = self.empty();
+        fold(table, &self.slis, need, &mut state)?;
+        fold_recent(table, *need.minutes.end(), &mut state)?;
+        let state = Arc::new(state);
+        let (version, minutes) = (table.version(), need.minutes.clone());
+        *whole = Some(Whole { version, minutes, state: Arc::clone(&state) });
+        Ok(state)
+    }
+}
+
+impl States for TableStates {
+    fn now(&self) -> Result<Option<Minute>, AskError> {
+        self.newest()
+    }
+
+    fn newest(&self) -> Result<Option<Minute>, AskError> {
+        let clock = Minute::of_ms((self.clock)());
+        self.with_table(|table| table.newest_minute(clock))
+    }
+
+    fn with<R>(&self, need: &Need, answer: impl FnOnce(&State) -> R) -> Result<R, AskError> {
+        if need.customer.is_some() {
+            let mut state = self.empty();
+            self.with_table(|table| fold(table, &self.slis, need, &mut state))?;
+            return Ok(answer(&state));
+        }
+        let state = self.with_table(|table| self.whole(table, need))?;
+        Ok(answer(&state))
+    }
+
+    fn with_table<R>(
+        &self,
+        answer: impl FnOnce(&Table) -> Result<R, TableError>,
+    ) -> Result<R, AskError> {
+        let mut table = lock(&self.table);
+        table.refresh().map_err(failed)?;
+        answer(&table).map_err(failed)
+    }
+
+    fn health(&self) -> Health {
+        let newest = self.newest();
+        let notes = newest.as_ref().err().map(ToString::to_string);
+        Health {
+            ready: newest.is_ok(),
+            notes: notes.into_iter().collect(),
+            as_of: newest.ok().flatten().map(|minute| minute.to_string()),
+            table_version: Some(lock(&self.table).version()),
+            ..Health::default()
+        }
+    }
+}
+
+/// A running pipeline, and its table for what is older than its memory.
+pub struct LiveStates {
+    pipeline: Arc<RwLock<Pipeline>>,
+    table: TableStates,
+    /// The first minute of which the pipeline holds everything.
+    memory_from: Minute,
+    clock: fn() -> i64,
+    health: Arc<Mutex<Health>>,
+}
+
+impl LiveStates {
+    /// Answers from `pipeline`, which holds everything from `memory_from` on: minute 0 where
+    /// the table holds nothing older.
+    pub fn new(
+        pipeline: Arc<RwLock<Pipeline>>,
+        table: TableStates,
+        memory_from: Minute,
+        clock: fn() -> i64,
+        health: Arc<Mutex<Health>>,
+    ) -> LiveStates {
+        LiveStates { pipeline, table, memory_from, clock, health }
+    }
+}
+
+impl States for LiveStates {
+    fn now(&self) -> Result<Option<Minute>, AskError> {
+        Ok(Some(Minute::of_ms((self.clock)())))
+    }
+
+    fn newest(&self) -> Result<Option<Minute>, AskError> {
+        let newest = read(&self.pipeline).state.newest();
+        Ok(newest.map(|newest| newest.min(Minute::of_ms((self.clock)()))))
+    }
+
+    fn with<R>(&self, need: &Need, answer: impl FnOnce(&State) -> R) -> Result<R, AskError> {
+        if *need.minutes.start() >= self.memory_from {
+            return Ok(answer(&read(&self.pipeline).state));
+        }
+        self.table.with(need, answer)
+    }
+
+    fn with_table<R>(
+        &self,
+        answer: impl FnOnce(&Table) -> Result<R, TableError>,
+    ) -> Result<R, AskError> {
+        self.table.with_table(answer)
+    }
+
+    fn health(&self) -> Health {
+        lock(&self.health).clone()
+    }
+}
+
+/// The table in `DIR`, which has to be there.
+pub fn open_table(dir: &Path) -> anyhow::Result<Table> {
+    Table::open(dir)?.ok_or_else(|| {
+        anyhow::anyhow!("no table in {}: make one with `ninefold replay FILE --data DIR`", dir.display())
+    })
+}
+
+/// A lock whose holder may have panicked: what it guards is replaced whole, never half.
+pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The pipeline, for an answer.
+///
+/// # Panics
+/// If the loop has panicked: its state may be half applied, and no answer is better than a
+/// wrong one.
+pub fn read(pipeline: &RwLock<Pipeline>) -> std::sync::RwLockReadGuard<'_, Pipeline> {
+    pipeline.read().expect("the loop that owns the state is well")
+}
+
+fn failed(error: TableError) -> AskError {
+    AskError::Table(error.to_string())
+}
