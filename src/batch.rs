@@ -1,5 +1,6 @@
 //! Work on files that ends: counting them, proving the table against them, making them.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -9,14 +10,15 @@ use anyhow::{Context, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use ninefold_engine::config::{self, Config};
-use ninefold_engine::decode::{self, Format};
+use ninefold_engine::decode::{self, Decoder, Line};
 use ninefold_engine::pipeline::{self, Pipeline, PipelineError, verify::Verdict};
-use ninefold_engine::query::body::ReplaySummary;
 use ninefold_engine::source::chunk::Pace;
 use ninefold_engine::source::file::{self, Opened};
 use ninefold_engine::synth;
 use ninefold_engine::table::Table;
+use ninefold_engine::time::parse_rfc3339;
 
+use crate::states::open_table;
 use crate::{Place, show};
 
 /// `ninefold replay`.
@@ -101,4 +103,216 @@ pub fn init(sample: Option<PathBuf>, output: Option<PathBuf>) -> anyhow::Result<
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The arguments of `ninefold generate`.
+#[derive(Args)]
+pub struct GenerateArgs {
+    /// Where to write; standard output unless given. The truth goes to FILE.truth.json.
+    #[arg(short, long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Names the data among all that the other options could give.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many lines.
+    #[arg(long, default_value_t = 1_000_000)]
+    events: u64,
+    /// How many customers.
+    #[arg(long, default_value_t = 10_000)]
+    customers: u32,
+    /// The span of event time in days.
+    #[arg(long, default_value_t = 1.0)]
+    days: f64,
+    /// Its begin (RFC 3339).
+    #[arg(long, default_value = "2025-12-01T00:00:00Z")]
+    start: String,
+    /// Zipf's exponent of the customers: 0 = all alike.
+    #[arg(long, default_value_t = 1.1)]
+    zipf: f64,
+    /// The share of requests that fail outside incidents.
+    #[arg(long, default_value_t = 0.0005)]
+    error_ratio: f64,
+    /// How many services, at most 7.
+    #[arg(long, default_value_t = 7)]
+    services: u32,
+    /// What goes wrong, several times if given several times:
+    /// `release=r42,cohort=canary,from=12:00,minutes=20,rate=0.2,latency=2.5`.
+    #[arg(long, value_name = "INCIDENT")]
+    incident: Vec<synth::Incident>,
+    /// Lines stand up to so many seconds behind their time.
+    #[arg(long, default_value_t = 2.0)]
+    disorder_s: f64,
+    /// The share of lines that come much later still, by up to a third of the span.
+    #[arg(long, default_value_t = 0.0)]
+    late: f64,
+    /// The share of lines that stand for several requests.
+    #[arg(long, default_value_t = 0.0)]
+    weights: f64,
+    /// The share of lines that are broken.
+    #[arg(long, default_value_t = 0.0)]
+    broken: f64,
+    /// The share of lines that carry an id.
+    #[arg(long, default_value_t = 0.0)]
+    ids: f64,
+    /// The share of lines that repeat an earlier one with its id.
+    #[arg(long, default_value_t = 0.0)]
+    duplicates: f64,
+    /// Names and spellings that break trusting software.
+    #[arg(long)]
+    hostile: bool,
+    /// Write a Combined access log instead of the native form.
+    #[arg(long)]
+    combined: bool,
+    /// Write times as RFC 3339 instead of epoch milliseconds.
+    #[arg(long)]
+    rfc3339: bool,
+}
+
+impl GenerateArgs {
+    fn options(&self) -> anyhow::Result<synth::Options> {
+        let start = parse_rfc3339(self.start.as_bytes());
+        let options = synth::Options {
+            seed: self.seed,
+            events: self.events,
+            customers: self.customers,
+            days: self.days,
+            start_ms: start.with_context(|| format!("--start {}: an RFC 3339 time", self.start))?,
+            zipf: self.zipf,
+            error_ratio: self.error_ratio,
+            services: self.services,
+            incidents: self.incident.clone(),
+            disorder_s: self.disorder_s,
+            late_share: self.late,
+            weights: self.weights,
+            broken: self.broken,
+            ids: self.ids,
+            duplicates: self.duplicates,
+            hostile: self.hostile,
+            format: if self.combined { synth::Format::Combined } else { synth::Format::Ndjson },
+            time: if self.rfc3339 { synth::TimeForm::Rfc3339 } else { synth::TimeForm::Epoch },
+            ..synth::Options::default()
+        };
+        options.check()?;
+        Ok(options)
+    }
+}
+
+/// `ninefold generate`.
+pub fn generate(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
+    let options = args.options()?;
+    let truth = match args.out.as_deref() {
+        None => {
+            let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
+            let truth = synth::generate(&options, &mut out)?;
+            out.flush()?;
+            truth
+        }
+        Some(path) => {
+            let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+            let mut out = BufWriter::with_capacity(1 << 20, file);
+            let truth = synth::generate(&options, &mut out)?;
+            out.flush()?;
+            let beside = PathBuf::from(format!("{}.truth.json", path.display()));
+            std::fs::write(&beside, serde_json::to_string_pretty(&truth)?)
+                .with_context(|| format!("cannot write {}", beside.display()))?;
+            truth
+        }
+    };
+    eprintln!("{} lines, {} events, {} bad", truth.lines, truth.events, truth.bad);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration of a command.
+pub fn load(place: &Place) -> anyhow::Result<Config> {
+    place.config.as_deref().map_or_else(|| Ok(Config::default()), load_file)
+}
+
+fn load_file(path: &Path) -> anyhow::Result<Config> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+    Config::parse(&text, &name).map_err(|problems| anyhow::anyhow!("{problems}"))
+}
+
+/// The folder of the table.
+pub fn data(place: &Place, config: &Config) -> anyhow::Result<PathBuf> {
+    let data = place.data.clone().or_else(|| config.data.clone());
+    data.context("where is the table? give --data DIR, or [table] dir in the configuration")
+}
+
+/// What `--format` says.
+pub fn set_format(config: &mut Config, format: Option<&str>) -> anyhow::Result<()> {
+    if let Some(format) = format {
+        config.decode.format = format.parse()?;
+    }
+    Ok(())
+}
+
+/// Files and globs as paths; a name that matches nothing is an error.
+pub fn expand(files: &[String]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for file in files {
+        if file == "-" || Path::new(file).exists() {
+            paths.push(PathBuf::from(file));
+            continue;
+        }
+        let before = paths.len();
+        for path in glob::glob(file).with_context(|| format!("{file:?} is no glob"))? {
+            paths.push(path?);
+        }
+        if paths.len() == before {
+            bail!("{file}: no such file");
+        }
+    }
+    Ok(paths)
+}
+
+/// What the pipeline takes of a configuration.
+pub fn options(config: &Config) -> pipeline::Options {
+    pipeline::Options {
+        slis: config.slis.clone(),
+        decode: config.decode.clone(),
+        dimension_values_max: config.dimension_values_max,
+        dedupe_window_bytes: config.dedupe_window_bytes,
+        epoch_events_max: config.epoch_events_max,
+    }
+}
+
+/// A seed that nobody outside can guess: the standard library seeds its maps at random.
+pub fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}
+
+/// What `init` finds in a sample.
+fn config_sample(path: &Path) -> anyhow::Result<config::Sample> {
+    let opened = file::open(path, &[])?;
+    let opened = opened.with_context(|| format!("{} is empty", path.display()))?;
+    let options = decode::Options::default();
+    let format = decode::detect(&opened.head, &options)
+        .with_context(|| format!("{} is of no known format", path.display()))?;
+    let mut decoder = Decoder::new(&options, format);
+    let mut services = BTreeSet::new();
+    for line in opened.head.split(|byte| *byte == b'\n') {
+        if let Line::Event(event) = decoder.decode(line) {
+            services.insert(event.service.to_owned());
+        }
+    }
+    Ok(config::Sample {
+        path: path.display().to_string(),
+        format: format.to_string(),
+        customer_field: None,
+        services: services.into_iter().collect(),
+    })
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn progress(size: u64, path: &Path) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}")
+        .expect("the template is well-formed");
+    let bar = ProgressBar::new(size).with_style(style);
+    bar.set_message(path.display().to_string());
+    bar
 }

@@ -117,6 +117,11 @@ impl Service {
         })
     }
 
+    /// What it was told.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Answers questions about it.
     ///
     /// # Errors
@@ -250,9 +255,11 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
         });
     }
     drop(sender);
-    serve::beside(&service, listen, |address| eprintln!("ninefold: http://{address}/"), |service| {
-        service.run(&messages)
-    })?;
+    let announce = |address| {
+        eprintln!("ninefold: http://{address}/");
+        Ok(())
+    };
+    serve::beside(&service, listen, "", announce, || service.run(&messages))?;
     Ok(ExitCode::SUCCESS)
 }
 

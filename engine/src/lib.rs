@@ -6,8 +6,10 @@
 
 pub mod decode;
 pub mod model;
+pub mod pipeline;
 pub mod query;
 pub mod slo;
+pub mod source;
 pub mod state;
 pub mod table;
 pub mod time;
