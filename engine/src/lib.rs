@@ -9,5 +9,6 @@ pub mod model;
 pub mod query;
 pub mod slo;
 pub mod state;
+pub mod synth;
 pub mod table;
 pub mod time;
