@@ -11,5 +11,6 @@ pub mod query;
 pub mod slo;
 pub mod source;
 pub mod state;
+pub mod synth;
 pub mod table;
 pub mod time;

@@ -1,0 +1,1 @@
+//! The product that `ninefold demo` shows.
