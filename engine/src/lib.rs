@@ -4,6 +4,7 @@
 //! `query` and `report` answer from the state; `pipeline` is the one loop that joins them.
 //! The modules `model`, `time` and `slo` are pure: no I/O, no clock, no threads.
 
+pub mod config;
 pub mod decode;
 pub mod model;
 pub mod pipeline;

@@ -1,0 +1,429 @@
+//! The configuration: one checked struct, and the only place that knows how it is spelled.
+//!
+//! [`Config::parse`] reads the whole text and reports *every* problem at once, each with file,
+//! line, key, what is wrong and what would be right. [`Config::default`] needs no file and is
+//! what an empty one means. [`template`] is the commented file that `ninefold init` writes,
+//! [`check_report`] what `ninefold check` prints of a good one.
+//!
+//! How it works: the TOML parser yields a tree with the place of every key; each part reads its
+//! own table through [`reader`](self), which takes note of the keys that were asked for, so that
+//! all others are unknown. `docs/configuration.md` lists every key; a test holds that.
+//!
+//! Invariant: a [`Config`] that exists is right in itself. What only the world can tell (whether
+//! a file is there, a port is free) is not asked here: parsing opens nothing but the time zone
+//! database.
+
+mod problem;
+mod promise;
+mod reader;
+mod report;
+mod template;
+mod value;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+pub use problem::{Problem, Problems};
+pub use report::check_report;
+pub use template::{Sample, template};
+
+use crate::model::ATTRIBUTES_MAX;
+use crate::slo::objective::{Decimal, Objectives, Slis};
+use reader::{Reader, Section};
+
+/// Everything that can be configured, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Folder that holds the table, `[table] dir`; `None` where the command line has to say it.
+    pub data: Option<PathBuf>,
+    /// How events are sorted, `[[sli]]`.
+    pub slis: Slis,
+    /// What is promised to whom, `[[objective]]`, `[tier.NAME]` and `[customer."NAME"]`.
+    pub objectives: Objectives,
+    /// When a burning objective fires, `[alerts]`.
+    pub alerts: AlertOptions,
+    /// How lines become events, `[decode]`.
+    pub decode: DecodeOptions,
+    /// Names of the further dimensions, `[dimensions] attributes`; at most [`ATTRIBUTES_MAX`].
+    pub attributes: Vec<String>,
+    /// Values kept per service, dimension and UTC day, `[dimensions] values_max`; more are
+    /// counted as `__other__`.
+    pub dimension_values_max: usize,
+    /// An id that is seen again within so many bytes of its partition is a duplicate,
+    /// `[dedupe] window_bytes`; 0 = off.
+    pub dedupe_window_bytes: u64,
+    /// The ladder of SLA credits, `[[report.credits]]`; the highest `below` first.
+    pub credits: Vec<CreditStep>,
+    /// IANA zone of calendar months and reports, `[report] zone`.
+    pub report_zone: String,
+    /// Where the API listens, `[api] listen`; a loopback address.
+    pub listen: SocketAddr,
+    /// What `run` reads, `[[source.file]]` and `[source.stdin]`.
+    pub sources: Sources,
+    /// Longest time between two commits, `[run] commit_interval`, in milliseconds.
+    pub commit_interval_ms: u64,
+    /// Most lines of one epoch, `[run] epoch_events_max`: reached sooner, it commits sooner.
+    pub epoch_events_max: usize,
+    /// Worker threads, `[run] threads`; `None` = one per core.
+    pub threads: Option<usize>,
+}
+
+/// When a burning objective fires and resolves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AlertOptions {
+    /// An alert needs evidence: the chance of so many bad events at the target is at most
+    /// `1 - confidence`.
+    pub confidence: Decimal,
+    /// Fewest bad events in the long window.
+    pub min_bad: u64,
+    /// Fewest valid events in the short window that can resolve an alert.
+    pub min_valid: u64,
+    /// How long an alert stays firing after its evidence is gone, in milliseconds.
+    pub keep_firing_for_ms: u64,
+}
+
+/// How lines become events.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DecodeOptions {
+    /// Format of sources that name none; `auto` = by their first lines.
+    pub format: String,
+    /// Names of fields: the native name, then the path in the source.
+    pub fields: Vec<(&'static str, String)>,
+    /// Route patterns with `{name}` segments; the first that matches names the route.
+    pub routes: Vec<String>,
+}
+
+/// One step of the ladder of SLA credits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CreditStep {
+    /// The step applies where availability is below this ratio.
+    pub below: Decimal,
+    /// Share of the bill to be credited, in percent.
+    pub percent: Decimal,
+}
+
+/// What `run` reads.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sources {
+    /// Files, in the order of the configuration.
+    pub files: Vec<FileSource>,
+    /// Piped standard input, where configured.
+    pub stdin: Option<StdinSource>,
+}
+
+/// One `[[source.file]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FileSource {
+    /// Paths and globs, at least one.
+    pub paths: Vec<String>,
+    /// Whether to wait for more at the end, rotation included.
+    pub follow: bool,
+    /// Its format; `None` = that of `[decode]`.
+    pub format: Option<String>,
+    /// Service of events that name none.
+    pub service: Option<String>,
+}
+
+/// `[source.stdin]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StdinSource {
+    /// Its format; `None` = that of `[decode]`.
+    pub format: Option<String>,
+    /// Service of events that name none.
+    pub service: Option<String>,
+}
+
+/// Most values of a dimension per service and day; DESIGN names 1,000.
+const DIMENSION_VALUES_MAX: usize = 1_000;
+/// Ten seconds of uncommitted lines are re-read after a crash: a second's work.
+const COMMIT_INTERVAL_MS: u64 = 10_000;
+/// Bounds the memory of an epoch: about a second of the fastest stream on two cores.
+const EPOCH_EVENTS_MAX: usize = 2_000_000;
+/// Loopback, since there is no access control without tokens.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8089);
+/// The format that looks at the first lines.
+const FORMAT_AUTO: &str = "auto";
+/// The formats that may be configured.
+const FORMATS: [&str; 11] = [
+    FORMAT_AUTO,
+    "ndjson",
+    "common",
+    "combined",
+    "nginx",
+    "caddy",
+    "traefik",
+    "envoy",
+    "alb",
+    "cloudfront",
+    "parquet",
+];
+/// The native fields that may have another name in a source.
+const FIELDS: [&str; 13] = [
+    "ts",
+    "customer",
+    "service",
+    "route",
+    "status",
+    "outcome",
+    "latency_ms",
+    "latency_us",
+    "release",
+    "cohort",
+    "region",
+    "id",
+    "count",
+];
+
+impl Default for Config {
+    fn default() -> Self {
+        let objectives =
+            Objectives { default: vec![promise::default_objective()], ..Objectives::default() };
+        Config {
+            data: None,
+            slis: promise::default_slis(),
+            objectives,
+            alerts: AlertOptions::default(),
+            decode: DecodeOptions::default(),
+            attributes: Vec::new(),
+            dimension_values_max: DIMENSION_VALUES_MAX,
+            dedupe_window_bytes: 0,
+            credits: Vec::new(),
+            report_zone: "UTC".to_owned(),
+            listen: LISTEN,
+            sources: Sources::default(),
+            commit_interval_ms: COMMIT_INTERVAL_MS,
+            epoch_events_max: EPOCH_EVENTS_MAX,
+            threads: None,
+        }
+    }
+}
+
+impl Default for AlertOptions {
+    fn default() -> Self {
+        AlertOptions {
+            confidence: Decimal { units: 999, scale: 3 },
+            min_bad: 3,
+            min_valid: 10,
+            keep_firing_for_ms: 0,
+        }
+    }
+}
+
+impl Default for DecodeOptions {
+    fn default() -> Self {
+        DecodeOptions { format: FORMAT_AUTO.to_owned(), fields: Vec::new(), routes: Vec::new() }
+    }
+}
+
+impl Config {
+    /// Reads a TOML text; `file` is its name in messages.
+    ///
+    /// ```
+    /// use ninefold_engine::config::Config;
+    /// let config = Config::parse("[run]\ncommit_interval = \"5s\"", "ninefold.toml").unwrap();
+    /// assert_eq!(config.commit_interval_ms, 5_000);
+    /// assert_eq!(Config::parse("", "empty.toml").unwrap(), Config::default());
+    /// ```
+    ///
+    /// # Errors
+    /// Every problem of the text, by line: no TOML, unknown keys, wrong types, values out of
+    /// range, names that are taken or that nothing has.
+    pub fn parse(text: &str, file: &str) -> Result<Config, Problems> {
+        let (document, errors) = toml::de::DeTable::parse_recoverable(text);
+        let reader = Reader::new(text, &errors);
+        let config = read(&reader.root(document.get_ref()));
+        match reader.into_problems(file) {
+            Some(problems) => Err(problems),
+            None => Ok(config),
+        }
+    }
+}
+
+/// Reads all tables; what is wrong stays at its default and is reported by the reader.
+fn read(root: &Section<'_>) -> Config {
+    let mut config = Config::default();
+    read_table(root.section("table"), &mut config);
+    read_report(root.section("report"), &mut config);
+    config.slis = promise::slis(root);
+    config.objectives = promise::objectives(root, &config.slis, &config.report_zone);
+    read_alerts(root.section("alerts"), &mut config.alerts);
+    read_decode(root.section("decode"), &mut config.decode);
+    read_dimensions(root.section("dimensions"), &mut config);
+    read_dedupe(root.section("dedupe"), &mut config);
+    read_api(root.section("api"), &mut config);
+    read_sources(root.section("source"), &mut config.sources);
+    read_run(root.section("run"), &mut config);
+    root.finish();
+    config
+}
+
+fn read_table(section: Section<'_>, config: &mut Config) {
+    config.data = section.name("dir", "a folder").map(PathBuf::from);
+    section.finish();
+}
+
+fn read_report(section: Section<'_>, config: &mut Config) {
+    if let Some(zone) = promise::zone(&section, "zone") {
+        config.report_zone = zone.to_owned();
+    }
+    for step in section.sections("credits") {
+        config.credits.extend(credit_step(&step, config.credits.last()));
+        step.finish();
+    }
+    section.finish();
+}
+
+/// Reads one step; `above` is the step before it.
+fn credit_step(section: &Section<'_>, above: Option<&CreditStep>) -> Option<CreditStep> {
+    let below = ratio(section, "below");
+    let percent = section.decimal("percent", "more than 0, at most 100").filter(|percent| {
+        let hundred = Decimal { units: 100, scale: 0 };
+        let inside = percent.units > 0 && value::compare(*percent, hundred).is_le();
+        if !inside {
+            let what = format!("{} is out of range", value::decimal_text(*percent));
+            section.problem("percent", what, "takes more than 0, at most 100");
+        }
+        inside
+    });
+    for key in ["below", "percent"].into_iter().filter(|key| !section.has(key)) {
+        section.missing(key, "a number, such as below = 0.999 and percent = 10");
+    }
+    let step = CreditStep { below: below?, percent: percent? };
+    if let Some(above) = above {
+        if value::compare(step.below, above.below).is_ge() {
+            section.problem("below", "is not under the step before it", "takes falling ratios");
+        }
+        if value::compare(step.percent, above.percent).is_le() {
+            section.problem("percent", "is not over the step before it", "takes rising credits");
+        }
+    }
+    Some(step)
+}
+
+/// A ratio between 0 and 1, both excluded.
+fn ratio(section: &Section<'_>, key: &'static str) -> Option<Decimal> {
+    let takes = "more than 0 and less than 1, such as 0.999";
+    let ratio = section.decimal(key, takes)?;
+    let inside = ratio.units > 0 && value::compare(ratio, Decimal { units: 1, scale: 0 }).is_lt();
+    if !inside {
+        let what = format!("{} is out of range", value::decimal_text(ratio));
+        section.problem(key, what, format!("takes {takes}"));
+    }
+    inside.then_some(ratio)
+}
+
+fn read_alerts(section: Section<'_>, alerts: &mut AlertOptions) {
+    set(&mut alerts.confidence, ratio(&section, "confidence"));
+    set(&mut alerts.min_bad, section.whole("min_bad", 1..=1_000_000));
+    set(&mut alerts.min_valid, section.whole("min_valid", 1..=1_000_000));
+    set(&mut alerts.keep_firing_for_ms, section.duration_ms("keep_firing_for", 0..=86_400_000));
+    section.finish();
+}
+
+fn read_decode(section: Section<'_>, decode: &mut DecodeOptions) {
+    set(&mut decode.format, format(&section));
+    if let Some(routes) = section.names("routes", "route patterns such as \"/orders/{id}\"") {
+        decode.routes = routes.into_iter().map(str::to_owned).collect();
+    }
+    let fields = section.section("fields");
+    for field in FIELDS {
+        let path = fields.name(field, "the path of a field, such as \"account.id\"");
+        decode.fields.extend(path.map(|path| (field, path.to_owned())));
+    }
+    fields.finish();
+    section.finish();
+}
+
+fn format(section: &Section<'_>) -> Option<String> {
+    let choices = FORMATS.map(|format| (format, format));
+    section.choice("format", &choices).map(str::to_owned)
+}
+
+fn read_dimensions(section: Section<'_>, config: &mut Config) {
+    for name in section.names("attributes", "field names").unwrap_or_default() {
+        if config.attributes.iter().any(|other| other == name) {
+            section.problem("attributes", format!("{name:?} stands twice"), "names are unique");
+        } else if FIELDS.contains(&name) {
+            let what = format!("{name:?} is a field of every event");
+            section.problem("attributes", what, "takes further fields");
+        } else {
+            config.attributes.push(name.to_owned());
+        }
+    }
+    if config.attributes.len() > ATTRIBUTES_MAX {
+        let what = format!("holds {} names", config.attributes.len());
+        section.problem("attributes", what, format!("takes at most {ATTRIBUTES_MAX}"));
+    }
+    let values_max = section.whole("values_max", 1..=100_000).map(|count| count as usize);
+    set(&mut config.dimension_values_max, values_max);
+    section.finish();
+}
+
+fn read_dedupe(section: Section<'_>, config: &mut Config) {
+    set(&mut config.dedupe_window_bytes, section.size_bytes("window_bytes", 0..=64 << 30));
+    section.finish();
+}
+
+fn read_api(section: Section<'_>, config: &mut Config) {
+    let takes = "an address and port such as \"127.0.0.1:8089\"";
+    if let Some(text) = section.text("listen", takes) {
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => config.listen = address,
+            Ok(address) => {
+                let what = format!("{address} is open to others, who would need no token");
+                section.problem("listen", what, "takes a loopback address; put a proxy before it");
+            }
+            Err(_) => section.problem(
+                "listen",
+                format!("{text:?} is no address"),
+                format!("takes {takes}"),
+            ),
+        }
+    }
+    section.finish();
+}
+
+fn read_sources(section: Section<'_>, sources: &mut Sources) {
+    for file in section.sections("file") {
+        let paths = file.names("paths", "paths or globs").map(|paths| {
+            if paths.is_empty() {
+                file.problem("paths", "is empty", "takes a list of paths or globs");
+            }
+            paths.into_iter().map(str::to_owned).collect()
+        });
+        if !file.has("paths") {
+            file.missing("paths", "a list of paths or globs");
+        }
+        let follow = file.flag("follow").unwrap_or(true);
+        let (format, service) = (format(&file), service(&file));
+        sources.files.extend(paths.map(|paths| FileSource { paths, follow, format, service }));
+        file.finish();
+    }
+    let stdin = section.section("stdin");
+    let options = StdinSource { format: format(&stdin), service: service(&stdin) };
+    sources.stdin = stdin.is_present().then_some(options);
+    stdin.finish();
+    section.finish();
+}
+
+fn service(section: &Section<'_>) -> Option<String> {
+    section.name("service", "a service name").map(str::to_owned)
+}
+
+fn read_run(section: Section<'_>, config: &mut Config) {
+    set(&mut config.commit_interval_ms, section.duration_ms("commit_interval", 100..=600_000));
+    let events = section.whole("epoch_events_max", 1_000..=100_000_000);
+    set(&mut config.epoch_events_max, events.map(|count| count as usize));
+    config.threads = section.whole("threads", 1..=1_024).map(|count| count as usize);
+    section.finish();
+}
+
+/// Puts a value in place where one was read.
+fn set<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,248 @@
+//! The commented configuration that `ninefold init` writes.
+//!
+//! Every key stands in it, as `#key = value`, with a sentence on what it does; prose has a
+//! space behind its `#`. The tables are there and empty, so that as written it is the default
+//! configuration, and taking the `#` off a line changes that one thing. A sample log fills in
+//! its own format, customer field and file.
+
+use super::promise::{LATENCY_THRESHOLD_US, PERIOD_DAYS, TARGET};
+use super::value::{self, decimal_text, duration_text, size_text};
+use super::{Config, FORMATS};
+
+/// What was seen in a sample log.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// Its path, as it shall stand in `[[source.file]]`.
+    pub path: String,
+    /// Its detected format, one of those of `[decode] format`.
+    pub format: String,
+    /// The field that seems to name the customer, where it is not the format's own.
+    pub customer_field: Option<String>,
+    /// Services seen, in no order.
+    pub services: Vec<String>,
+}
+
+/// The text of a configuration that is the default, or that reads `sample`.
+///
+/// ```
+/// use ninefold_engine::config::{Config, template};
+/// assert_eq!(Config::parse(&template(None), "ninefold.toml").unwrap(), Config::default());
+/// ```
+pub fn template(sample: Option<Sample>) -> String {
+    let config = Config::default();
+    let sample = sample.as_ref();
+    [
+        HEAD.to_owned(),
+        table_text(),
+        source_text(sample),
+        decode_text(sample),
+        promise_text(),
+        SCOPES.to_owned(),
+        alerts_text(&config),
+        rest_text(&config, sample),
+    ]
+    .concat()
+}
+
+const HEAD: &str = "\
+# Configuration of Ninefold. Lines such as #key = value show what holds without them;
+# take the # off to change it. `ninefold check FILE` tells what is wrong, or what it means.
+# Every key with its range: docs/configuration.md.
+";
+
+const SCOPES: &str = r#"
+# A tier of customers. It inherits by name: what is left unsaid is as above.
+#[tier.enterprise]
+#customers = ["globex", "initech"]
+#[[tier.enterprise.objective]]
+#name = "availability"
+#target = 0.999
+
+# One customer, and one of its services.
+#[customer."acme"]
+#tier = "enterprise"
+#[[customer."acme".objective]]
+#name = "availability"
+#service = "inbox"
+#target = 0.9995
+"#;
+
+fn table_text() -> String {
+    "
+# Where the counts are kept: a Delta Lake table that other tools can read.
+[table]
+#dir = \"ninefold-data\"
+"
+    .to_owned()
+}
+
+fn source_text(sample: Option<&Sample>) -> String {
+    let on = if sample.is_some() { "" } else { "#" };
+    let path = quoted(sample.map_or("/var/log/nginx/access*.log", |sample| &sample.path));
+    let format = quoted(sample.map_or("auto", |sample| &sample.format));
+    format!(
+        "
+# What `ninefold run` reads: files by path or glob. With follow it waits for more lines.
+{on}[[source.file]]
+{on}paths = [{path}]
+{on}format = {format}
+#follow = true
+#service = \"default\"
+
+# Piped standard input.
+#[source.stdin]
+#format = \"auto\"
+#service = \"default\"
+"
+    )
+}
+
+fn decode_text(sample: Option<&Sample>) -> String {
+    let formats = value::one_of(&FORMATS);
+    let field = sample.and_then(|sample| sample.customer_field.as_deref());
+    let on = if field.is_some() { "" } else { "#" };
+    let customer = quoted(field.unwrap_or("account.id"));
+    format!(
+        "
+# How lines become events. Formats: {formats}.
+[decode]
+#format = \"auto\"
+# Routes by pattern, the first match wins; otherwise numbers and ids become {{id}}.
+#routes = [\"/v1/orders/{{id}}\"]
+
+# Where a field has another name in your logs. Access logs take the client address as customer.
+[decode.fields]
+{on}customer = {customer}
+#ts = \"time\"
+#service = \"svc\"
+#route = \"endpoint\"
+#status = \"response.status\"
+#outcome = \"result\"
+#latency_ms = \"elapsed_ms\"
+#latency_us = \"elapsed_us\"
+#release = \"version\"
+#cohort = \"group\"
+#region = \"zone\"
+#id = \"request_id\"
+#count = \"n\"
+"
+    )
+}
+
+fn promise_text() -> String {
+    let (target, threshold_ms) = (decimal_text(TARGET), LATENCY_THRESHOLD_US / 1_000);
+    format!(
+        "
+# How events are sorted into good, bad and excluded. Two are always there: availability
+# (bad = statuses 500-599) and latency (good events slower than {threshold_ms} ms).
+#[[sli]]
+#name = \"availability\"
+#kind = \"availability\"
+#bad = [\"500-599\"]
+#excluded = []
+#[[sli]]
+#name = \"latency\"
+#kind = \"latency\"
+#threshold_ms = {threshold_ms}
+#[[sli]]
+#name = \"checkout\"
+#services = [\"shop\"]
+#routes = [\"POST /checkout*\"]
+
+# What is promised to everyone. A period is rolling ({PERIOD_DAYS}d) or calendar (month, quarter).
+#[[objective]]
+#name = \"availability\"
+#sli = \"availability\"
+#target = {target}
+#period = \"{PERIOD_DAYS}d\"
+#tiers = {{ ticket_3d = {{ enabled = false }}, page_1h = {{ factor = 14.4, min_bad = 3 }} }}
+#[[objective]]
+#name = \"contract\"
+#sli = \"availability\"
+#target = {target}
+#period = \"month\"
+#zone = \"UTC\"
+"
+    )
+}
+
+fn alerts_text(config: &Config) -> String {
+    let alerts = &config.alerts;
+    format!(
+        "
+# When a burning objective fires, and when it resolves.
+[alerts]
+# Evidence: the chance of so many failures at the target is at most 1 - confidence.
+#confidence = {}
+# Fewest bad events in the long window, and fewest valid ones in the short to resolve.
+#min_bad = {}
+#min_valid = {}
+#keep_firing_for = \"{}\"
+",
+        decimal_text(alerts.confidence),
+        alerts.min_bad,
+        alerts.min_valid,
+        duration_text(alerts.keep_firing_for_ms),
+    )
+}
+
+fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
+    let mut services = sample.map_or(Vec::new(), |sample| sample.services.clone());
+    services.sort();
+    let seen = if services.is_empty() {
+        String::new()
+    } else {
+        let names: Vec<String> = services.iter().map(|name| quoted(name)).collect();
+        format!("# Services in the sample: {}.\n", names.join(", "))
+    };
+    format!(
+        "
+# Further fields that may explain failures, at most 4, and how many values of each are kept
+# per service and day.
+[dimensions]
+#attributes = [\"flag\"]
+#values_max = {values_max}
+{seen}
+# An id seen again within so much text of its source is counted once; 0B = off.
+[dedupe]
+#window_bytes = \"{window}\"
+
+# Calendar months are counted in this zone. Credits: the share of the bill that is owed.
+[report]
+#zone = \"{zone}\"
+#[[report.credits]]
+#below = 0.998
+#percent = 10
+#[[report.credits]]
+#below = 0.99
+#percent = 25
+
+# API and pages. Loopback only: others need a proxy with its own access control.
+[api]
+#listen = \"{listen}\"
+
+# How much is counted between two commits, at most.
+[run]
+#commit_interval = \"{interval}\"
+#epoch_events_max = {events}
+# As many threads as there are cores, unless set.
+#threads = 2
+",
+        values_max = config.dimension_values_max,
+        window = size_text(config.dedupe_window_bytes),
+        zone = config.report_zone,
+        listen = config.listen,
+        interval = duration_text(config.commit_interval_ms),
+        events = config.epoch_events_max,
+    )
+}
+
+/// A TOML string of `text` on one line, whatever it holds: line breaks would end a comment.
+fn quoted(text: &str) -> String {
+    let escaped = |c: char| match c {
+        '"' | '\\' => format!("\\{c}"),
+        c if c.is_control() => format!("\\u{:04X}", u32::from(c)),
+        c => c.to_string(),
+    };
+    format!("\"{}\"", text.chars().map(escaped).collect::<String>())
+}
