@@ -10,6 +10,7 @@
 //! before its commit was read back from the table.
 
 pub mod batches;
+mod columnar;
 pub mod dedupe;
 pub mod fold;
 pub mod replay;
@@ -252,20 +253,37 @@ impl Pipeline {
         Ok(number)
     }
 
+    /// The number of a partition that has begun.
+    pub fn number_of(&self, name: &str) -> Option<u16> {
+        self.partitions.iter().position(|one| one.name == name).map(|number| number as u16)
+    }
+
     /// Counts chunks of one partition, in their order.
     ///
     /// # Panics
     /// If they do not begin where the partition's counting ended.
     pub fn ingest(&mut self, number: u16, chunks: &[Chunk]) {
-        let mut blocks = self.decode(number, chunks);
+        let blocks = self.decode(number, chunks);
+        let mut tails = Vec::with_capacity(chunks.len());
+        for (block, chunk) in blocks.iter().zip(chunks) {
+            // An unterminated line that was left for later moves nothing.
+            let moved = block.next == chunk.next;
+            tails.push(if moved { Some(&chunk.tail) } else { None });
+        }
+        self.take(number, blocks, &tails);
+    }
+
+    /// Takes decoded blocks of one partition; each with what stands before its end, where it
+    /// has moved there.
+    fn take(&mut self, number: u16, mut blocks: Vec<Block>, tails: &[Option<&Tail>]) {
         let partition = &mut self.partitions[usize::from(number)];
         let mut lines = LineCounts::default();
-        for (block, chunk) in blocks.iter_mut().zip(chunks) {
-            assert_eq!(block.first, partition.next, "chunks of {} tile it", partition.name);
+        for (block, tail) in blocks.iter_mut().zip(tails) {
+            assert_eq!(block.first, partition.next, "blocks of {} tile it", partition.name);
             lines.add(&settle(block, partition.dedupe.as_mut()));
             partition.next = block.next;
-            if block.next == chunk.next {
-                partition.tail = chunk.tail.clone();
+            if let Some(tail) = tail {
+                partition.tail.clone_from(tail);
             }
             partition.dead.append(&mut block.dead);
         }

@@ -248,7 +248,7 @@ fn skip(reader: &mut impl Read, offset: u64) -> io::Result<Result<Tail, u64>> {
 }
 
 /// The name of a source that begins with `head`.
-fn name_of(head: &[u8]) -> String {
+pub fn name_of(head: &[u8]) -> String {
     let hash: [u8; 32] = Sha256::digest(head).into();
     let hex: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     format!("file/{hex}-{}", head.len())

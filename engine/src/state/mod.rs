@@ -118,6 +118,11 @@ impl State {
         self.shards.iter().map(|shard| shard.records.len()).sum()
     }
 
+    /// How many series there are.
+    pub fn series_count(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.all_series().count() as u64).sum()
+    }
+
     /// The newest minute with an event.
     pub fn newest(&self) -> Option<Minute> {
         self.newest

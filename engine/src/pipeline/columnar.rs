@@ -1,0 +1,94 @@
+//! Parquet files as partitions: their offset is the count of rows, and their identity covers
+//! their end as well, where the footer tells one file from another that begins alike.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use super::{Pipeline, PipelineError};
+use crate::decode::{Format, Line, parquet};
+use crate::source::chunk::Tail;
+use crate::source::file::{HEAD_BYTES, SourceError, name_of};
+use crate::state::block::{Block, BlockBuilder};
+
+/// How many rows are handed to the shards at once.
+const BLOCK_ROWS: u64 = 65_536;
+
+/// What every Parquet file begins with.
+const MAGIC: [u8; 4] = *b"PAR1";
+
+impl Pipeline {
+    /// Whether a file is Parquet, by its first bytes or by what was configured.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn is_parquet(&self, path: &Path) -> Result<bool, PipelineError> {
+        if path == Path::new("-") {
+            return Ok(false);
+        }
+        let configured = self.options().decode.format;
+        let begins = ends(path)?.starts_with(&MAGIC);
+        Ok(configured == Format::Parquet || (configured == Format::Auto && begins))
+    }
+
+    /// Counts the rows of a Parquet file that were not counted before; its partition.
+    ///
+    /// # Errors
+    /// The file is not to be read as events, or the table fails.
+    pub fn replay_parquet(&mut self, path: &Path) -> Result<String, PipelineError> {
+        let label = path.display().to_string();
+        let name = name_of(&ends(path)?);
+        let known = self.known()?;
+        let counted = known.iter().find(|one| one.partition == name).map_or(0, |one| one.next);
+        let place = (counted, Tail::default());
+        let number = self.partition(&name, &label, Format::Parquet, place)?;
+        let fail = |source| SourceError::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(fail)?;
+        let slis = self.options().slis.clone();
+        let mut builder = BlockBuilder::new(self.state.seed(), self.options().dedupe_window_bytes > 0);
+        builder.begin(number, counted);
+        let options = self.options().decode.clone();
+        let mut next = counted;
+        let mut failed = None;
+        let outcome = parquet::for_each(file, &options, counted, |row, line| {
+            match line {
+                Line::Event(event) => builder.push(&event, &slis, row),
+                Line::Dead(reason) => builder.push_dead(row, reason, b""),
+                Line::Skip => {}
+            }
+            next = row + 1;
+            if next % BLOCK_ROWS == 0 && failed.is_none() {
+                failed = self.take_rows(number, builder.finish(next)).err();
+                builder.begin(number, next);
+            }
+        });
+        outcome.map_err(|source| PipelineError::Parquet { path: label, source })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        self.take_rows(number, builder.finish(next))?;
+        Ok(name)
+    }
+
+    fn take_rows(&mut self, number: u16, block: Block) -> Result<(), PipelineError> {
+        self.take(number, vec![block], &[None]);
+        if self.epoch_is_full() {
+            self.commit(Vec::new())?;
+        }
+        Ok(())
+    }
+}
+
+/// The first and the last bytes of a file.
+fn ends(path: &Path) -> Result<Vec<u8>, SourceError> {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let size = file.metadata()?.len();
+        let mut ends = Vec::new();
+        (&mut file).take(HEAD_BYTES as u64).read_to_end(&mut ends)?;
+        file.seek(SeekFrom::Start(size.saturating_sub(HEAD_BYTES as u64)))?;
+        file.read_to_end(&mut ends)?;
+        Ok(ends)
+    };
+    read().map_err(|source| SourceError::Read { path: path.to_owned(), source })
+}
