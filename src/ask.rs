@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use ninefold_engine::config::Config;
 use ninefold_engine::pipeline::fold::Need;
 use ninefold_engine::query::body::{
@@ -16,7 +17,7 @@ use ninefold_engine::slo::objective::Objective;
 use ninefold_engine::slo::period::{Period, month_range};
 use ninefold_engine::state::State;
 use ninefold_engine::table::Filter;
-use ninefold_engine::time::{DAY_MINUTES, Minute, parse_rfc3339};
+use ninefold_engine::time::{DAY_MINUTES, Minute, TS_MS_END, parse_rfc3339};
 
 use crate::states::{States, TableStates, open_table};
 use crate::{AlertBasis, Place, ReportFormat, TopBy, batch, live, show};
@@ -64,4 +65,206 @@ impl<S: States> Asker<S> {
     fn all(&self, minutes: RangeInclusive<Minute>) -> Need {
         Need { customer: None, minutes, histograms: None }
     }
+}
+
+impl<S: States> Answers for Asker<S> {
+    fn sla(
+        &self,
+        customer: &str,
+        service: Option<&str>,
+        at: Option<Minute>,
+    ) -> Result<Sla, AskError> {
+        let at = self.at(at)?;
+        let need = Need {
+            customer: Some(customer.to_owned()),
+            minutes: self.reach(at),
+            histograms: Some(at.minus(59)..=at),
+        };
+        self.states.with(&need, |state| {
+            query::sla::sla(&self.promise(), customer, &state.series_of(customer), service, at)
+        })?
+    }
+
+    fn timeseries(
+        &self,
+        customer: Option<&str>,
+        from: Minute,
+        to: Minute,
+        step_minutes: u32,
+    ) -> Result<Timeseries, AskError> {
+        let as_of = self.at(None)?;
+        let customer_need = customer.map(str::to_owned);
+        let need = Need { customer: customer_need, minutes: from..=to, histograms: None };
+        self.states.with(&need, |state| {
+            let series = match customer {
+                Some(customer) => state.series_of(customer),
+                None => state.all_series(),
+            };
+            let name = customer.unwrap_or_default();
+            query::timeseries::timeseries(name, &series, from..=to, step_minutes, as_of)
+        })?
+    }
+
+    fn report(
+        &self,
+        month: &str,
+        tz: Option<&str>,
+        customer: Option<&str>,
+    ) -> Result<Report, AskError> {
+        let zone = tz.unwrap_or(&self.config.report_zone);
+        let as_of = self.states.newest()?;
+        let minutes = month_range(month, zone).map_err(report::refused)?;
+        let need =
+            Need { customer: customer.map(str::to_owned), minutes, histograms: None };
+        let revision = self.states.with_table(|table| Ok(table.version()))?;
+        self.states.with(&need, |state| {
+            let series = match customer {
+                Some(customer) => state.series_of(customer),
+                None => state.all_series(),
+            };
+            let ask = report::Ask { month, zone, customer, as_of, revision };
+            report::report(&self.promise(), &series, &ask)
+        })?
+    }
+
+    fn impact(&self, from: Minute, to: Minute) -> Result<Impact, AskError> {
+        self.impact_of(from, to)
+    }
+
+    fn alerts(
+        &self,
+        from: Option<Minute>,
+        to: Option<Minute>,
+        basis: Basis,
+    ) -> Result<Alerts, AskError> {
+        self.alerts_of(from, to, basis)
+    }
+
+    fn top(
+        &self,
+        by: By,
+        at: Option<Minute>,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Top, AskError> {
+        let at = self.at(at)?;
+        self.states.with(&self.all(self.reach(at)), |state| {
+            query::top::top(&self.promise(), &state.all_series(), by, at, limit, cursor)
+        })?
+    }
+
+    fn burn(&self) -> Result<Burn, AskError> {
+        let at = self.at(None)?;
+        self.states.with(&self.all(self.reach(at)), |state| {
+            query::burn::burn(&self.promise(), &state.all_series(), at)
+        })
+    }
+
+    fn fleet(&self, now_ms: i64) -> Result<Fleet, AskError> {
+        self.fleet_of(now_ms)
+    }
+
+    fn objectives(&self) -> serde_json::Value {
+        ninefold_engine::config::objectives_json(&self.config)
+    }
+
+    fn health(&self) -> Health {
+        self.states.health()
+    }
+}
+
+/// `ninefold sla`.
+pub fn sla(
+    place: &Place,
+    customer: &str,
+    service: Option<&str>,
+    at: Option<&str>,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
+    let at = at.map(|at| minute("--at", at)).transpose()?;
+    let body = asker(place)?.sla(customer, service, at)?;
+    print(&body, as_json, show::sla)
+}
+
+/// `ninefold report`.
+pub fn report(
+    place: &Place,
+    month: &str,
+    tz: Option<&str>,
+    customer: Option<&str>,
+    format: ReportFormat,
+) -> anyhow::Result<ExitCode> {
+    let body = asker(place)?.report(month, tz, customer)?;
+    match format {
+        ReportFormat::Json => show::json(&body)?,
+        ReportFormat::Table => show::text(&report::table(&body))?,
+        ReportFormat::Csv => show::text(&report::csv(&body))?,
+        ReportFormat::Md => show::text(&report::markdown(&body))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `ninefold impact`.
+pub fn impact(place: &Place, from: &str, to: &str, as_json: bool) -> anyhow::Result<ExitCode> {
+    let (from, to) = (minute("--from", from)?, minute("--to", to)?);
+    print(&asker(place)?.impact(from, to)?, as_json, show::impact)
+}
+
+/// `ninefold top`.
+pub fn top(
+    place: &Place,
+    by: TopBy,
+    at: Option<&str>,
+    limit: usize,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
+    let at = at.map(|at| minute("--at", at)).transpose()?;
+    let by = match by {
+        TopBy::Burn => By::Burn,
+        TopBy::Budget => By::Budget,
+        TopBy::Bad => By::Bad,
+        TopBy::Valid => By::Valid,
+    };
+    print(&asker(place)?.top(by, at, limit, None)?, as_json, show::top)
+}
+
+/// `ninefold alerts`.
+pub fn alerts(
+    place: &Place,
+    from: Option<&str>,
+    to: Option<&str>,
+    basis: AlertBasis,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
+    let from = from.map(|from| minute("--from", from)).transpose()?;
+    let to = to.map(|to| minute("--to", to)).transpose()?;
+    let basis = match basis {
+        AlertBasis::Live => Basis::Live,
+        AlertBasis::Settled => Basis::Settled,
+    };
+    print(&asker(place)?.alerts(from, to, basis)?, as_json, show::alerts)
+}
+
+fn asker(place: &Place) -> anyhow::Result<Asker<TableStates>> {
+    let config = batch::load(place)?;
+    let table = open_table(&batch::data(place, &config)?)?;
+    let (slis, values_max) = (config.slis.clone(), config.dimension_values_max);
+    Ok(Asker::new(TableStates::new(table, slis, values_max, live::clock_ms), config))
+}
+
+fn print<B: serde::Serialize>(
+    body: &B,
+    as_json: bool,
+    text: impl FnOnce(&B) -> std::io::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    if as_json { show::json(body)? } else { text(body)? }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The minute of a time on the command line.
+fn minute(flag: &str, text: &str) -> anyhow::Result<Minute> {
+    let ms = parse_rfc3339(text.as_bytes());
+    let ms = ms.filter(|ms| (0..TS_MS_END).contains(ms));
+    let example = "2026-11-01T12:00:00Z";
+    Ok(Minute::of_ms(ms.with_context(|| format!("{flag} {text}: an RFC 3339 time, {example}"))?))
 }

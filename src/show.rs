@@ -1,0 +1,277 @@
+//! Answers as text for a terminal: the same bodies that `--json` prints.
+//!
+//! Names come from outside, so control characters are shown escaped.
+
+use std::io::{self, Write};
+
+use ninefold_engine::pipeline::verify::Verdict;
+use ninefold_engine::query::body::{
+    Alerts, Cause, Impact, ObjectiveStatus, ReplaySummary, Sla, Top, Window,
+};
+use ninefold_engine::report::text::{Side, aligned, printable};
+use serde::Serialize;
+
+/// Prints a body as JSON.
+pub fn json(body: &impl Serialize) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, body)?;
+    writeln!(out)
+}
+
+/// Prints a text that is ready.
+pub fn text(text: &str) -> io::Result<()> {
+    io::stdout().lock().write_all(text.as_bytes())
+}
+
+/// Prints what a replay did.
+pub fn summary(summary: &ReplaySummary) -> io::Result<()> {
+    let ReplaySummary { read, counted, dead, duplicate, already, .. } = summary;
+    let mut out = io::stdout().lock();
+    writeln!(out, "read {read} lines: {counted} counted, {duplicate} duplicate, {dead} dead")?;
+    if *already > 0 {
+        writeln!(out, "{already} more were counted before")?;
+    }
+    if summary.invalid_latency > 0 {
+        writeln!(out, "{} counted without their unusable latency", summary.invalid_latency)?;
+    }
+    let ReplaySummary { valid, bad, excluded, customers, .. } = summary;
+    writeln!(
+        out,
+        "in the table: {customers} customers, {valid} valid events, {bad} bad, {excluded} excluded"
+    )?;
+    if let (Some(from), Some(to)) = (&summary.from, &summary.to) {
+        writeln!(out, "from {from} to {to}")?;
+    }
+    Ok(())
+}
+
+/// Prints whether the table is what its sources say.
+pub fn verdict(verdict: &Verdict) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let Verdict { compared, different, version, .. } = verdict;
+    writeln!(out, "table version {version}: {compared} customer minutes compared")?;
+    for path in &verdict.unknown {
+        writeln!(out, "not counted: {}", printable(path))?;
+    }
+    for one in &verdict.differences {
+        let (customer, service) = (printable(&one.customer), printable(&one.service));
+        writeln!(out, "{customer} {service} {}:", one.minute)?;
+        writeln!(out, "  source {:?}", one.source)?;
+        writeln!(out, "  table  {:?}", one.table)?;
+    }
+    match (verdict.equal, different) {
+        (true, _) => writeln!(out, "equal"),
+        (false, 0) => writeln!(out, "not complete"),
+        (false, different) => writeln!(out, "{different} differ"),
+    }
+}
+
+/// Prints one customer.
+pub fn sla(sla: &Sla) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}  as of {}", printable(&sla.customer), sla.as_of)?;
+    for service in &sla.services {
+        for objective in &service.objectives {
+            writeln!(out)?;
+            objective_lines(&mut out, &service.service, objective)?;
+        }
+        let latency = &service.latency;
+        if latency.count > 0 {
+            let ms = |value: Option<f64>| value.map_or("-".to_owned(), |ms| format!("{ms:.1} ms"));
+            writeln!(
+                out,
+                "  latency {}  p50 {}  p90 {}  p99 {}  max {}  of {}",
+                latency.window,
+                ms(latency.p50_ms),
+                ms(latency.p90_ms),
+                ms(latency.p99_ms),
+                ms(latency.max_ms),
+                latency.count
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn objective_lines(
+    out: &mut impl Write,
+    service: &str,
+    status: &ObjectiveStatus,
+) -> io::Result<()> {
+    writeln!(
+        out,
+        "{}  {} {} over {}: {}",
+        printable(service),
+        printable(&status.objective),
+        percent(Some(status.target)),
+        status.period,
+        verdict_of(status.met)
+    )?;
+    writeln!(
+        out,
+        "  {} of {} valid are bad: {}; budget left {}",
+        status.bad,
+        status.valid,
+        percent(status.availability),
+        percent(status.budget.left)
+    )?;
+    let columns = [
+        ("window", Side::Left),
+        ("valid", Side::Right),
+        ("bad", Side::Right),
+        ("availability", Side::Right),
+        ("burn rate", Side::Right),
+    ];
+    let mut windows: Vec<(&String, &Window)> = status.windows.iter().collect();
+    windows.sort_by_key(|(name, _)| ninefold_engine::slo::window::find(name).map(|w| w.minutes));
+    let row = |(name, window): (&String, &Window)| {
+        vec![
+            name.clone(),
+            window.valid.to_string(),
+            window.bad.to_string(),
+            percent(window.availability),
+            rate(window.burn_rate),
+        ]
+    };
+    let rows: Vec<Vec<String>> = windows.into_iter().map(row).collect();
+    for line in aligned(&columns, &rows).lines() {
+        writeln!(out, "  {line}")?;
+    }
+    Ok(())
+}
+
+/// Prints who was hit, and by what.
+pub fn impact(impact: &Impact) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let Impact { from, to, valid, bad, customers_hit, .. } = impact;
+    writeln!(out, "{from} to {to}: {bad} of {valid} bad, {customers_hit} customers hit")?;
+    let columns = [
+        ("cause", Side::Left),
+        ("valid", Side::Right),
+        ("bad", Side::Right),
+        ("of excess", Side::Right),
+        ("lift", Side::Right),
+        ("p", Side::Right),
+    ];
+    let rows = impact.causes.iter().map(|cause| {
+        vec![
+            cause_name(cause),
+            cause.valid.to_string(),
+            cause.bad.to_string(),
+            percent(cause.share_of_excess),
+            rate(cause.lift),
+            format!("{:.1e}", cause.p_value),
+        ]
+    });
+    let causes = aligned(&columns, &rows.collect::<Vec<_>>());
+    writeln!(out, "\n{causes}")?;
+    let columns = [
+        ("customer", Side::Left),
+        ("valid", Side::Right),
+        ("bad", Side::Right),
+        ("of budget", Side::Right),
+        ("first", Side::Left),
+        ("last", Side::Left),
+    ];
+    let rows = impact.customers.iter().map(|customer| {
+        vec![
+            customer.customer.clone(),
+            customer.valid.to_string(),
+            customer.bad.to_string(),
+            percent(customer.budget_consumed),
+            customer.first.clone(),
+            customer.last.clone(),
+        ]
+    });
+    let customers = aligned(&columns, &rows.collect::<Vec<_>>());
+    writeln!(out, "{customers}")
+}
+
+fn cause_name(cause: &Cause) -> String {
+    let one = |(name, value): (&String, &String)| format!("{name}={value}");
+    cause.dimensions.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+/// Prints the worst customers.
+pub fn top(top: &Top) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "by {} as of {}, {} in all", top.by, top.as_of, top.total)?;
+    let columns = [
+        ("customer", Side::Left),
+        ("service", Side::Left),
+        ("objective", Side::Left),
+        ("valid", Side::Right),
+        ("bad", Side::Right),
+        ("availability", Side::Right),
+        ("budget left", Side::Right),
+        ("burn 1h", Side::Right),
+        ("burn 5m", Side::Right),
+        ("firing", Side::Left),
+    ];
+    let rows = top.customers.iter().map(|row| {
+        vec![
+            row.customer.clone(),
+            row.service.clone(),
+            row.objective.clone(),
+            row.valid.to_string(),
+            row.bad.to_string(),
+            percent(row.availability),
+            percent(row.budget_left),
+            rate(row.burn_rate_1h),
+            rate(row.burn_rate_5m),
+            row.firing.join(" "),
+        ]
+    });
+    let table = aligned(&columns, &rows.collect::<Vec<_>>());
+    writeln!(out, "{table}")
+}
+
+/// Prints alert history.
+pub fn alerts(alerts: &Alerts) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let columns = [
+        ("at", Side::Left),
+        ("state", Side::Left),
+        ("tier", Side::Left),
+        ("customer", Side::Left),
+        ("service", Side::Left),
+        ("objective", Side::Left),
+        ("long", Side::Right),
+        ("short", Side::Right),
+        ("factor", Side::Right),
+    ];
+    let rows = alerts.alerts.iter().map(|alert| {
+        vec![
+            alert.at.clone(),
+            alert.state.clone(),
+            alert.tier.clone(),
+            alert.customer.clone(),
+            alert.service.clone(),
+            alert.objective.clone(),
+            format!("{} {}", alert.long.window, rate(alert.long.burn_rate)),
+            format!("{} {}", alert.short.window, rate(alert.short.burn_rate)),
+            rate(Some(alert.factor)),
+        ]
+    });
+    let table = aligned(&columns, &rows.collect::<Vec<_>>());
+    writeln!(out, "{table}")
+}
+
+/// Cut off, not rounded: 99.7999% never reads as 99.8%.
+fn percent(ratio: Option<f64>) -> String {
+    ratio.map_or("no data".to_owned(), |ratio| {
+        format!("{:.3}%", (ratio * 100_000.0 + 1e-7).floor() / 1_000.0)
+    })
+}
+
+fn rate(rate: Option<f64>) -> String {
+    rate.map_or("-".to_owned(), |rate| format!("{rate:.2}"))
+}
+
+fn verdict_of(met: Option<bool>) -> &'static str {
+    match met {
+        Some(true) => "met",
+        Some(false) => "BROKEN",
+        None => "no data",
+    }
+}
