@@ -120,7 +120,53 @@ impl Grain {
     }
 }
 
+/// The columns that place a file; they are in its path and in the log, not in the file.
+pub const PARTITION_COLUMNS: [&str; 2] = ["grain", "day"];
+
+/// The columns that the log keeps the least and greatest value of, for each file.
+pub const STATS_COLUMNS: [&str; 3] = ["minute", "customer", "service"];
+
+/// The one schema of the table: the partition columns, then every column of every grain, in
+/// the order in which [`Grain::ALL`] first names it. All are nullable: a file has the columns
+/// of its grain alone.
+pub fn wide_schema() -> SchemaRef {
+    let mut fields =
+        vec![Field::new("grain", DataType::Utf8, true), Field::new("day", DataType::Date32, true)];
+    for grain in Grain::ALL {
+        for field in grain.schema().fields() {
+            match fields.iter().find(|known| known.name() == field.name()) {
+                Some(known) => assert_eq!(known, field.as_ref(), "one name has one type"),
+                None => fields.push(field.as_ref().clone()),
+            }
+        }
+    }
+    Arc::new(Schema::new(fields))
+}
+
 /// The type of every time column: microseconds, UTC.
 pub fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wide_schema_has_every_column_of_every_grain_once() {
+        let wide = wide_schema();
+        for grain in Grain::ALL {
+            for field in grain.schema().fields() {
+                assert_eq!(wide.field_with_name(field.name()).unwrap(), field.as_ref());
+                assert!(!PARTITION_COLUMNS.contains(&field.name().as_str()));
+            }
+        }
+        let mut names: Vec<_> = wide.fields().iter().map(|field| field.name()).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), wide.fields().len());
+        for name in STATS_COLUMNS {
+            assert!(wide.field_with_name(name).is_ok());
+        }
+    }
 }

@@ -1,0 +1,325 @@
+//! Record batches into Parquet bytes, on all cores, and what the log says of a file.
+//!
+//! A file is cut into row groups of about [`GROUP_ROWS`] rows, and each column of each row group
+//! is encoded on its own. Groups and columns are put together in order, so the bytes do not
+//! depend on the number of threads.
+//!
+//! Encodings, per column, because readers of one customer's month should touch little and
+//! writers should spend little:
+//! - `customer`: delta of prefixes. Rows are sorted by it, so it costs a few bytes a row and no
+//!   dictionary needs to be read for one page. With a bloom filter.
+//! - numbers and minutes: delta, bit-packed: zeros and constant steps vanish.
+//! - few-valued text (service, release, partition, ...): dictionary.
+//! - `latency` and other long values: plain; they hardly repeat.
+//!
+//! All columns are zstd, level 1. Pages have [`PAGE_ROWS`] rows and an index, so that one
+//! customer's rows are a page or two of each column.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, StructArray,
+    TimestampMicrosecondArray,
+};
+use arrow::compute;
+use arrow::datatypes::{DataType, Field, Fields, SchemaRef, TimestampMicrosecondType};
+use parquet::arrow::ArrowSchemaConverter;
+use parquet::arrow::arrow_writer::{
+    ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
+};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::SortingColumn;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::ColumnPath;
+use rayon::prelude::*;
+
+use super::schema::{Grain, STATS_COLUMNS, timestamp};
+
+/// Rows of a row group: large enough for encodings to pay, small enough to skip by.
+pub(crate) const GROUP_ROWS: usize = 100_000;
+
+/// Rows of a data page: a customer of one service has at most 1,440 minutes a day, so two pages
+/// at most hold them.
+const PAGE_ROWS: usize = 4_096;
+
+/// Share of customers that a bloom filter wrongly says it has.
+const BLOOM_FALSE_RATIO: f64 = 0.01;
+
+/// The columns that files are sorted by, in this order, where the grain has them.
+const SORT_COLUMNS: [&str; 3] = ["customer", "service", "minute"];
+
+/// A whole Parquet file and what the log says of it.
+pub(crate) struct Encoded {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// One row: `numRecords`, `nullCount`, `minValues`, `maxValues`, `tightBounds`.
+    pub stats: StructArray,
+}
+
+/// Encodes `batches`, all of the grain's schema, into one file. No batch, or empty ones, give
+/// a file without rows.
+pub(crate) fn encode(grain: Grain, batches: &[RecordBatch]) -> Result<Encoded, ParquetError> {
+    let schema = grain.schema();
+    let groups = row_groups(batches);
+    let properties = Arc::new(properties(&schema, &groups));
+    let descriptor = ArrowSchemaConverter::new().convert(&schema)?;
+    let mut writer =
+        SerializedFileWriter::new(Vec::new(), descriptor.root_schema_ptr(), properties)?;
+    let factory = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&schema));
+    let (encoded, stats) = rayon::join(
+        || -> Result<Vec<Vec<ArrowColumnChunk>>, ParquetError> {
+            let groups = groups.par_iter().enumerate();
+            groups.map(|(index, group)| encode_group(&factory, &schema, index, group)).collect()
+        },
+        || stats_of(batches),
+    );
+    for chunks in encoded? {
+        let mut group = writer.next_row_group()?;
+        for chunk in chunks {
+            chunk.append_to_row_group(&mut group)?;
+        }
+        group.close()?;
+    }
+    Ok(Encoded { bytes: writer.into_inner()?, stats: stats? })
+}
+
+fn encode_group(
+    factory: &ArrowRowGroupWriterFactory,
+    schema: &SchemaRef,
+    index: usize,
+    group: &[RecordBatch],
+) -> Result<Vec<ArrowColumnChunk>, ParquetError> {
+    let writers = factory.create_column_writers(index)?;
+    let columns = writers.into_par_iter().enumerate();
+    columns
+        .map(|(column, mut writer): (usize, ArrowColumnWriter)| {
+            for batch in group {
+                for leaf in compute_leaves(schema.field(column), batch.column(column))? {
+                    writer.write(&leaf)?;
+                }
+            }
+            writer.close()
+        })
+        .collect()
+}
+
+/// Cuts the rows into groups of equal size, at most [`GROUP_ROWS`]; nothing is copied.
+fn row_groups(batches: &[RecordBatch]) -> Vec<Vec<RecordBatch>> {
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let count = rows.div_ceil(GROUP_ROWS);
+    let group_rows = rows.div_ceil(count.max(1));
+    let mut groups: Vec<Vec<RecordBatch>> = Vec::with_capacity(count);
+    let mut room = 0;
+    for batch in batches {
+        let mut from = 0;
+        while from < batch.num_rows() {
+            if room == 0 {
+                groups.push(Vec::new());
+                room = group_rows;
+            }
+            let taken = room.min(batch.num_rows() - from);
+            groups.last_mut().expect("one was pushed").push(batch.slice(from, taken));
+            from += taken;
+            room -= taken;
+        }
+    }
+    groups
+}
+
+fn properties(schema: &SchemaRef, groups: &[Vec<RecordBatch>]) -> WriterProperties {
+    let level = ZstdLevel::try_new(1).expect("level 1 exists");
+    let rows_max = groups.iter().map(|group| group.iter().map(RecordBatch::num_rows).sum()).max();
+    let mut builder = WriterProperties::builder()
+        .set_created_by(super::log::ENGINE_INFO.to_owned())
+        .set_compression(Compression::ZSTD(level))
+        .set_data_page_row_count_limit(PAGE_ROWS)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_sorting_columns(sorting_columns(schema, groups));
+    for field in schema.fields() {
+        let path = ColumnPath::from(field.name().as_str());
+        let plain = |builder: parquet::file::properties::WriterPropertiesBuilder, encoding| {
+            builder
+                .set_column_dictionary_enabled(path.clone(), false)
+                .set_column_encoding(path.clone(), encoding)
+        };
+        builder = match (field.name().as_str(), field.data_type()) {
+            ("customer", _) => plain(builder, Encoding::DELTA_BYTE_ARRAY)
+                .set_column_bloom_filter_enabled(path.clone(), true)
+                .set_column_bloom_filter_fpp(path.clone(), BLOOM_FALSE_RATIO)
+                .set_column_bloom_filter_max_ndv(path.clone(), rows_max.unwrap_or(1).max(1) as u64),
+            ("alert" | "line" | "id", _) | (_, DataType::Binary) => plain(builder, Encoding::PLAIN)
+                .set_column_statistics_enabled(path.clone(), EnabledStatistics::None),
+            (_, DataType::Utf8) => builder,
+            _ => plain(builder, Encoding::DELTA_BINARY_PACKED),
+        };
+        if STATS_COLUMNS.contains(&field.name().as_str()) {
+            builder = builder.set_column_statistics_enabled(path, EnabledStatistics::Page);
+        }
+    }
+    builder.build()
+}
+
+/// The sorting columns, if the rows really are so: a reader may rely on what a file declares.
+fn sorting_columns(schema: &SchemaRef, groups: &[Vec<RecordBatch>]) -> Option<Vec<SortingColumn>> {
+    let keys: Vec<usize> =
+        SORT_COLUMNS.iter().filter_map(|name| schema.index_of(name).ok()).collect();
+    if keys.is_empty() || !groups.par_iter().all(|group| is_sorted(group)) {
+        return None;
+    }
+    let sorting = |index: &usize| SortingColumn {
+        column_idx: *index as i32,
+        descending: false,
+        nulls_first: true,
+    };
+    Some(keys.iter().map(sorting).collect())
+}
+
+/// Whether customer, service and minute never fall from row to row; nulls come first.
+fn is_sorted(group: &[RecordBatch]) -> bool {
+    let mut last = None;
+    group.iter().all(|batch| {
+        let text =
+            |name| batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+        let (customers, services) = (text("customer"), text("service"));
+        let minutes = batch
+            .column_by_name("minute")
+            .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
+        (0..batch.num_rows()).all(|row| {
+            let text_at = |column: Option<&'_ StringArray>| -> Option<usize> {
+                column.filter(|column| column.is_valid(row)).map(|_| row)
+            };
+            let key = SortKey {
+                customer: text_at(customers).map(|row| customers.expect("it is valid").value(row)),
+                service: text_at(services).map(|row| services.expect("it is valid").value(row)),
+                minute: minutes
+                    .filter(|minutes: &&TimestampMicrosecondArray| minutes.is_valid(row))
+                    .map(|minutes| minutes.value(row)),
+            };
+            let rises = last.as_ref().is_none_or(|last| *last <= key);
+            last = Some(key);
+            rises
+        })
+    })
+}
+
+#[derive(PartialEq, PartialOrd)]
+struct SortKey<'a> {
+    customer: Option<&'a str>,
+    service: Option<&'a str>,
+    minute: Option<i64>,
+}
+
+/// Rows, nulls, least and greatest values of [`STATS_COLUMNS`], as the log keeps them. A column
+/// that the grain does not have is left out.
+fn stats_of(batches: &[RecordBatch]) -> Result<StructArray, ParquetError> {
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let mut nulls: Vec<(&str, ArrayRef)> = Vec::new();
+    let (mut least, mut greatest) = (Vec::new(), Vec::new());
+    for name in STATS_COLUMNS {
+        let columns: Vec<&ArrayRef> =
+            batches.iter().filter_map(|batch| batch.column_by_name(name)).collect();
+        if columns.is_empty() {
+            continue;
+        }
+        let null_count: usize = columns.iter().map(|column| column.null_count()).sum();
+        nulls.push((name, Arc::new(Int64Array::from(vec![null_count as i64]))));
+        let (low, high) = bounds_of(&columns);
+        least.push((name, low));
+        greatest.push((name, high));
+    }
+    let mut sections: Vec<(&str, ArrayRef)> =
+        vec![("numRecords", Arc::new(Int64Array::from(vec![rows as i64])))];
+    for (name, columns) in [("nullCount", nulls), ("minValues", least), ("maxValues", greatest)] {
+        if !columns.is_empty() {
+            sections.push((name, Arc::new(struct_of(columns))));
+        }
+    }
+    sections.push(("tightBounds", Arc::new(BooleanArray::from(vec![true]))));
+    Ok(struct_of(sections))
+}
+
+fn struct_of(columns: Vec<(&str, ArrayRef)>) -> StructArray {
+    let field =
+        |(name, column): &(&str, ArrayRef)| Field::new(*name, column.data_type().clone(), true);
+    let fields: Fields = columns.iter().map(field).collect();
+    StructArray::new(fields, columns.into_iter().map(|(_, column)| column).collect(), None)
+}
+
+/// The least and the greatest value of a column of text or time, each an array of one row.
+fn bounds_of(columns: &[&ArrayRef]) -> (ArrayRef, ArrayRef) {
+    if columns[0].data_type() == &DataType::Utf8 {
+        let texts = || columns.par_iter().map(|column| column.as_string::<i32>());
+        let least = texts().filter_map(compute::min_string).min();
+        let greatest = texts().filter_map(compute::max_string).max();
+        return (
+            Arc::new(StringArray::from(vec![least])),
+            Arc::new(StringArray::from(vec![greatest])),
+        );
+    }
+    let times = || columns.iter().map(|column| column.as_primitive::<TimestampMicrosecondType>());
+    let array = |value: Option<i64>| -> ArrayRef {
+        Arc::new(TimestampMicrosecondArray::from(vec![value]).with_data_type(timestamp()))
+    };
+    (array(times().filter_map(compute::min).min()), array(times().filter_map(compute::max).max()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failures(rows: &[(&str, i64)]) -> RecordBatch {
+        let schema = Grain::Failure.schema();
+        let columns = schema.fields().iter().map(|field| -> ArrayRef {
+            match field.name().as_str() {
+                "customer" => Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.0))),
+                "minute" => Arc::new(
+                    TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.1))
+                        .with_data_type(timestamp()),
+                ),
+                _ => arrow::array::new_null_array(field.data_type(), rows.len()),
+            }
+        });
+        let columns = columns.collect();
+        RecordBatch::try_new(schema, columns).unwrap()
+    }
+
+    #[test]
+    fn sorting_is_declared_only_where_it_holds() {
+        let check = |batches: &[RecordBatch], expect: bool| assert_eq!(is_sorted(batches), expect);
+        check(&[failures(&[("a", 1), ("a", 2), ("b", 1)])], true);
+        check(&[failures(&[("a", 2), ("a", 1)])], false);
+        check(&[failures(&[("b", 1)]), failures(&[("a", 1)])], false);
+        check(&[failures(&[("a", 1)]), failures(&[("a", 1)])], true);
+        check(&[], true);
+    }
+
+    #[test]
+    fn row_groups_cover_every_row_once_and_in_order() {
+        let rows: Vec<(String, i64)> =
+            (0..250_001).map(|at| (format!("c{:06}", at / 7), at)).collect();
+        let rows: Vec<(&str, i64)> = rows.iter().map(|row| (row.0.as_str(), row.1)).collect();
+        let batches: Vec<RecordBatch> = rows.chunks(33_333).map(failures).collect();
+        let groups = row_groups(&batches);
+        assert_eq!(groups.len(), 3);
+        let minutes: Vec<i64> = groups
+            .iter()
+            .flatten()
+            .flat_map(|batch| {
+                batch.column(0).as_primitive::<TimestampMicrosecondType>().values().to_vec()
+            })
+            .collect();
+        assert_eq!(minutes, (0..250_001).collect::<Vec<i64>>());
+    }
+
+    #[test]
+    fn the_bytes_do_not_depend_on_the_number_of_threads() {
+        let batches = [failures(&[("a", 1), ("a", 2)]), failures(&[("b", 1)])];
+        let with = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| encode(Grain::Failure, &batches).unwrap().bytes)
+        };
+        assert_eq!(with(1), with(4));
+    }
+}

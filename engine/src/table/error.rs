@@ -1,0 +1,211 @@
+//! What can go wrong with the table, as a caller would act on it.
+//!
+//! Every message names the path and what would be right. A wrong number is never an answer:
+//! whatever is missing, short, torn or written by others beyond what this version reads is an
+//! error.
+
+use std::path::{Path, PathBuf};
+
+use delta_kernel::KernelError;
+use parquet::errors::ParquetError;
+
+/// Why the table could not be opened, refreshed or read.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// The file system refused something.
+    #[error("cannot {doing} {path}: {source}")]
+    Io {
+        /// What was attempted, such as `read`.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The reason given.
+        source: std::io::Error,
+    },
+    /// The directory cannot create a file only where none is: commits would not be safe.
+    #[error(
+        "{path} does not honour create-if-absent ({found}); put the table on a file system with \
+         hard links"
+    )]
+    NoCreateIfAbsent {
+        /// The directory that was probed.
+        path: PathBuf,
+        /// What the probe met.
+        found: String,
+    },
+    /// The first entry of the log could not be written.
+    #[error("cannot create the table at {path}: {source}; free space or choose another directory")]
+    Create {
+        /// The directory of the table.
+        path: PathBuf,
+        /// The reason given.
+        source: object_store::Error,
+    },
+    /// The log is torn, has a hole, or cannot be read.
+    #[error("log of {path}: {source}; restore the missing entry from a copy of the table")]
+    Log {
+        /// The directory of the table.
+        path: PathBuf,
+        /// What the kernel said.
+        source: Box<KernelError>,
+    },
+    /// A checkpoint of the log differs from the log that it stands for.
+    #[error(
+        "checkpoint {version} of {path} differs from its log; delete the checkpoint and \
+         _last_checkpoint"
+    )]
+    Checkpoint {
+        /// The directory of the table.
+        path: PathBuf,
+        /// The version of the checkpoint.
+        version: u64,
+    },
+    /// A Delta table, but not one of ours.
+    #[error(
+        "{path} is a Delta table without the property ninefold.format; choose another directory"
+    )]
+    Foreign {
+        /// The directory of the table.
+        path: PathBuf,
+    },
+    /// The table demands what this version does not do.
+    #[error("{path} needs {found}; this version reads reader version 1 and plain Parquet only")]
+    Unsupported {
+        /// The directory of the table.
+        path: PathBuf,
+        /// The protocol, feature or property that was found.
+        found: String,
+    },
+    /// A file that the log names is not there.
+    #[error("data file {path} is missing: the log names it; restore it from a copy of the table")]
+    FileMissing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file has another size than the log says.
+    #[error(
+        "data file {path} has {found} bytes and the log says {expected}; restore it from a copy"
+    )]
+    FileSize {
+        /// The file.
+        path: PathBuf,
+        /// Bytes by the log.
+        expected: u64,
+        /// Bytes on disk.
+        found: u64,
+    },
+    /// A file has other content than was written.
+    #[error("data file {path} does not have the SHA-256 that the log says; restore it from a copy")]
+    FileHash {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The log names a file outside of the table.
+    #[error("log names the data file {found:?}; it would be right relative and without \"..\"")]
+    FilePath {
+        /// The name in the log.
+        found: String,
+    },
+    /// A data file cannot be decoded.
+    #[error("data file {path}: {source}; restore it from a copy of the table")]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder said.
+        source: ParquetError,
+    },
+    /// A column that the grain does not have was asked for.
+    #[error("grain {grain} has no column {column:?}")]
+    Column {
+        /// The grain.
+        grain: &'static str,
+        /// The name that was asked for.
+        column: String,
+    },
+    /// A value that no version writes.
+    #[error("column {column} of grain {grain} holds {found}; restore the table from a copy")]
+    Value {
+        /// The grain.
+        grain: &'static str,
+        /// The column.
+        column: &'static str,
+        /// What was found.
+        found: String,
+    },
+}
+
+impl TableError {
+    pub(crate) fn io(doing: &'static str, path: &Path, source: std::io::Error) -> TableError {
+        TableError::Io { doing, path: path.to_owned(), source }
+    }
+
+    pub(crate) fn log(path: &Path, source: KernelError) -> TableError {
+        TableError::Log { path: path.to_owned(), source: Box::new(source) }
+    }
+
+    pub(crate) fn parquet(path: &Path, source: ParquetError) -> TableError {
+        TableError::Parquet { path: path.to_owned(), source }
+    }
+}
+
+/// Why an epoch did not become part of the table.
+///
+/// None of these leaves a part of the epoch visible. Its data files may stay behind as orphans
+/// that no reader sees; they are never deleted here, since an unclear failure may have landed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Another writer moved the partition: what was counted since `expected` is not ours to
+    /// commit. Drop it, and count again from `found`.
+    #[error(
+        "fenced: partition {partition} stands at {} and this epoch was counted from {}",
+        shown(*found), shown(*expected)
+    )]
+    Fenced {
+        /// The partition.
+        partition: String,
+        /// Where our counting began; `None` is "never counted".
+        expected: Option<u64>,
+        /// Where the table says it stands.
+        found: Option<u64>,
+    },
+    /// The epoch contradicts itself.
+    #[error("epoch: {found}")]
+    Epoch {
+        /// What was found, and what would be right.
+        found: String,
+    },
+    /// A file or the entry could not be written; nothing of the epoch landed.
+    #[error("cannot write {path}: {source}; free space or fix the disk, then commit again")]
+    Write {
+        /// What was written.
+        path: PathBuf,
+        /// The reason given.
+        source: object_store::Error,
+    },
+    /// Others committed so often that this epoch never came first.
+    #[error("gave up after {attempts} conflicts with other writers; commit less often")]
+    Contended {
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// The table was written by a newer version: it may be read, not written.
+    #[error(
+        "{path} has ninefold.format {found} and this version writes {known}; use the newer \
+         program to write"
+    )]
+    Newer {
+        /// The directory of the table.
+        path: PathBuf,
+        /// The format of the table.
+        found: String,
+        /// The newest format of this version.
+        known: u32,
+    },
+    /// The log could not be read.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+fn shown(offset: Option<u64>) -> String {
+    offset.map_or_else(|| "no offset".to_owned(), |offset| format!("offset {offset}"))
+}

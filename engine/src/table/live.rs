@@ -1,0 +1,207 @@
+//! One live data file as the log describes it, and whether a filter can leave it out.
+//!
+//! Statistics are bounds: a file without them, or with ones that cannot be read, is kept. A
+//! bound may be longer or shorter than the value that it bounds (other writers cut strings),
+//! which is why it is only ever compared.
+
+use arrow::array::{Array, AsArray, MapArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+use object_store::path::Path;
+use serde_json::Value;
+
+use super::error::TableError;
+use super::scan::Filter;
+use super::schema::Grain;
+use crate::time::{Day, MINUTE_MS, Minute, checked_days, digits, parse_rfc3339};
+
+/// A file that the log adds and has not removed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LiveFile {
+    /// Relative to the table, decoded, without `..`.
+    pub path: String,
+    /// Its value of the partition column `grain`.
+    pub grain: String,
+    /// Its value of the partition column `day`.
+    pub day: Option<Day>,
+    /// Bytes.
+    pub size: u64,
+    /// Rows, where the log says so.
+    pub rows: Option<u64>,
+    /// Hex of the hash of the whole file, where the log says so.
+    pub sha256: Option<String>,
+    minutes: Option<(Minute, Minute)>,
+    customers: Option<(String, String)>,
+}
+
+impl LiveFile {
+    /// Appends the selected rows of one batch of the kernel's scan metadata to `files`. Rows
+    /// past the end of `selected` are selected.
+    pub fn read_all(
+        batch: &RecordBatch,
+        selected: &[bool],
+        files: &mut Vec<LiveFile>,
+    ) -> Result<(), TableError> {
+        let column = |name: &str| batch.column_by_name(name).expect("the kernel's scan row");
+        let paths = column("path").as_string::<i32>();
+        let sizes = column("size").as_primitive::<Int64Type>();
+        let stats = column("stats").as_string::<i32>();
+        let deletions = column("deletionVector");
+        let constants = column("fileConstantValues").as_struct();
+        let map = |name: &str| constants.column_by_name(name).map(|column| column.as_map());
+        let (partition_values, tags) = (map("partitionValues"), map("tags"));
+        for row in 0..batch.num_rows() {
+            if !selected.get(row).copied().unwrap_or(true) || paths.is_null(row) {
+                continue;
+            }
+            let path = relative(paths.value(row))?;
+            if deletions.is_valid(row) {
+                let found = format!("a deletion vector on {path}");
+                return Err(TableError::Unsupported { path: path.into(), found });
+            }
+            let value = |name| partition_values.and_then(|values| entry(values, row, name));
+            let stats = stats.is_valid(row).then(|| stats.value(row)).unwrap_or_default();
+            let stats: Value = serde_json::from_str(stats).unwrap_or_default();
+            files.push(LiveFile {
+                grain: value("grain").unwrap_or_default(),
+                day: value("day").and_then(|day| parse_day(&day)),
+                size: sizes.value(row).try_into().unwrap_or(0),
+                rows: stats["numRecords"].as_u64(),
+                sha256: tags.and_then(|tags| entry(tags, row, "sha256")),
+                minutes: bounds(&stats, "minute", parse_minute),
+                customers: bounds(&stats, "customer", |text| Some(text.to_owned())),
+                path,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether the file may hold a row of `grain` that passes `filter`.
+    pub fn may_hold(&self, grain: Grain, filter: &Filter) -> bool {
+        self.grain == grain.name()
+            && meets(&filter.days, self.day.map(|day| (day, day)))
+            && meets(&filter.minutes, self.minutes)
+            && filter.customer.as_ref().is_none_or(|customer| {
+                let within = |(least, greatest): &(String, String)| {
+                    least.as_str() <= customer.as_str() && customer.as_str() <= greatest.as_str()
+                };
+                self.customers.as_ref().is_none_or(within)
+            })
+    }
+}
+
+/// Whether `wanted` and the bounds have a value in common, as far as is known.
+fn meets<T: PartialOrd + Copy>(
+    wanted: &Option<std::ops::RangeInclusive<T>>,
+    bounds: Option<(T, T)>,
+) -> bool {
+    match (wanted, bounds) {
+        (Some(wanted), Some((least, greatest))) => {
+            *wanted.start() <= greatest && least <= *wanted.end()
+        }
+        _ => true,
+    }
+}
+
+/// `add.path` decoded, if it stays within the table.
+fn relative(path: &str) -> Result<String, TableError> {
+    let refused = || TableError::FilePath { found: path.to_owned() };
+    if path.starts_with('/') || path.contains(':') || path.contains('\\') {
+        return Err(refused());
+    }
+    // The object store's path refuses empty, `.` and `..` segments, also encoded ones.
+    Path::from_url_path(path).map(|decoded| decoded.to_string()).map_err(|_| refused())
+}
+
+fn entry(map: &MapArray, row: usize, name: &str) -> Option<String> {
+    if map.is_null(row) {
+        return None;
+    }
+    let entries = map.value(row);
+    let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1));
+    let values = values.as_string::<i32>();
+    let at = (0..keys.len()).find(|at| keys.value(*at) == name)?;
+    values.is_valid(at).then(|| values.value(at).to_owned())
+}
+
+fn bounds<T>(stats: &Value, column: &str, read: impl Fn(&str) -> Option<T>) -> Option<(T, T)> {
+    let least = stats["minValues"][column].as_str()?;
+    let greatest = stats["maxValues"][column].as_str()?;
+    Some((read(least)?, read(greatest)?))
+}
+
+fn parse_minute(text: &str) -> Option<Minute> {
+    let ts_ms = parse_rfc3339(text.as_bytes())?;
+    u32::try_from(ts_ms.div_euclid(MINUTE_MS)).ok().map(Minute)
+}
+
+fn parse_day(text: &str) -> Option<Day> {
+    let text = text.as_bytes();
+    if text.len() != 10 || text[4] != b'-' || text[7] != b'-' {
+        return None;
+    }
+    let days = checked_days(digits(&text[0..4])?, digits(&text[5..7])?, digits(&text[8..10])?)?;
+    u32::try_from(days).ok().map(Day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_must_stay_within_the_table() {
+        let check = |path: &str, expect: Option<&str>| {
+            assert_eq!(relative(path).ok().as_deref(), expect, "{path}");
+        };
+        check(
+            "grain=series/day=2026-11-01/a-0.parquet",
+            Some("grain=series/day=2026-11-01/a-0.parquet"),
+        );
+        check("a%20b.parquet", Some("a b.parquet"));
+        check("../a.parquet", None);
+        check("a/../../b.parquet", None);
+        check("a/%2e%2e/b.parquet", None);
+        check("/etc/passwd", None);
+        check("file:///etc/passwd", None);
+        check("s3://bucket/a.parquet", None);
+    }
+
+    #[test]
+    fn a_file_is_left_out_only_where_its_bounds_say_so() {
+        let stats = serde_json::json!({
+            "minValues": {"minute": "2026-11-01T00:05:00.000Z", "customer": "b"},
+            "maxValues": {"minute": "2026-11-01T00:10:00Z", "customer": "d"},
+        });
+        let start = Minute::of_ms(parse_rfc3339(b"2026-11-01T00:00:00Z").unwrap());
+        let file = LiveFile {
+            path: "f".into(),
+            grain: "series".into(),
+            day: parse_day("2026-11-01"),
+            size: 1,
+            rows: None,
+            sha256: None,
+            minutes: bounds(&stats, "minute", parse_minute),
+            customers: bounds(&stats, "customer", |text| Some(text.to_owned())),
+        };
+        let minute = |offset: u32| Minute(start.0 + offset);
+        let check = |filter: Filter, expect: bool| {
+            assert_eq!(file.may_hold(Grain::Series, &filter), expect, "{filter:?}");
+        };
+        let (none, day) = (Filter::default(), start.day());
+        check(none.clone(), true);
+        check(Filter { minutes: Some(minute(0)..=minute(4)), ..none.clone() }, false);
+        check(Filter { minutes: Some(minute(0)..=minute(5)), ..none.clone() }, true);
+        check(Filter { minutes: Some(minute(10)..=minute(20)), ..none.clone() }, true);
+        check(Filter { minutes: Some(minute(11)..=minute(20)), ..none.clone() }, false);
+        check(Filter { customer: Some("a".into()), ..none.clone() }, false);
+        check(Filter { customer: Some("c".into()), ..none.clone() }, true);
+        check(Filter { customer: Some("da".into()), ..none.clone() }, false);
+        check(Filter { days: Some(day..=day), ..none.clone() }, true);
+        check(Filter { days: Some(Day(day.0 + 1)..=Day(day.0 + 9)), ..none.clone() }, false);
+        assert!(!file.may_hold(Grain::Sli, &none));
+        let unknown = LiveFile { minutes: None, customers: None, day: None, ..file.clone() };
+        assert!(unknown.may_hold(
+            Grain::Series,
+            &Filter { customer: Some("z".into()), minutes: Some(minute(0)..=minute(1)), ..none }
+        ));
+    }
+}
