@@ -180,7 +180,8 @@ fn sorting_columns(schema: &SchemaRef, groups: &[Vec<RecordBatch>]) -> Option<Ve
 fn is_sorted(group: &[RecordBatch]) -> bool {
     let mut last = None;
     group.iter().all(|batch| {
-        let text = |name| batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+        let text =
+            |name| batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
         let (customers, services) = (text("customer"), text("service"));
         let minutes = batch
             .column_by_name("minute")
@@ -240,9 +241,8 @@ fn stats_of(batches: &[RecordBatch]) -> Result<StructArray, ParquetError> {
 }
 
 fn struct_of(columns: Vec<(&str, ArrayRef)>) -> StructArray {
-    let field = |(name, column): &(&str, ArrayRef)| {
-        Field::new(*name, column.data_type().clone(), true)
-    };
+    let field =
+        |(name, column): &(&str, ArrayRef)| Field::new(*name, column.data_type().clone(), true);
     let fields: Fields = columns.iter().map(field).collect();
     StructArray::new(fields, columns.into_iter().map(|(_, column)| column).collect(), None)
 }
@@ -253,7 +253,10 @@ fn bounds_of(columns: &[&ArrayRef]) -> (ArrayRef, ArrayRef) {
         let texts = || columns.par_iter().map(|column| column.as_string::<i32>());
         let least = texts().filter_map(compute::min_string).min();
         let greatest = texts().filter_map(compute::max_string).max();
-        return (Arc::new(StringArray::from(vec![least])), Arc::new(StringArray::from(vec![greatest])));
+        return (
+            Arc::new(StringArray::from(vec![least])),
+            Arc::new(StringArray::from(vec![greatest])),
+        );
     }
     let times = || columns.iter().map(|column| column.as_primitive::<TimestampMicrosecondType>());
     let array = |value: Option<i64>| -> ArrayRef {

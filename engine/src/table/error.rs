@@ -33,6 +33,14 @@ pub enum TableError {
         /// What the probe met.
         found: String,
     },
+    /// The first entry of the log could not be written.
+    #[error("cannot create the table at {path}: {source}; free space or choose another directory")]
+    Create {
+        /// The directory of the table.
+        path: PathBuf,
+        /// The reason given.
+        source: object_store::Error,
+    },
     /// The log is torn, has a hole, or cannot be read.
     #[error("log of {path}: {source}; restore the missing entry from a copy of the table")]
     Log {
@@ -53,7 +61,9 @@ pub enum TableError {
         version: u64,
     },
     /// A Delta table, but not one of ours.
-    #[error("{path} is a Delta table without the property ninefold.format; choose another directory")]
+    #[error(
+        "{path} is a Delta table without the property ninefold.format; choose another directory"
+    )]
     Foreign {
         /// The directory of the table.
         path: PathBuf,
@@ -73,7 +83,9 @@ pub enum TableError {
         path: PathBuf,
     },
     /// A file has another size than the log says.
-    #[error("data file {path} has {found} bytes and the log says {expected}; restore it from a copy")]
+    #[error(
+        "data file {path} has {found} bytes and the log says {expected}; restore it from a copy"
+    )]
     FileSize {
         /// The file.
         path: PathBuf,

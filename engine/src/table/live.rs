@@ -152,7 +152,10 @@ mod tests {
         let check = |path: &str, expect: Option<&str>| {
             assert_eq!(relative(path).ok().as_deref(), expect, "{path}");
         };
-        check("grain=series/day=2026-11-01/a-0.parquet", Some("grain=series/day=2026-11-01/a-0.parquet"));
+        check(
+            "grain=series/day=2026-11-01/a-0.parquet",
+            Some("grain=series/day=2026-11-01/a-0.parquet"),
+        );
         check("a%20b.parquet", Some("a b.parquet"));
         check("../a.parquet", None);
         check("a/../../b.parquet", None);

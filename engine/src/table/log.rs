@@ -24,9 +24,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use bytes::Bytes;
 use delta_kernel::actions::LOG_TXN_SCHEMA;
-use delta_kernel::committer::{
-    CommitMetadata, CommitResponse, Committer, PublishMetadata,
-};
+use delta_kernel::committer::{CommitMetadata, CommitResponse, Committer, PublishMetadata};
 use delta_kernel::engine::arrow_conversion::TryFromArrow;
 use delta_kernel::engine::arrow_data::{ArrowEngineData, EngineDataArrowExt};
 use delta_kernel::engine::arrow_utils::to_json_bytes;
@@ -95,7 +93,8 @@ pub(crate) struct Log {
     engine: Arc<DefaultEngine<TokioMultiThreadExecutor>>,
     snapshot: SnapshotRef,
     offsets: HashMap<String, i64>,
-    commits_since_checkpoint: u64,
+    /// The version of the newest log checkpoint, as of the last confirmed commit.
+    checkpoint: Option<u64>,
 }
 
 impl Log {
@@ -116,17 +115,10 @@ impl Log {
             .map_err(|source| TableError::log(&dir, source))?;
         refuse_what_we_cannot_read(&dir, &snapshot)?;
         let offsets = fold_offsets(&dir, engine.as_ref(), &snapshot)?;
-        let commits_since_checkpoint = snapshot.log_segment().commits_since_checkpoint();
-        Ok(Some(Log {
-            dir,
-            url,
-            store,
-            executor,
-            engine,
-            snapshot,
-            offsets,
-            commits_since_checkpoint,
-        }))
+        let mut log =
+            Log { dir, url, store, executor, engine, snapshot, offsets, checkpoint: None };
+        log.checkpoint = log.last_checkpoint()?;
+        Ok(Some(log))
     }
 
     /// Creates entry 0 if there is none. Losing that race to another creator is fine.
@@ -134,13 +126,14 @@ impl Log {
         dir: &FsPath,
         store: &Arc<DynObjectStore>,
         now_ms: i64,
-    ) -> Result<(), CommitError> {
-        let absolute = dir.canonicalize().map_err(|source| TableError::io("resolve", dir, source))?;
+    ) -> Result<(), TableError> {
+        let absolute =
+            dir.canonicalize().map_err(|source| TableError::io("resolve", dir, source))?;
         let path = log_path(&absolute, &format!("{:020}.json", 0))?;
         let entry = Bytes::from(first_entry(now_ms));
         let executor = executor(dir)?;
         let created = create_entry(&executor, Arc::clone(store), path, entry);
-        created.map(|_| ()).map_err(|source| CommitError::Write { path: absolute, source })
+        created.map(|_| ()).map_err(|source| TableError::Create { path: absolute, source })
     }
 
     pub fn dir(&self) -> &FsPath {
@@ -202,7 +195,6 @@ impl Log {
         }
         refuse_what_we_cannot_read(&self.dir, &newest)?;
         self.offsets = fold_offsets(&self.dir, self.engine.as_ref(), &newest)?;
-        self.commits_since_checkpoint = newest.log_segment().commits_since_checkpoint();
         self.snapshot = newest;
         Ok(true)
     }
@@ -241,8 +233,6 @@ impl Log {
         match self.try_append(adds, moves, info) {
             Ok(CommitResult::Committed(committed)) => {
                 let version = committed.commit_version();
-                self.commits_since_checkpoint =
-                    committed.post_commit_stats().commits_since_checkpoint;
                 match committed.post_commit_snapshot() {
                     Some(snapshot) => self.snapshot = Arc::clone(snapshot),
                     None => drop(self.refresh()?),
@@ -256,12 +246,7 @@ impl Log {
         }
     }
 
-    fn try_append(
-        &self,
-        adds: &[Add],
-        moves: &[Move],
-        info: &str,
-    ) -> KernelResult<CommitResult> {
+    fn try_append(&self, adds: &[Add], moves: &[Move], info: &str) -> KernelResult<CommitResult> {
         let committer = EntryCommitter {
             store: Arc::clone(&self.store),
             executor: Arc::clone(&self.executor),
@@ -317,7 +302,8 @@ impl Log {
     /// newest checkpoint lies above its entry, and the log is folded afresh to see where the
     /// partitions stand.
     pub fn confirm(&mut self, version: u64, moves: &[Move]) -> Result<(), CommitError> {
-        if self.last_checkpoint()?.is_some_and(|checkpoint| checkpoint > version) {
+        self.checkpoint = self.last_checkpoint()?;
+        if self.checkpoint.is_some_and(|checkpoint| checkpoint > version) {
             self.refresh()?;
         }
         for Move { partition, base, next } in moves {
@@ -347,7 +333,7 @@ impl Log {
 
     /// Writes a checkpoint of the log if one is due, and reads it back against the log.
     pub fn checkpoint_if_due(&mut self) -> Result<(), TableError> {
-        if self.commits_since_checkpoint < CHECKPOINT_ENTRIES {
+        if self.version().saturating_sub(self.checkpoint.unwrap_or(0)) < CHECKPOINT_ENTRIES {
             return Ok(());
         }
         let failed = |source| TableError::log(&self.dir, source);
@@ -364,7 +350,7 @@ impl Log {
             let (path, version) = (self.dir.clone(), self.version());
             return Err(TableError::Checkpoint { path, version });
         }
-        self.commits_since_checkpoint = 0;
+        self.checkpoint = Some(self.version());
         Ok(())
     }
 

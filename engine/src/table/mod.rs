@@ -124,7 +124,7 @@ impl Table {
     ///
     /// # Errors
     /// If that fails, and as [`Table::open`].
-    pub fn open_or_create(dir: &Path) -> Result<Table, CommitError> {
+    pub fn open_or_create(dir: &Path) -> Result<Table, TableError> {
         Table::open_or_create_on(dir, Arc::new(SyncedDisk::new()))
     }
 
@@ -132,18 +132,16 @@ impl Table {
     ///
     /// # Errors
     /// As [`Table::open_or_create`].
-    pub fn open_or_create_on(
-        dir: &Path,
-        store: Arc<DynObjectStore>,
-    ) -> Result<Table, CommitError> {
+    pub fn open_or_create_on(dir: &Path, store: Arc<DynObjectStore>) -> Result<Table, TableError> {
         let now_ms = store::probe(dir)?;
         if let Some(table) = Table::open_on(dir, Arc::clone(&store))? {
             return Ok(table);
         }
         Log::create(dir, &store, now_ms)?;
         let table = Table::open_on(dir, store)?;
-        let gone = || TableError::io("find the new log of", dir, std::io::ErrorKind::NotFound.into());
-        table.ok_or_else(gone).map_err(CommitError::from)
+        let gone =
+            || TableError::io("find the new log of", dir, std::io::ErrorKind::NotFound.into());
+        table.ok_or_else(gone)
     }
 
     /// The directory of the table, resolved.

@@ -231,8 +231,8 @@ impl FileReader {
         let handle = open_checked(&path, file, query.filter.customer.is_none())?;
         let failed = |source| TableError::parquet(&path, source);
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
-        let builder =
-            ParquetRecordBatchReaderBuilder::try_new_with_options(handle, options).map_err(failed)?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(handle, options)
+            .map_err(failed)?;
         let columns = Columns::of(builder.parquet_schema());
         let mut groups = Vec::new();
         for index in 0..builder.metadata().num_row_groups() {
@@ -400,7 +400,11 @@ fn selection_of(
         let mut selection = RowSelection::from(vec![RowSelector::select(rows)]);
         for column in [columns.customer, columns.minute].into_iter().flatten() {
             let index = indexes.get(*group)?.get(column)?;
-            let starts: Vec<usize> = offsets.get(*group)?.get(column)?.page_locations().iter()
+            let starts: Vec<usize> = offsets
+                .get(*group)?
+                .get(column)?
+                .page_locations()
+                .iter()
                 .map(|page| page.first_row_index as usize)
                 .collect();
             let pages = (0..starts.len()).map(|page| {
@@ -432,7 +436,9 @@ fn page_may_hold(
             index.min_value(page).is_none_or(|least| least <= customer.as_bytes())
                 && index.max_value(page).is_none_or(|greatest| customer.as_bytes() <= greatest)
         }
-        (ColumnIndexMetaData::INT64(index), _, Some(minutes)) if in_microseconds(group, columns) => {
+        (ColumnIndexMetaData::INT64(index), _, Some(minutes))
+            if in_microseconds(group, columns) =>
+        {
             let (first, last) = micros_of(minutes);
             index.min_value(page).is_none_or(|least| *least <= last)
                 && index.max_value(page).is_none_or(|greatest| first <= *greatest)
@@ -491,9 +497,4 @@ fn shaped(schema: &SchemaRef, batch: &RecordBatch) -> arrow::error::Result<Recor
     let columns = columns.collect::<arrow::error::Result<Vec<ArrayRef>>>()?;
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
-}
-
-/// A column of text that a grain has, for readers.
-pub(crate) fn text_column<'a>(batch: &'a RecordBatch, name: &str) -> Option<&'a StringArray> {
-    batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>())
 }

@@ -130,10 +130,8 @@ pub const STATS_COLUMNS: [&str; 3] = ["minute", "customer", "service"];
 /// the order in which [`Grain::ALL`] first names it. All are nullable: a file has the columns
 /// of its grain alone.
 pub fn wide_schema() -> SchemaRef {
-    let mut fields = vec![
-        Field::new("grain", DataType::Utf8, true),
-        Field::new("day", DataType::Date32, true),
-    ];
+    let mut fields =
+        vec![Field::new("grain", DataType::Utf8, true), Field::new("day", DataType::Date32, true)];
     for grain in Grain::ALL {
         for field in grain.schema().fields() {
             match fields.iter().find(|known| known.name() == field.name()) {
