@@ -6,6 +6,7 @@ use crate::model::Counts;
 use crate::slo::histogram::Histogram;
 use crate::slo::sli::Slis;
 use crate::state::{Key, RECENT_MINUTES, State};
+use crate::table::schema::Grain;
 use crate::table::{Filter, Table, TableError};
 use crate::time::Minute;
 
@@ -37,15 +38,16 @@ pub fn fold(table: &Table, slis: &Slis, need: &Need, state: &mut State) -> Resul
     let mut damaged = None;
     table.for_each_series(&filter, |row| {
         let at = Key { customer: row.customer, service: row.service, minute: row.minute };
-        let wanted = row.latency.filter(|_| with_latency(row.minute));
-        let histogram = wanted.map(Histogram::decode_v2).transpose().unwrap_or_else(|error| {
-            damaged = Some(format!("histogram of {:?} at {}: {error}", row.customer, row.minute));
+        let wanted = !row.latency.is_empty() && with_latency(row.minute);
+        let histogram = wanted.then(|| Histogram::decode_v2(row.latency)).transpose();
+        let histogram = histogram.unwrap_or_else(|error| {
+            damaged = Some(format!("{:?} at {}: {error}", row.customer, row.minute));
             None
         });
         state.fold_series(at, &row.measures, histogram.as_ref());
     })?;
-    if let Some(what) = damaged {
-        return Err(TableError::damaged(what));
+    if let Some(found) = damaged {
+        return Err(TableError::Value { grain: Grain::Series.name(), column: "latency", found });
     }
     if slis.further.is_empty() {
         return Ok(());
@@ -55,7 +57,8 @@ pub fn fold(table: &Table, slis: &Slis, need: &Need, state: &mut State) -> Resul
         if let Some(sli) = slis.further.iter().position(|sli| sli.name == row.sli) {
             state.fold_sli(at, sli, row.counts);
         }
-    })
+    })?;
+    Ok(())
 }
 
 /// Folds the last hours by dimension before `newest`, which explain what burns.
@@ -77,5 +80,6 @@ pub fn fold_recent(table: &Table, newest: Minute, state: &mut State) -> Result<(
     table.for_each_failure(&filter, |row| {
         let at = Key { customer: row.customer, service: row.service, minute: row.minute };
         state.fold_failure(at, &row.dimensions(), row.bad);
-    })
+    })?;
+    Ok(())
 }

@@ -76,7 +76,7 @@ pub enum PipelineError {
         /// Which source.
         path: String,
         /// What is wrong with it.
-        source: decode::parquet::ParquetError,
+        source: decode::parquet::ParquetFault,
     },
     /// There are more sources than a process counts at once.
     #[error("more than {} sources at once: give them in several runs", u16::MAX)]
@@ -407,11 +407,11 @@ impl Pipeline {
         let filter = Filter { partition: Some(name.to_owned()), ..Filter::default() };
         let dimensions = &mut self.state.dimensions;
         self.table.for_each_dimension(&filter, |row| {
-            let values = row.dimensions();
-            for (n, value) in values.into_iter().enumerate() {
+            for (n, value) in row.dimensions().into_iter().enumerate() {
                 dimensions.restore(number, row.service, row.minute.day(), n, value);
             }
-        })
+        })?;
+        Ok(())
     }
 }
 
