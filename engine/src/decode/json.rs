@@ -31,17 +31,20 @@ pub(super) fn pick<'a>(names: &[String], text: &'a str) -> Read<Found<'a>> {
     let mut pick = Pick { found: [None; WANTED_MAX], twice: None };
     pick.object(wanted.as_slice(), text).map_err(|error| match pick.twice {
         Some(index) => format!("{} is given twice", names[index]),
-        None => syntax(&error),
+        None => syntax(text, &error),
     })?;
     Ok(pick.found)
 }
 
 /// What is wrong with a text that is no JSON object, in a few words.
-fn syntax(error: &serde_json::Error) -> String {
+fn syntax(text: &str, error: &serde_json::Error) -> String {
+    if !text.trim_start().starts_with('{') {
+        return "not a JSON object".to_owned();
+    }
     match error.classify() {
         Category::Eof => "the JSON object is cut off".to_owned(),
         Category::Data => "not a JSON object".to_owned(),
-        Category::Syntax | Category::Io => format!("not JSON at byte {}", error.column()),
+        Category::Syntax | Category::Io => format!("not JSON near byte {}", error.column()),
     }
 }
 
@@ -217,12 +220,12 @@ mod tests {
 
     #[test]
     fn text_that_is_not_one_object_is_refused() {
-        check("", Err("the JSON object is cut off"));
+        check("", Err("not a JSON object"));
         check(r#"{"a":1"#, Err("the JSON object is cut off"));
         check("[]", Err("not a JSON object"));
         check("7", Err("not a JSON object"));
-        check(r#"{"a":1}}"#, Err("not JSON at byte 8"));
-        check(r#"{"a":01}"#, Err("not JSON at byte 7"));
-        check(r#"{"x":"\q"}"#, Err("not JSON at byte 8"));
+        check(r#"{"a":1}}"#, Err("not JSON near byte 8"));
+        check(r#"{"a":01}"#, Err("not JSON near byte 7"));
+        check(r#"{"x":"\q"}"#, Err("not JSON near byte 8"));
     }
 }
