@@ -131,6 +131,35 @@ pub(super) fn request(line: &str) -> Option<(&str, &str)> {
     request_line(line)
 }
 
+/// A word of a line whose words with spaces stand in quotes.
+#[derive(Clone, Copy)]
+pub(super) struct Word<'a> {
+    pub(super) text: &'a str,
+    pub(super) is_quoted: bool,
+}
+
+/// Splits a line at spaces. A quoted word ends at the quote before a space or the end, so that
+/// a quote that a client sent in the middle of a word does no harm.
+pub(super) fn words(line: &str) -> impl Iterator<Item = Word<'_>> {
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let (word, is_quoted, next) = match text.strip_prefix('"') {
+            Some(text) => {
+                let end = text.find("\" ").or_else(|| Some(text.strip_suffix('"')?.len()));
+                let end = end.unwrap_or(text.len());
+                (&text[..end], true, text.get(end + 1..).unwrap_or(""))
+            }
+            None => {
+                let end = text.find(' ').unwrap_or(text.len());
+                (&text[..end], false, &text[end..])
+            }
+        };
+        rest = next.strip_prefix(' ');
+        Some(Word { text: word, is_quoted })
+    })
+}
+
 /// The first address of a list, without port and brackets.
 ///
 /// ```text
@@ -165,6 +194,21 @@ mod tests {
         check("192.168.1.100, 10.0.0.50", "192.168.1.100");
         check("", "");
         check("-", "-");
+    }
+
+    #[test]
+    fn words_with_spaces_stand_in_quotes() {
+        let check = |line, expected: &[&str]| {
+            let found: Vec<&str> = words(line).map(|word| word.text).collect();
+            assert_eq!(found, expected, "{line}");
+        };
+        check("a b", &["a", "b"]);
+        check(r#"a "b c" "" d"#, &["a", "b c", "", "d"]);
+        check(r#""a "b" c""#, &[r#"a "b"#, r#"c""#]);
+        check(r#""a "b"c d""#, &[r#"a "b"c d"#]);
+        check(r#"a "b c"#, &["a", "b c"]);
+        check("a  b", &["a", "", "b"]);
+        check("", &[""]);
     }
 
     #[test]

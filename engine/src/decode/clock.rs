@@ -73,10 +73,11 @@ fn zone_without_colon(text: &str) -> Option<i64> {
 /// `….756` seconds into 755 ms.
 pub(super) fn number(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if whole.is_empty() || whole.len() > 19 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+    let is_plain = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_plain(whole) || !is_plain(fraction) {
         return None;
     }
-    let whole = digits(whole.as_bytes()).filter(|whole| *whole >= 0)?;
+    let whole: i64 = whole.parse().ok()?;
     let millis = (0..3).fold(0, |millis, place| {
         millis * 10 + fraction.as_bytes().get(place).map_or(0, |digit| i64::from(digit - b'0'))
     });

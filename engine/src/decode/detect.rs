@@ -4,6 +4,7 @@
 //! of them is taken; a tie goes to the first of [`CANDIDATES`]. Where no format reads a single
 //! line, the format is unknown, and is said to be so: nothing is guessed from looks.
 
+use super::aws::CLOUDFRONT_COLUMNS;
 use super::{Decoder, Format, Line, Options};
 
 /// How many lines that are neither blank nor headers are looked at.
@@ -13,7 +14,16 @@ const LINES_MAX: usize = 64;
 const SHOWN_CHARS_MAX: usize = 80;
 
 /// The formats of lines, in the order of preference.
-const CANDIDATES: [Format; 2] = [Format::Ndjson, Format::Combined];
+const CANDIDATES: [Format; 8] = [
+    Format::Ndjson,
+    Format::Combined,
+    Format::Envoy,
+    Format::Traefik,
+    Format::Caddy,
+    Format::NginxJson,
+    Format::Alb,
+    Format::Cloudfront,
+];
 
 /// The first lines are of no format that is known.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -25,6 +35,14 @@ pub enum UnknownFormat {
     Foreign {
         /// The beginning of the first line.
         line: String,
+    },
+    /// A `#Fields:` header tells other columns than the standard ones in their order.
+    #[error(
+        "the header {header:?} tells columns in another order than CloudFront's standard log, which alone is read"
+    )]
+    Columns {
+        /// The beginning of the header.
+        header: String,
     },
     /// There are no lines, or only blank ones and headers.
     #[error("unknown format: there are no lines yet; name it with --format")]
@@ -52,6 +70,7 @@ pub fn detect(sample: &[u8], options: &Options) -> Result<Format, UnknownFormat>
     if sample.starts_with(b"PAR1") {
         return Ok(Format::Parquet);
     }
+    standard_columns(sample)?;
     let lines = first_lines(sample);
     let Some(first) = lines.first() else { return Err(UnknownFormat::Empty) };
     let mut best = (0, Format::Auto);
@@ -64,10 +83,27 @@ pub fn detect(sample: &[u8], options: &Options) -> Result<Format, UnknownFormat>
         }
     }
     if best.0 == 0 {
-        let line = String::from_utf8_lossy(first).chars().take(SHOWN_CHARS_MAX).collect();
-        return Err(UnknownFormat::Foreign { line });
+        return Err(UnknownFormat::Foreign { line: shown(first) });
     }
     Ok(best.1)
+}
+
+/// Refuses a W3C header whose columns are not those of CloudFront in their order, or the first
+/// of them.
+fn standard_columns(sample: &[u8]) -> Result<(), UnknownFormat> {
+    let mut lines = sample.split(|byte| *byte == b'\n');
+    let Some(header) = lines.find(|line| line.starts_with(b"#Fields:")) else { return Ok(()) };
+    let text = String::from_utf8_lossy(header);
+    let names = text.trim_start_matches("#Fields:").split_whitespace();
+    if names.zip(CLOUDFRONT_COLUMNS).all(|(name, standard)| name == standard) {
+        Ok(())
+    } else {
+        Err(UnknownFormat::Columns { header: shown(header) })
+    }
+}
+
+fn shown(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).chars().take(SHOWN_CHARS_MAX).collect()
 }
 
 /// The lines to look at. The last may be cut off: it counts for nothing then.
@@ -92,6 +128,16 @@ mod tests {
         for sample in ["", "\n \r\n", "#Version: 1.0\n"] {
             assert_eq!(detect(sample.as_bytes(), &Options::default()), Err(UnknownFormat::Empty));
         }
+    }
+
+    #[test]
+    fn columns_in_another_order_are_refused() {
+        let header = |names: &[&str]| format!("#Version: 1.0\n#Fields: {}\r\n", names.join(" "));
+        let standard = header(&CLOUDFRONT_COLUMNS);
+        assert_eq!(detect(standard.as_bytes(), &Options::default()), Err(UnknownFormat::Empty));
+        let swapped = header(&["date", "time", "c-ip", "sc-status"]);
+        let error = detect(swapped.as_bytes(), &Options::default()).unwrap_err();
+        assert!(matches!(error, UnknownFormat::Columns { .. }), "{error}");
     }
 
     #[test]

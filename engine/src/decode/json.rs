@@ -7,13 +7,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::ops::Range;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use super::Read;
+use super::value::Text;
 
 /// How many names may be wanted of one object.
 pub(super) const WANTED_MAX: usize = 32;
@@ -31,17 +31,20 @@ pub(super) fn pick<'a>(names: &[String], text: &'a str) -> Read<Found<'a>> {
     let mut pick = Pick { found: [None; WANTED_MAX], twice: None };
     pick.object(wanted.as_slice(), text).map_err(|error| match pick.twice {
         Some(index) => format!("{} is given twice", names[index]),
-        None => syntax(&error),
+        None => syntax(text, &error),
     })?;
     Ok(pick.found)
 }
 
 /// What is wrong with a text that is no JSON object, in a few words.
-fn syntax(error: &serde_json::Error) -> String {
+fn syntax(text: &str, error: &serde_json::Error) -> String {
+    if !text.trim_start().starts_with('{') {
+        return "not a JSON object".to_owned();
+    }
     match error.classify() {
         Category::Eof => "the JSON object is cut off".to_owned(),
         Category::Data => "not a JSON object".to_owned(),
-        Category::Syntax | Category::Io => format!("not JSON at byte {}", error.column()),
+        Category::Syntax | Category::Io => format!("not JSON near byte {}", error.column()),
     }
 }
 
@@ -160,34 +163,16 @@ impl<'de> Deserialize<'de> for Key<'de> {
     }
 }
 
-/// A string without its escapes: a piece of the line, or of a buffer beside it.
-pub(super) enum Text<'a> {
-    /// The string holds no escapes.
-    Plain(&'a str),
-    /// Where it stands in the buffer.
-    Unescaped(Range<usize>),
-}
-
-impl<'a> Text<'a> {
-    /// The string that `raw` spells, with `buffer` for one that holds escapes. `None` where
-    /// `raw` is another kind of value, or spells half a surrogate pair.
-    pub(super) fn of(raw: &'a str, buffer: &mut String) -> Option<Text<'a>> {
-        let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-        if !inner.contains('\\') {
-            return Some(Text::Plain(inner));
-        }
-        let start = buffer.len();
-        buffer.push_str(&serde_json::from_str::<String>(raw).ok()?);
-        Some(Text::Unescaped(start..buffer.len()))
+/// The string that `raw` spells, with `buffer` for one that holds escapes. `None` where `raw`
+/// is another kind of value, or spells half a surrogate pair.
+pub(super) fn text<'a>(raw: &'a str, buffer: &mut String) -> Option<Text<'a>> {
+    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if !inner.contains('\\') {
+        return Some(Text::Plain(inner));
     }
-
-    /// The string itself, once the buffer is filled.
-    pub(super) fn get(self, buffer: &'a str) -> &'a str {
-        match self {
-            Text::Plain(text) => text,
-            Text::Unescaped(range) => &buffer[range],
-        }
-    }
+    let start = buffer.len();
+    buffer.push_str(&serde_json::from_str::<String>(raw).ok()?);
+    Some(Text::Buffered(start..buffer.len()))
 }
 
 /// The integer that `raw` writes without fraction and exponent; `None` for any other value.
@@ -235,12 +220,12 @@ mod tests {
 
     #[test]
     fn text_that_is_not_one_object_is_refused() {
-        check("", Err("the JSON object is cut off"));
+        check("", Err("not a JSON object"));
         check(r#"{"a":1"#, Err("the JSON object is cut off"));
         check("[]", Err("not a JSON object"));
         check("7", Err("not a JSON object"));
-        check(r#"{"a":1}}"#, Err("not JSON at byte 8"));
-        check(r#"{"a":01}"#, Err("not JSON at byte 6"));
-        check(r#"{"x":"\q"}"#, Err("not JSON at byte 8"));
+        check(r#"{"a":1}}"#, Err("not JSON near byte 8"));
+        check(r#"{"a":01}"#, Err("not JSON near byte 7"));
+        check(r#"{"x":"\q"}"#, Err("not JSON near byte 8"));
     }
 }

@@ -24,11 +24,16 @@
 //! Decoders know nothing of where lines come from or what becomes of events.
 
 mod access;
+mod aws;
 mod clock;
 mod combined;
+pub mod compress;
 mod detect;
+mod envoy;
 mod json;
+mod jsonlog;
 mod ndjson;
+pub mod parquet;
 pub mod route;
 mod value;
 
@@ -208,6 +213,13 @@ pub struct Decoder {
 enum Family {
     Native(Box<ndjson::Ndjson>),
     Combined(access::Access),
+    Json(Box<jsonlog::JsonLog>),
+    /// JSON or text.
+    Envoy(Box<jsonlog::JsonLog>),
+    Alb(access::Access),
+    Cloudfront(access::Access),
+    /// A format that has no lines.
+    Columnar,
 }
 
 /// Buffers that texts of an event may borrow from, reused from line to line.
@@ -228,9 +240,18 @@ impl Decoder {
     /// A decoder for lines of `format`. [`Format::Auto`] reads the native form: find the format
     /// with [`detect`] first. [`Format::Parquet`] has no lines: every one is a dead letter.
     pub fn new(options: &Options, format: Format) -> Decoder {
+        let access = || access::Access::new(options);
+        let json = |keys| Box::new(jsonlog::JsonLog::new(access(), keys));
         let family = match format {
-            Format::Combined => Family::Combined(access::Access::new(options)),
-            _ => Family::Native(Box::new(ndjson::Ndjson::new(options))),
+            Format::Auto | Format::Ndjson => Family::Native(Box::new(ndjson::Ndjson::new(options))),
+            Format::Combined => Family::Combined(access()),
+            Format::NginxJson => Family::Json(json(&jsonlog::NGINX)),
+            Format::Caddy => Family::Json(json(&jsonlog::CADDY)),
+            Format::Traefik => Family::Json(json(&jsonlog::TRAEFIK)),
+            Format::Envoy => Family::Envoy(json(&jsonlog::ENVOY)),
+            Format::Alb => Family::Alb(access()),
+            Format::Cloudfront => Family::Cloudfront(access()),
+            Format::Parquet => Family::Columnar,
         };
         Decoder { family, scratch: Scratch::default() }
     }
@@ -244,12 +265,25 @@ impl Decoder {
         let Decoder { family, scratch } = self;
         let read = match family {
             Family::Native(native) => native.decode(line, &mut scratch.texts),
-            Family::Combined(access) => {
-                let text = lossy(line, &mut scratch.lossy);
-                combined::decode(access, without_cri(text), &mut scratch.route)
-            }
+            family => family.decode_text(line, scratch),
         };
         read.map_or_else(Line::Dead, Line::Event)
+    }
+}
+
+impl Family {
+    /// Reads a line of an access log.
+    fn decode_text<'a>(&'a self, line: &'a [u8], scratch: &'a mut Scratch) -> Read<Event<'a>> {
+        let Scratch { lossy: buffer, texts, route } = scratch;
+        let line = without_cri(lossy(line, buffer));
+        match self {
+            Family::Envoy(log) if line.starts_with('[') => envoy::decode(log.access(), line, route),
+            Family::Json(log) | Family::Envoy(log) => log.decode(line, texts, route),
+            Family::Combined(access) => combined::decode(access, line, route),
+            Family::Alb(access) => aws::alb(access, line, route),
+            Family::Cloudfront(access) => aws::cloudfront(access, line, route),
+            Family::Native(_) | Family::Columnar => Err("the format has no such lines".to_owned()),
+        }
     }
 }
 

@@ -91,10 +91,10 @@ fn path_matches(pattern: &str, path: &str) -> bool {
     let mut segments = path.split('/');
     let mut wanted = pattern.split('/').peekable();
     while let Some(want) = wanted.next() {
+        let Some(segment) = segments.next() else { return false };
         if want == "*" && wanted.peek().is_none() {
             return true;
         }
-        let Some(segment) = segments.next() else { return false };
         let is_any = want == "*" || (want.starts_with('{') && want.ends_with('}'));
         if if is_any { segment.is_empty() } else { want != segment } {
             return false;

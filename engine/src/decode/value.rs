@@ -1,11 +1,15 @@
 //! The rules of the native fields, whatever they are read from: JSON or Parquet.
 //!
-//! Each function takes a value of a fitting type and gives what the event holds, or the reason
+//! [`event`] makes an event of a [`Row`], whose fields may be absent and may be of a wrong
+//! type. Each other function takes a value of a fitting type and gives what the event holds, or the reason
 //! that makes the line a dead letter. `name` is the field's name in the source.
+
+use std::ops::Range;
 
 use super::{Options, Read};
 use crate::model::{
-    ATTRIBUTES_MAX, COUNT_MAX, CUSTOMER_BYTES_MAX, LATENCY_US_MAX, Latency, Outcome,
+    ATTRIBUTES_MAX, COUNT_MAX, CUSTOMER_BYTES_MAX, Event, LATENCY_US_MAX, Latency, Outcome,
+    SERVICE_DEFAULT,
 };
 use crate::time::{TS_MS_END, TS_MS_MIN, parse_rfc3339};
 
@@ -50,6 +54,103 @@ pub(super) fn names(options: &Options) -> Vec<String> {
         &fields.count,
     ];
     fixed.into_iter().chain(options.attributes.iter().take(ATTRIBUTES_MAX)).cloned().collect()
+}
+
+/// A text: a piece of the line, or of the buffer that its reader fills with texts that are
+/// written otherwise than they read.
+pub(super) enum Text<'a> {
+    /// As it is written.
+    Plain(&'a str),
+    /// Where it stands in the buffer.
+    Buffered(Range<usize>),
+}
+
+impl<'a> Text<'a> {
+    /// The text itself, once the buffer is filled.
+    pub(super) fn get(self, buffer: &'a str) -> &'a str {
+        match self {
+            Text::Plain(text) => text,
+            Text::Buffered(range) => &buffer[range],
+        }
+    }
+}
+
+/// The native fields of one line or row, by their slots; `None` is an absent field.
+pub(super) trait Row<'a> {
+    /// The time in milliseconds, already held to the admitted years.
+    fn ts(&mut self) -> Option<Read<i64>>;
+    /// A text.
+    fn text(&mut self, slot: usize) -> Option<Read<Text<'a>>>;
+    /// An integer; the inner `None` is a value of another type or size.
+    fn integer(&self, slot: usize) -> Option<Option<i64>>;
+    /// A number.
+    fn number(&self, slot: usize) -> Option<Read<f64>>;
+    /// The buffer of the texts; called last.
+    fn buffer(self) -> &'a str;
+}
+
+/// Makes an event of a row by the rules of the native form.
+pub(super) fn event<'a>(names: &[String], mut row: impl Row<'a>) -> Read<Event<'a>> {
+    let ts_ms = row.ts().unwrap_or_else(|| {
+        Err(format!("{} is required: RFC 3339 or epoch milliseconds", names[slot::TS]))
+    })?;
+    let customer_text = row.text(slot::CUSTOMER).unwrap_or_else(|| {
+        let name = &names[slot::CUSTOMER];
+        Err(format!("{name} is required: a string of 1 to {CUSTOMER_BYTES_MAX} bytes"))
+    })?;
+    let outcome_text = row.text(slot::OUTCOME).transpose()?;
+    let status_number = row.integer(slot::STATUS);
+    if outcome_text.is_none() && status_number.is_none() {
+        let (status, outcome) = (&names[slot::STATUS], &names[slot::OUTCOME]);
+        return Err(format!("{status} or {outcome} is required"));
+    }
+    let status = status_number.map_or(Ok(0), |number| status(&names[slot::STATUS], number))?;
+    let latency = latency_of(names, &row)?;
+    let count =
+        row.integer(slot::COUNT).map_or(Ok(1), |number| count(&names[slot::COUNT], number))?;
+    let others = [slot::SERVICE, slot::ROUTE, slot::RELEASE, slot::COHORT, slot::REGION, slot::ID];
+    let mut texts = [const { None }; 6];
+    for (text, slot) in texts.iter_mut().zip(others) {
+        *text = row.text(slot).transpose()?;
+    }
+    let mut attributes = [const { None }; ATTRIBUTES_MAX];
+    for (index, attribute) in attributes.iter_mut().enumerate() {
+        *attribute = row.text(slot::ATTRIBUTE + index).transpose()?;
+    }
+
+    let buffer = row.buffer();
+    let get = |text: Option<Text<'a>>| text.map_or("", |text| text.get(buffer));
+    let [service, route, release, cohort, region, id] = texts.map(get);
+    Ok(Event {
+        ts_ms,
+        customer: customer(&names[slot::CUSTOMER], customer_text.get(buffer))?,
+        service: if service.is_empty() { SERVICE_DEFAULT } else { service },
+        route,
+        release,
+        cohort,
+        region,
+        attributes: attributes.map(get),
+        status,
+        outcome: outcome_text
+            .map(|text| outcome(&names[slot::OUTCOME], text.get(buffer)))
+            .transpose()?,
+        latency,
+        id,
+        count,
+    })
+}
+
+/// The latency of a row, in one of its two units.
+fn latency_of<'a>(names: &[String], row: &impl Row<'a>) -> Read<Latency> {
+    match (row.number(slot::LATENCY_MS), row.number(slot::LATENCY_US)) {
+        (None, None) => Ok(Latency::Absent),
+        (Some(ms), None) => Ok(latency(ms? * 1_000.0)),
+        (None, Some(us)) => Ok(latency(us?)),
+        (Some(_), Some(_)) => {
+            let (in_ms, in_us) = (&names[slot::LATENCY_MS], &names[slot::LATENCY_US]);
+            Err(format!("{in_ms} and {in_us} are both given"))
+        }
+    }
 }
 
 /// Milliseconds since the epoch in the years 2000 to 2100.
@@ -103,11 +204,11 @@ pub(super) fn status(name: &str, number: Option<i64>) -> Read<u16> {
 }
 
 /// One of the three outcomes.
-pub(super) fn outcome(name: &str, text: Option<&str>) -> Read<Outcome> {
+pub(super) fn outcome(name: &str, text: &str) -> Read<Outcome> {
     match text {
-        Some("good") => Ok(Outcome::Good),
-        Some("bad") => Ok(Outcome::Bad),
-        Some("excluded") => Ok(Outcome::Excluded),
+        "good" => Ok(Outcome::Good),
+        "bad" => Ok(Outcome::Bad),
+        "excluded" => Ok(Outcome::Excluded),
         _ => Err(format!("{name} takes good, bad or excluded")),
     }
 }

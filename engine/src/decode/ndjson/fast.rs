@@ -223,7 +223,7 @@ impl<'a> Draft<'a> {
                 let status = i64::try_from(cursor.integer()?).ok();
                 event.status = value::status("", status).ok()?;
             }
-            slot::OUTCOME => event.outcome = Some(value::outcome("", cursor.string()).ok()?),
+            slot::OUTCOME => event.outcome = Some(value::outcome("", cursor.string()?).ok()?),
             slot::LATENCY_MS => event.latency = latency(cursor.thousandths()?)?,
             slot::LATENCY_US => event.latency = latency(cursor.integer()?)?,
             slot::RELEASE => event.release = cursor.string()?,

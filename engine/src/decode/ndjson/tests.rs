@@ -214,16 +214,16 @@ fn what_is_not_one_json_object_is_refused() {
     for length in 1..line.len() {
         refused(&line[..length], "the JSON object is cut off");
     }
-    refused(&format!("{line}x"), "not JSON at byte 50");
-    refused(&format!("{line}{line}"), "not JSON at byte 50");
+    refused(&format!("{line}x"), "not JSON near byte 49");
+    refused(&format!("{line}{line}"), "not JSON near byte 49");
     refused("[1]", "not a JSON object");
-    refused("\u{feff}{}", "not JSON at byte 1");
+    refused("\u{feff}{}", "not a JSON object");
     let mut bytes = line.as_bytes().to_vec();
-    bytes[34] = 0xff;
+    bytes[32] = 0xff;
     let read = read_with(&Options::default(), &bytes);
     assert_eq!(read, Err("the line is not UTF-8".to_owned()));
-    bytes[34] = b'\n';
-    assert_eq!(read_with(&Options::default(), &bytes), Err("not JSON at byte 35".to_owned()));
+    bytes[32] = b'\n';
+    assert_eq!(read_with(&Options::default(), &bytes), Err("not JSON near byte 32".to_owned()));
 }
 
 #[test]
