@@ -296,7 +296,7 @@ mod tests {
             "from=0,minutes=20,rate=0.05",
             "release=r42,cohort=canary,from=90.5,minutes=5,rate=1,share=0.5,elsewhere=0.5",
             "region=eu-west-1,from=2025-12-01T12:00:00Z,minutes=20,rate=0.2,latency=3",
-            "customer=cust_0000001,route=GET /v1/orders/{id},from=1,minutes=1,rate=0",
+            "route=GET /v1/orders/{id},customer=cust_0000001,from=1,minutes=1,rate=0",
         ] {
             let incident: Incident = text.parse().expect(text);
             assert_eq!(incident.to_string(), text);
