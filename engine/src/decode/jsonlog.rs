@@ -144,7 +144,7 @@ impl JsonLog {
             None => access::customer("the client address", access::address(get(client))),
         };
         let ts_ms = clock::text(time.get(texts))
-            .ok_or_else(|| "the time is in no known form, or outside the years 2000 to 2100")?;
+            .ok_or("the time is in no known form, or outside the years 2000 to 2100")?;
         let request = Request {
             ts_ms: clock::in_years(ts_ms)?,
             status: access::status(status.get(texts))?,
