@@ -10,7 +10,7 @@
 //! After the size any fields may follow. A request of garbage counts: it was answered. The line
 //! is scanned from the left; the time in brackets is what everything else is placed by.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use super::access::{self, Access, Request};
 use super::route::request_line;
