@@ -8,6 +8,7 @@
 pub mod alert;
 pub mod budget;
 pub mod decimal;
+pub mod excess;
 pub mod histogram;
 pub mod objective;
 pub mod period;
