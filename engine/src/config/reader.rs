@@ -11,6 +11,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
@@ -18,7 +19,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::{Problem, Problems};
 use super::value;
-use crate::slo::objective::Decimal;
+use crate::slo::decimal::{Decimal, DecimalError, SCALE_MAX};
 
 /// One document being read.
 pub(super) struct Reader<'a> {
@@ -181,7 +182,7 @@ impl<'a> Section<'a> {
         self.in_range(key, &integer.to_string(), number, &range, &takes)
     }
 
-    /// An exact decimal; the caller checks its range.
+    /// An exact decimal with `takes` as the words for its range, which the caller checks.
     pub(super) fn decimal(&self, key: &'static str, takes: &str) -> Option<Decimal> {
         let found = self.value(key)?;
         let text = match found {
@@ -189,11 +190,15 @@ impl<'a> Section<'a> {
             DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str(),
             _ => return self.wrong_type(key, found, takes),
         };
-        let decimal = value::decimal(text);
-        if decimal.is_none() {
-            self.problem(key, format!("{text} is out of range"), format!("takes {takes}"));
+        match Decimal::parse(text) {
+            Ok(decimal) => return Some(decimal),
+            Err(DecimalError::TooManyDigits(_)) => {
+                let what = format!("{text} has more than {SCALE_MAX} digits after the point");
+                self.problem(key, what, format!("takes {takes}"));
+            }
+            Err(_) => self.out_of_range(key, text, takes),
         }
-        decimal
+        None
     }
 
     /// A duration such as `10s`, in milliseconds.
@@ -325,6 +330,21 @@ impl<'a> Section<'a> {
         self.prefix.strip_suffix(": ").map_or(self.prefix.clone(), |label| format!("{label} "))
     }
 
+    /// Reports a value that is none of those that `takes` says.
+    pub(super) fn out_of_range(&self, key: &'static str, written: impl Display, takes: &str) {
+        self.problem(key, format!("{written} is out of range"), format!("takes {takes}"));
+    }
+
+    /// An exact ratio between 0 and 1, both excluded.
+    pub(super) fn ratio(&self, key: &'static str) -> Option<Decimal> {
+        let takes = "more than 0 and less than 1, such as 0.999";
+        let ratio = self.decimal(key, takes)?;
+        if !ratio.is_target() {
+            self.out_of_range(key, ratio, takes);
+        }
+        Some(ratio).filter(|ratio| ratio.is_target())
+    }
+
     fn wrong_type<T>(&self, key: &'static str, value: &DeValue<'_>, takes: &str) -> Option<T> {
         self.problem(key, format!("is {}", kind(value)), format!("takes {takes}"));
         None
@@ -359,7 +379,7 @@ impl<'a> Section<'a> {
     ) -> Option<u64> {
         let inside = number.filter(|number| range.contains(number));
         if inside.is_none() {
-            self.problem(key, format!("{written} is out of range"), format!("takes {takes}"));
+            self.out_of_range(key, written, takes);
         }
         inside
     }

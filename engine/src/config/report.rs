@@ -15,8 +15,9 @@
 //! At 99.8% a factor of 14.4 is an error ratio of 14.4 * 0.002 = 0.0288.
 
 use super::Config;
-use super::value::{self, duration_text};
-use crate::slo::objective::{Decimal, Objective, Period, TierOverride};
+use super::value::duration_text;
+use crate::slo::decimal::Decimal;
+use crate::slo::objective::{Objective, Period, TierOverride};
 
 /// One alert tier as DESIGN defines it.
 struct Tier {
@@ -72,9 +73,9 @@ pub fn check_report(config: &Config) -> Vec<String> {
 
 fn objective_lines(whom: &str, objective: &Objective) -> Vec<String> {
     let Objective { name, sli, target, period, tiers } = objective;
-    let (target_text, period_text) = (value::decimal_text(*target), period_text(period));
+    let period_text = period_text(period);
     let mut lines =
-        vec![format!("objective {name:?} of {whom}: {target_text} of {sli} over {period_text}")];
+        vec![format!("objective {name:?} of {whom}: {target} of {sli} over {period_text}")];
     for tier in &TIERS {
         let own = tiers.iter().find(|own| own.tier == tier.name);
         lines.push(format!("  {:<11} {}", tier.name, tier_text(tier, own, *target, period)));
@@ -108,24 +109,15 @@ fn tier_text(tier: &Tier, own: Option<&TierOverride>, target: Decimal, period: &
 
 fn default_factor(tier: &Tier, period: &Period) -> Fraction {
     let Some(percent) = tier.percent else { return ROLLOUT_FACTOR };
-    let spent_minutes = u128::from(percent) * u128::from(period_days(period)) * 1_440;
+    let spent_minutes = u128::from(percent) * u128::from(period.minutes());
     Fraction(spent_minutes, 100 * u128::from(tier.long_minutes))
 }
 
-/// Days that factors are derived from; calendar periods count as 30 and 90.
-fn period_days(period: &Period) -> u32 {
-    match period {
-        Period::RollingDays(days) => *days,
-        Period::Month(_) => 30,
-        Period::Quarter(_) => 90,
-    }
-}
-
+/// The period with its zone, where it has one.
 fn period_text(period: &Period) -> String {
     match period {
-        Period::RollingDays(days) => format!("{days}d"),
-        Period::Month(zone) => format!("month in {zone}"),
-        Period::Quarter(zone) => format!("quarter in {zone}"),
+        Period::RollingDays(_) => period.to_string(),
+        Period::Month(zone) | Period::Quarter(zone) => format!("{period} in {zone}"),
     }
 }
 

@@ -58,7 +58,8 @@ fn targets_outside_zero_to_one_are_refused() {
         ("nan", format!("nan is out of range; {takes}")),
         ("99.95", "99.95 is a percentage; write 0.9995".to_owned()),
         ("99", "99 is a percentage; write 0.99".to_owned()),
-        ("99.123456789", "99.123456789 is a percentage; write 0.99123456789".to_owned()),
+        ("99.123456789", format!("99.123456789 is out of range; {takes}")),
+        ("0.9999999999", format!("0.9999999999 has more than 9 digits after the point; {takes}")),
         ("true", format!("is a true or false; {takes}")),
     ] {
         let text = format!("[[objective]]\nname = \"a\"\ntarget = {target}");
@@ -217,14 +218,14 @@ fn sizes_durations_and_numbers_have_units_and_ranges() {
 fn sources_name_their_files_and_formats() {
     check(
         "[[source.file]]\nfollow = \"yes\"\n\
-         [[source.file]]\npaths = []\nformat = \"nginks\"\n\
+         [[source.file]]\npaths = []\nformat = \"caddi\"\n\
          [[source.file]]\npaths = [1]\n\
          [source]\nkafka = 1\nstdin = true\n",
         &[
             "1: source.file #1: paths is missing; takes a list of paths or globs",
             "2: source.file #1: follow is a string; takes true or false",
             "4: source.file #2: paths is empty; takes a list of paths or globs",
-            "5: source.file #2: format \"nginks\" is unknown; did you mean nginx?",
+            "5: source.file #2: format \"caddi\" is unknown; did you mean caddy?",
             "7: source.file #3: paths holds something else than names; takes a list of paths or \
              globs",
             "9: source.kafka is no key; takes file or stdin",
@@ -377,9 +378,11 @@ fn a_sample_fills_in_the_template_whatever_it_is_called() {
     };
     let text = template(Some(sample.clone()));
     let config = good(&text);
-    assert_eq!(config.sources.files[0].paths, [sample.path]);
-    assert_eq!(config.sources.files[0].format.as_deref(), Some("combined"));
-    assert_eq!(config.decode.fields, [("customer", "user".to_owned())]);
+    assert_eq!(config.sources.files[0].paths, [sample.path.clone()]);
+    assert_eq!(config.sources.files[0].format, Some(Format::Combined));
+    assert_eq!(config.decode.customer_field.as_deref(), Some("user"));
+    let native = Sample { format: "ndjson".to_owned(), ..sample };
+    assert_eq!(good(&template(Some(native))).decode.fields.customer, "user");
 }
 
 #[test]
