@@ -334,20 +334,44 @@ fn read_dedupe(section: Section<'_>, config: &mut Config) {
 fn read_api(section: Section<'_>, config: &mut Config) {
     let takes = "an address and port such as \"127.0.0.1:8089\"";
     if let Some(text) = section.text("listen", takes) {
-        match text.parse::<SocketAddr>() {
-            Ok(address) if address.ip().is_loopback() => config.listen = address,
-            Ok(address) => {
+        match text.parse::<SocketAddr>().map(check_listen) {
+            Ok(Ok(address)) => config.listen = address,
+            Ok(Err(OpenAddress(address))) => {
                 let what = format!("{address} is open to others, who would need no token");
                 section.problem("listen", what, "takes a loopback address; put a proxy before it");
             }
-            Err(_) => section.problem(
-                "listen",
-                format!("{text:?} is no address"),
-                format!("takes {takes}"),
-            ),
+            Err(_) => {
+                section.problem(
+                    "listen",
+                    format!("{text:?} is no address"),
+                    format!("takes {takes}"),
+                );
+            }
         }
     }
     section.finish();
+}
+
+/// An address that others than this machine can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0} is open to others, who would need no token; listen on a loopback address and put a proxy before it"
+)]
+pub struct OpenAddress(pub SocketAddr);
+
+/// The address, if it may be listened on: there is no access control, so only loopback is
+/// allowed, wherever the address comes from.
+///
+/// # Errors
+/// An address that is not loopback.
+///
+/// ```
+/// use ninefold_engine::config::check_listen;
+/// assert!(check_listen("[::1]:8089".parse().unwrap()).is_ok());
+/// assert!(check_listen("0.0.0.0:8089".parse().unwrap()).is_err());
+/// ```
+pub fn check_listen(address: SocketAddr) -> Result<SocketAddr, OpenAddress> {
+    if address.ip().is_loopback() { Ok(address) } else { Err(OpenAddress(address)) }
 }
 
 fn read_sources(section: Section<'_>, sources: &mut Sources) {
