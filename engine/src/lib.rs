@@ -9,6 +9,7 @@ pub mod decode;
 pub mod model;
 pub mod pipeline;
 pub mod query;
+pub mod report;
 pub mod slo;
 pub mod source;
 pub mod state;

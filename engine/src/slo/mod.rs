@@ -5,7 +5,10 @@
 //! - [`decimal`], [`period`], [`window`]: exact targets, and spans of whole minutes.
 //! - [`histogram`]: latency in the layout of HdrHistogram.
 //! - [`budget`], [`alert`], [`excess`]: what the counts mean, when they page, what caused them.
+pub mod alert;
+pub mod budget;
 pub mod decimal;
+pub mod excess;
 pub mod histogram;
 pub mod objective;
 pub mod period;
