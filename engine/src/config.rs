@@ -29,8 +29,11 @@ pub use template::{Sample, template};
 
 use crate::decode::{self, Fields, Format};
 use crate::model::ATTRIBUTES_MAX;
+use crate::report::CreditStep;
+use crate::slo::alert::AlertOptions;
 use crate::slo::decimal::Decimal;
 use crate::slo::objective::{Objectives, Slis};
+use crate::time::MINUTE_MS;
 use reader::{Reader, Section};
 
 /// Everything that can be configured, checked.
@@ -66,29 +69,6 @@ pub struct Config {
     pub epoch_events_max: usize,
     /// Worker threads, `[run] threads`; `None` = one per core.
     pub threads: Option<usize>,
-}
-
-/// When a burning objective fires and resolves.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AlertOptions {
-    /// An alert needs evidence: the chance of so many bad events at the target is at most
-    /// `1 - confidence`.
-    pub confidence: Decimal,
-    /// Fewest bad events in the long window.
-    pub min_bad: u64,
-    /// Fewest valid events in the short window that can resolve an alert.
-    pub min_valid: u64,
-    /// How long an alert stays firing after its evidence is gone, in milliseconds.
-    pub keep_firing_for_ms: u64,
-}
-
-/// One step of the ladder of SLA credits.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CreditStep {
-    /// The step applies where availability is below this ratio.
-    pub below: Decimal,
-    /// How much of the fee is owed, in percent: more than 0, at most 100.
-    pub percent: f64,
 }
 
 /// What `run` reads.
@@ -130,6 +110,9 @@ const COMMIT_INTERVAL_MS: u64 = 10_000;
 const EPOCH_EVENTS_MAX: usize = 2_000_000;
 /// Loopback, since there is no access control without tokens.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8089);
+/// Less than even odds would be no evidence.
+const CONFIDENCE_MIN: Decimal = Decimal { units: 5, scale: 1 };
+const CONFIDENCE_TAKES: &str = "0.5 or more and less than 1, such as 0.999";
 const ROUTES_TAKE: &str = "route patterns such as \"/orders/{id}\" or \"GET /orders/{id}\"";
 
 /// A native field that may have another name in a source, and where its name is kept.
@@ -169,17 +152,6 @@ impl Default for Config {
             commit_interval_ms: COMMIT_INTERVAL_MS,
             epoch_events_max: EPOCH_EVENTS_MAX,
             threads: None,
-        }
-    }
-}
-
-impl Default for AlertOptions {
-    fn default() -> Self {
-        AlertOptions {
-            confidence: Decimal { units: 999, scale: 3 },
-            min_bad: 3,
-            min_valid: 10,
-            keep_firing_for_ms: 0,
         }
     }
 }
@@ -270,11 +242,30 @@ fn percent(section: &Section<'_>) -> Option<f64> {
 }
 
 fn read_alerts(section: Section<'_>, alerts: &mut AlertOptions) {
-    set(&mut alerts.confidence, section.ratio("confidence"));
+    let confidence = section.decimal("confidence", CONFIDENCE_TAKES).filter(|confidence| {
+        let inside = confidence.is_target() && *confidence >= CONFIDENCE_MIN;
+        if !inside {
+            section.out_of_range("confidence", confidence, CONFIDENCE_TAKES);
+        }
+        inside
+    });
+    set(&mut alerts.confidence, confidence.map(Decimal::to_f64));
     set(&mut alerts.min_bad, section.whole("min_bad", 1..=1_000_000));
     set(&mut alerts.min_valid, section.whole("min_valid", 1..=1_000_000));
-    set(&mut alerts.keep_firing_for_ms, section.duration_ms("keep_firing_for", 0..=86_400_000));
+    let keep_ms = section.duration_ms("keep_firing_for", 0..=86_400_000);
+    set(&mut alerts.keep_firing_for_minutes, keep_ms.and_then(|ms| whole_minutes(&section, ms)));
     section.finish();
+}
+
+/// Alerts step by minutes, so that a shorter time would be rounded.
+fn whole_minutes(section: &Section<'_>, ms: u64) -> Option<u32> {
+    let minute_ms = MINUTE_MS as u64;
+    if !ms.is_multiple_of(minute_ms) {
+        let what = format!("{:?} is no whole number of minutes", value::duration_text(ms));
+        section.problem("keep_firing_for", what, "takes minutes, such as \"5m\"");
+        return None;
+    }
+    u32::try_from(ms / minute_ms).ok()
 }
 
 fn read_decode(section: Section<'_>, decode: &mut decode::Options) {

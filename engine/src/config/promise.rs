@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use super::reader::{Section, suggestion};
 use super::value;
 use crate::model::{CUSTOMER_BYTES_MAX, LATENCY_US_MAX};
+use crate::slo::alert::{AlertOptions, tiers_of};
 use crate::slo::decimal::{Decimal, Factor, SCALE_MAX};
 use crate::slo::objective::{
     AVAILABILITY, Objective, Objectives, Period, TARGET_DEFAULT, TierOverride,
@@ -273,7 +274,11 @@ impl Scope<'_> {
         let target = target(section).or(base.map(|base| base.target)).unwrap_or(TARGET_DEFAULT);
         let period = self.period(section, base);
         let tiers = tiers(section, target, base);
-        Some(Objective { name: name?.to_owned(), sli, target, period, tiers })
+        let objective = Objective { name: name?.to_owned(), sli, target, period, tiers };
+        if !section.has("tiers") {
+            check_inherited_tiers(section, &objective);
+        }
+        Some(objective)
     }
 
     fn sli(&self, section: &Section<'_>, name: Option<&str>, base: Option<&Objective>) -> String {
@@ -364,6 +369,14 @@ fn tiers(section: &Section<'_>, target: Decimal, base: Option<&Objective>) -> Ve
     }
     tiers.finish();
     overrides
+}
+
+/// A factor that is in reach at one target may be out of reach at the target of an inner scope.
+fn check_inherited_tiers(section: &Section<'_>, objective: &Objective) {
+    for error in tiers_of(objective, &AlertOptions::default()).errors {
+        let what = format!("from further out do not fit: {error}");
+        section.problem("tiers", what, "takes tiers of its own");
+    }
 }
 
 fn factor(section: &Section<'_>, target: Decimal) -> Option<Decimal> {

@@ -195,7 +195,7 @@ fn alerts_text(config: &Config) -> String {
         alerts.confidence,
         alerts.min_bad,
         alerts.min_valid,
-        duration_text(alerts.keep_firing_for_ms),
+        duration_text(u64::from(alerts.keep_firing_for_minutes) * 60_000),
     )
 }
 

@@ -88,6 +88,18 @@ fn alert_tiers_that_could_not_work_are_refused() {
 }
 
 #[test]
+fn inherited_alert_tiers_have_to_fit_the_new_target() {
+    let text = "[[objective]]\nname = \"a\"\ntiers = { page_1h = { factor = 20 } }\n\
+                [[tier.loose.objective]]\nname = \"a\"\ntarget = 0.9\n";
+    check(
+        text,
+        &["4: tier \"loose\" objective \"a\": tiers from further out do not fit: tier page_1h: \
+           factor 20 needs an error ratio above 1 at target 0.9; takes tiers of its own"],
+    );
+    good(&text.replace("0.9\n", "0.95\n"));
+}
+
+#[test]
 fn slis_are_checked_by_kind() {
     check(
         "[[sli]]\nname = \"availability\"\nservices = [\"a\"]\nkind = \"latency\"\n\
@@ -203,8 +215,8 @@ fn sizes_durations_and_numbers_have_units_and_ranges() {
             "5: run.epoch_events_max is a decimal number; takes a whole number, 1000 to 100000000",
             "6: run.threads 0 is out of range; takes 1 to 1024",
             "8: alerts.keep_firing_for is a whole number; takes a duration such as \"10s\", \
-             0ms to 1d",
-            "9: alerts.confidence 1.5 is out of range; takes more than 0 and less than 1, such as \
+             0s to 1d",
+            "9: alerts.confidence 1.5 is out of range; takes 0.5 or more and less than 1, such as \
              0.999",
             "11: dimensions.attributes \"a\" stands twice; names are unique",
             "11: dimensions.attributes \"region\" is a field of every event; takes further fields",
@@ -212,6 +224,16 @@ fn sizes_durations_and_numbers_have_units_and_ranges() {
             "12: dimensions.values_max -1 is out of range; takes 1 to 100000",
         ],
     );
+}
+
+#[test]
+fn an_alert_is_kept_firing_for_whole_minutes() {
+    check(
+        "[alerts]\nkeep_firing_for = \"90s\"",
+        &["2: alerts.keep_firing_for \"90s\" is no whole number of minutes; takes minutes, such \
+           as \"5m\""],
+    );
+    assert_eq!(good("[alerts]\nkeep_firing_for = \"120s\"").alerts.keep_firing_for_minutes, 2);
 }
 
 #[test]

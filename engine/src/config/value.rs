@@ -25,7 +25,7 @@ pub(super) fn duration_ms(text: &str) -> Option<u64> {
 
 /// Writes milliseconds in the largest unit that divides them; the inverse of [`duration_ms`].
 pub(super) fn duration_text(ms: u64) -> String {
-    in_unit(ms, &DURATION_UNITS)
+    if ms == 0 { "0s".to_owned() } else { in_unit(ms, &DURATION_UNITS) }
 }
 
 /// Reads `64MiB` as bytes; `None` where it is no size or overflows.
@@ -108,7 +108,7 @@ mod tests {
             assert_eq!(duration_ms(text), Some(ms), "{text}");
             assert_eq!(duration_ms(&duration_text(ms)), Some(ms), "{text}");
         }
-        assert_eq!((duration_text(0), duration_text(90_000)), ("0ms".into(), "90s".into()));
+        assert_eq!((duration_text(0), duration_text(90_000)), ("0s".into(), "90s".into()));
         for (text, bytes) in [("64MiB", 64 << 20), ("1GiB", 1 << 30), ("7B", 7)] {
             assert_eq!(size_bytes(text), Some(bytes), "{text}");
             assert_eq!(size_text(bytes), text);
