@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use super::reader::{Section, suggestion};
 use super::value;
 use crate::model::{CUSTOMER_BYTES_MAX, LATENCY_US_MAX};
-use crate::slo::alert::{AlertOptions, tiers_of};
+use crate::slo::alert::{AlertOptions, SPECS, Spec, tiers_of};
 use crate::slo::decimal::{Decimal, Factor, SCALE_MAX};
 use crate::slo::objective::{
     AVAILABILITY, Objective, Objectives, Period, TARGET_DEFAULT, TierOverride,
@@ -25,9 +25,6 @@ use crate::slo::sli::{BAD_DEFAULT, FURTHER_SLIS_MAX, Sli, SliKind, Slis, THRESHO
 const LATENCY: &str = "latency";
 /// The period of an objective that names none, in days.
 pub(super) const PERIOD_DAYS: u32 = 30;
-/// The alert tiers of DESIGN, the fastest first.
-pub(super) const ALERT_TIERS: [&str; 5] =
-    ["rollout_5m", "page_1h", "page_6h", "ticket_1d", "ticket_3d"];
 
 const TARGET_TAKES: &str = "more than 0 and less than 1, such as 0.998";
 const FACTOR_TAKES: &str = "1 or more, such as 14.4";
@@ -57,7 +54,11 @@ pub(super) fn slis(root: &Section<'_>) -> Slis {
         section.finish();
     }
     if !has_latency && names.iter().any(|name| name == LATENCY) {
-        root.problem("sli", "gives the name \"latency\" to a limited SLI", "takes another name");
+        root.problem(
+            "sli",
+            "gives the name of the default latency SLI to another one",
+            "takes another name",
+        );
     }
     slis
 }
@@ -357,7 +358,7 @@ fn tiers(section: &Section<'_>, target: Decimal, base: Option<&Objective>) -> Ve
     }
     let tiers = section.section("tiers");
     let mut overrides = Vec::new();
-    for tier in ALERT_TIERS {
+    for Spec { name: tier, .. } in SPECS {
         let keys = tiers.section(tier);
         let enabled = keys.flag("enabled").unwrap_or(true);
         let factor = factor(&keys, target);

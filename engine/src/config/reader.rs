@@ -22,8 +22,9 @@ use super::value;
 use crate::slo::decimal::{Decimal, DecimalError, SCALE_MAX};
 
 /// One document being read.
-pub(super) struct Reader<'a> {
-    text: &'a str,
+pub(super) struct Reader {
+    /// Where each line begins, in bytes; a configuration may name 100,000 customers.
+    line_starts: Vec<usize>,
     /// Whether the text is TOML throughout.
     whole: bool,
     problems: RefCell<Vec<Problem>>,
@@ -31,11 +32,12 @@ pub(super) struct Reader<'a> {
     asked: RefCell<BTreeSet<(String, &'static str)>>,
 }
 
-impl<'a> Reader<'a> {
+impl Reader {
     /// Takes note of what the TOML parser refused, by line.
-    pub(super) fn new(text: &'a str, errors: &[toml::de::Error]) -> Reader<'a> {
+    pub(super) fn new(text: &str, errors: &[toml::de::Error]) -> Reader {
+        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let reader = Reader {
-            text,
+            line_starts: std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect(),
             whole: errors.is_empty(),
             problems: RefCell::default(),
             asked: RefCell::default(),
@@ -55,7 +57,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The outermost table.
-    pub(super) fn root(&'a self, table: &'a DeTable<'a>) -> Section<'a> {
+    pub(super) fn root<'a>(&'a self, table: &'a DeTable<'a>) -> Section<'a> {
         self.section(String::new(), String::new(), Some(table), 1)
     }
 
@@ -76,7 +78,7 @@ impl<'a> Reader<'a> {
         self.asked.borrow().clone()
     }
 
-    fn section(
+    fn section<'a>(
         &'a self,
         prefix: String,
         schema: String,
@@ -92,14 +94,13 @@ impl<'a> Reader<'a> {
 
     /// Line of the first byte of `span`, from 1.
     fn line(&self, span: &Range<usize>) -> usize {
-        let end = span.start.min(self.text.len());
-        1 + self.text.as_bytes()[..end].iter().filter(|byte| **byte == b'\n').count()
+        self.line_starts.partition_point(|start| *start <= span.start)
     }
 }
 
 /// One table of the document; an absent one reads as empty.
 pub(super) struct Section<'a> {
-    reader: &'a Reader<'a>,
+    reader: &'a Reader,
     /// What stands before a key in a message: `alerts.`, `objective "api": `.
     prefix: String,
     /// The table's place in the schema: `alerts`, `objective[]`, `tier.*`.

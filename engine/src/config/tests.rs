@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::slo::alert::SPECS;
 use crate::slo::objective::{Period, SliKind};
 
 /// Compares all messages of a bad configuration, line by line, without the file's name.
@@ -137,7 +138,10 @@ fn the_slis_that_are_always_counted_cover_everything() {
     assert_eq!(config.slis.further[0].kind, SliKind::Latency { threshold_us: 250 });
     let limited =
         "[[sli]]\nname = \"latency\"\nkind = \"latency\"\nthreshold_ms = 1\nroutes = [\"*\"]";
-    check(limited, &["1: sli gives the name \"latency\" to a limited SLI; takes another name"]);
+    check(
+        limited,
+        &["1: sli gives the name of the default latency SLI to another one; takes another name"],
+    );
 }
 
 #[test]
@@ -355,7 +359,7 @@ fn the_template_shows_every_key() {
             let named = line.contains(&format!("{key} = "));
             named || (line.starts_with('[') && line.contains(&format!(".{key}]")))
         });
-        let is_tier = promise::ALERT_TIERS.contains(&key);
+        let is_tier = SPECS.iter().any(|spec| spec.name == key);
         assert!(shown || is_tier, "{key} of {table} is not in the template");
     }
 }
@@ -400,7 +404,7 @@ fn a_sample_fills_in_the_template_whatever_it_is_called() {
     };
     let text = template(Some(sample.clone()));
     let config = good(&text);
-    assert_eq!(config.sources.files[0].paths, [sample.path.clone()]);
+    assert_eq!(config.sources.files[0].paths[0], sample.path);
     assert_eq!(config.sources.files[0].format, Some(Format::Combined));
     assert_eq!(config.decode.customer_field.as_deref(), Some("user"));
     let native = Sample { format: "ndjson".to_owned(), ..sample };
@@ -429,6 +433,20 @@ fn the_report_names_factors_thresholds_and_what_is_left_out() {
         .map(|line| line.rsplit_once(' ').unwrap().1.to_owned())
         .collect();
     assert_eq!(thresholds, ["0.1", "0.0288", "0.012", "0.006", "0.002"]);
+}
+
+/// Each problem of a large file is found with its line, and not by reading it again each time.
+#[test]
+fn a_configuration_of_many_customers_is_read_once() {
+    let mut text = "[tier.gold]\n".to_owned();
+    for number in 0..50_000 {
+        text += &format!("[customer.\"c{number}\"]\ntier = \"gold\"\n");
+    }
+    assert_eq!(good(&text).objectives.tier_of.len(), 50_000);
+    check(
+        &(text + "teir = 1\n"),
+        &["100002: customer \"c49999\": teir is no key; did you mean tier?"],
+    );
 }
 
 /// A file with an `.expected` beside it is bad in just that way, any other is good. With
