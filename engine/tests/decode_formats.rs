@@ -162,6 +162,69 @@ fn golden(text: &[u8], format: Format) -> String {
     format!("[\n{}\n]\n", rows.join(",\n"))
 }
 
+/// The customer, service, route and first attribute of one line, or its refusal.
+fn read(format: Format, options: &Options, line: &[u8]) -> Result<[String; 4], String> {
+    match Decoder::new(options, format).decode(line) {
+        Line::Event(event) => {
+            let texts = [event.customer, event.service, event.route, event.attributes[0]];
+            Ok(texts.map(str::to_owned))
+        }
+        Line::Dead(reason) => Err(reason),
+        Line::Skip => panic!("no line here is blank"),
+    }
+}
+
+#[test]
+fn access_logs_take_customer_service_routes_and_attributes_from_the_options() {
+    let check = |format, [customer, attribute]: [&str; 2], line: &str, expected: [&str; 2]| {
+        let options = Options {
+            customer_field: Some(customer.to_owned()),
+            attributes: vec![attribute.to_owned()],
+            service: Some("edge".to_owned()),
+            routes: vec!["/v1/{thing}".to_owned()],
+            ..Options::default()
+        };
+        let [customer, attribute] = expected;
+        let expected = [customer, "edge", "GET /v1/{thing}", attribute].map(str::to_owned);
+        assert_eq!(read(format, &options, line.as_bytes()), Ok(expected), "{line}");
+    };
+    let caddy = r#"{"ts":1793491200,"request":{"client_ip":"1.2.3.4","method":"GET","uri":"/v1/a?b","headers":{"X-Tenant":"Zo\u00eb"}},"user_id":42,"status":200}"#;
+    check(Format::Caddy, ["request.headers.X-Tenant", "user_id"], caddy, ["Zoë", "42"]);
+    let text = r#"[2026-11-01T00:00:02Z] "GET /v1/a HTTP/2" 204 - 0 0 1 1 "1.2.3.4" "curl" "r7" "shop" "-""#;
+    check(Format::Envoy, ["x-request-id", ":authority"], text, ["r7", "shop"]);
+    let combined =
+        r#"a.b:80 1.2.3.4 - kim [01/Nov/2026:00:00:00 +0000] "GET /v1/a HTTP/1.1" 200 1"#;
+    check(Format::Combined, ["user", "host"], combined, ["kim", "a.b"]);
+    let alb = r#"h2 2026-11-01T00:00:01Z lb 1.2.3.4:5 - 0 0 0 200 - 1 1 "GET https://a:443/v1/a HTTP/2.0" "ua" - - - "t" "shop.example""#;
+    check(Format::Alb, ["domain_name", "elb"], alb, ["shop.example", "lb"]);
+    let cloudfront = "2026-11-01\t00:00:00\tD\t7\t1.2.3.4\tGET\th\t/v1/a\t200\t-\t-\t-\t-\tHit\tr\tshop\thttps\t1\t0.1";
+    check(Format::Cloudfront, ["x-host-header", "cs(Host)"], cloudfront, ["shop", "h"]);
+}
+
+#[test]
+fn a_line_without_its_configured_customer_is_dead() {
+    let options = Options { customer_field: Some("tenant".into()), ..Options::default() };
+    let line = r#"{"msec":1793491200,"remote_addr":"1.2.3.4","status":200,"tenant":TENANT}"#;
+    for absent in ["null", "\"\"", "\"-\"", "{}"] {
+        let line = line.replace("TENANT", absent);
+        let read = read(Format::NginxJson, &options, line.as_bytes());
+        assert_eq!(read, Err("no customer: tenant is empty".to_owned()), "{line}");
+    }
+    let long = line.replace("TENANT", &format!("\"{}\"", "x".repeat(257)));
+    let read = read(Format::NginxJson, &options, long.as_bytes());
+    assert_eq!(read, Err("tenant has more than 256 bytes".to_owned()));
+}
+
+#[test]
+fn invalid_utf8_in_a_request_counts_and_in_a_customer_does_not() {
+    let line = b"1.2.3.4 - k\xff [01/Nov/2026:00:00:00 +0000] \"GET /\xff HTTP/1.1\" 200 1";
+    let [customer, _, route, _] = read(Format::Combined, &Options::default(), line).unwrap();
+    assert_eq!((&customer[..], &route[..]), ("1.2.3.4", "GET /\u{FFFD}"));
+    let options = Options { customer_field: Some("user".into()), ..Options::default() };
+    let refusal = read(Format::Combined, &options, line);
+    assert_eq!(refusal, Err("user is not UTF-8".to_owned()));
+}
+
 #[test]
 fn samples_decode_the_same_in_any_order_of_lines() {
     for (format, name) in Format::ALL {

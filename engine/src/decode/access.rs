@@ -1,6 +1,6 @@
 //! What all access logs share: who the customer is, the route, and the client's address.
 
-use super::route::{ROUTE_MALFORMED, request_line, write_route};
+use super::route::{ROUTE_MALFORMED, write_route};
 use super::{Options, Read};
 use crate::model::{ATTRIBUTES_MAX, CUSTOMER_BYTES_MAX, Event, Latency, SERVICE_DEFAULT};
 
@@ -124,11 +124,6 @@ pub(super) fn is_status(text: &str) -> bool {
     text == "-"
         || text == "0"
         || (text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-/// The request of a quoted request line.
-pub(super) fn request(line: &str) -> Option<(&str, &str)> {
-    request_line(line)
 }
 
 /// A word of a line whose words with spaces stand in quotes.

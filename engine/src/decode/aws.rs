@@ -11,6 +11,7 @@
 //! the AWS documentation.
 
 use super::access::{self, Access, Request};
+use super::route::request_line;
 use super::{Read, value};
 use crate::model::{Event, Latency};
 use crate::time::parse_rfc3339;
@@ -107,7 +108,7 @@ pub(super) fn alb<'a>(access: &'a Access, line: &'a str, route: &'a mut String) 
         ts_ms: time(columns[1])?,
         status: access::status(columns[8])?,
         customer: access.customer(access::address(columns[3]), field)?,
-        request: access::request(columns[12]),
+        request: request_line(columns[12]),
         latency: sum_of_seconds(&columns[5..8]),
         attributes: access.attributes(field),
     };

@@ -10,9 +10,10 @@
 //! After the size any fields may follow. A request of garbage counts: it was answered. The line
 //! is scanned from the left; the time in brackets is what everything else is placed by.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use super::access::{self, Access, Request};
+use super::route::request_line;
 use super::{Read, clock};
 use crate::model::{Event, Latency};
 
@@ -32,7 +33,7 @@ pub(super) fn decode<'a>(
         ts_ms: clock::in_years(ts_ms)?,
         status: access::status(answer.status)?,
         customer: access.customer(peer.address, field)?,
-        request: access::request(answer.request),
+        request: request_line(answer.request),
         latency: answer.latency,
         attributes: access.attributes(field),
     };

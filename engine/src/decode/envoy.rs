@@ -10,6 +10,7 @@
 //! Istio's "Envoy Access Logs". The duration is in milliseconds.
 
 use super::access::{self, Access, Request, Word};
+use super::route::request_line;
 use super::{Read, clock, value};
 use crate::model::{Event, Latency};
 
@@ -45,7 +46,7 @@ pub(super) fn decode<'a>(
         ts_ms: clock::in_years(ts_ms)?,
         status: access::status(parts.status)?,
         customer: access.customer(access::address(client), field)?,
-        request: access::request(parts.request),
+        request: request_line(parts.request),
         latency: parts.latency(),
         attributes: access.attributes(field),
     };

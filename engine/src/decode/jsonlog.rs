@@ -10,6 +10,7 @@
 
 use super::access::{self, Access, Request};
 use super::json::{self, Found};
+use super::route::request_line;
 use super::value::{self, Text};
 use super::{Read, clock};
 use crate::model::{ATTRIBUTES_MAX, Event, Latency};
@@ -142,16 +143,15 @@ impl JsonLog {
             Some((name, found)) => access::customer(name, get(found)),
             None => access::customer("the client address", access::address(get(client))),
         };
-        let ts_ms = clock::text(time.get(texts)).ok_or_else(|| {
-            "the time has no form that is known, or is outside the years 2000 to 2100".to_owned()
-        })?;
+        let ts_ms = clock::text(time.get(texts))
+            .ok_or("the time is in no known form, or outside the years 2000 to 2100")?;
         let request = Request {
             ts_ms: clock::in_years(ts_ms)?,
             status: access::status(status.get(texts))?,
             customer: customer?,
             request: match (method, target) {
                 (Some(method), Some(target)) => Some((method.get(texts), target.get(texts))),
-                _ => access::request(get(request)),
+                _ => request_line(get(request)),
             },
             latency: self.latency(get(duration)),
             attributes: attributes.map(get),

@@ -19,7 +19,11 @@
 //! | `aws` | ALB and CloudFront |
 //! | `parquet` | rows with the native names as columns |
 //! | `value` | the rules of the native fields, whatever they are read from |
-//! | `access` | what all access logs share: customer, route, address |
+//! | `access` | what all access logs share: customer, attributes, address |
+//! | `clock` | the forms of time in access logs |
+//! | `json` | wanted values out of one JSON object |
+//! | `route` | route templates |
+//! | `compress` | gzip and zstd, before lines are cut |
 //!
 //! Decoders know nothing of where lines come from or what becomes of events.
 

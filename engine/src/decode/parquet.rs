@@ -1,6 +1,6 @@
 //! Events from a Parquet file whose columns have the names of the native fields.
 //!
-//! The rules are those of the native form ([`super::value`]); a null is an absent field. What a
+//! The rules are those of the native form; a null is an absent field. What a
 //! column takes:
 //!
 //! | field | Parquet type |
@@ -13,15 +13,16 @@
 //! A path such as `account.id` is a column in a group, or a column of that very name. Columns
 //! of lists are not read. Others are not looked at.
 //!
-//! Memory: one batch of [`BATCH_ROWS`] rows, and one page and dictionary a column. Texts are
-//! views into their pages, so that a long text which a dictionary repeats costs its length once
-//! and not once a row. Schemas that other programs embed are ignored, the types of Parquet
-//! alone count.
+//! Memory: one batch of `BATCH_ROWS` rows, and one page and dictionary a column, which the
+//! format itself bounds at 2 GiB each. Texts are views into their pages, so that a long text
+//! which a dictionary repeats costs its length once and not once a row. Schemas that other
+//! programs embed are ignored: the types of Parquet alone count.
 //!
 //! A file that is broken ends in an error after the rows before the break. The `parquet` crate
-//! refuses most broken files; where it panics on one (its decoders hold assertions about
-//! lengths that a file may lie about), the panic is caught and is an error too, since no input
-//! may stop the process. Nothing of the reader is used after that.
+//! refuses most broken files, but asserts some of what a file may lie about: of a small file
+//! with one byte changed, four of its assertions fail. No input may stop the process, so the
+//! panic is caught around each call into the reader, and is an error too; nothing of the reader
+//! is used after it. Its message goes to the panic hook as well.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

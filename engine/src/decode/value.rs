@@ -1,8 +1,8 @@
 //! The rules of the native fields, whatever they are read from: JSON or Parquet.
 //!
 //! [`event`] makes an event of a [`Row`], whose fields may be absent and may be of a wrong
-//! type. Each other function takes a value of a fitting type and gives what the event holds, or the reason
-//! that makes the line a dead letter. `name` is the field's name in the source.
+//! type. Each other function takes a value of a fitting type and gives what the event holds,
+//! or the reason that makes the line a dead letter. `name` is the field's name in the source.
 
 use std::ops::Range;
 

@@ -18,7 +18,7 @@
 //!    └───── not burning ─────────┘                        └─┘ no_data on and off
 //! ```
 //! [`step`] is the one pure transition function. `settled` alerts step through the final counts
-//! of each minute ([`settled`]); `live` ones step at every tick with the sums known then.
+//! of each minute ([`settled()`]); `live` ones step at every tick with the sums known then.
 //!
 //! Invariants: a step depends on its arguments alone; with unchanged windows a second step at
 //! the same minute changes nothing; every firing ends by exactly one transition.

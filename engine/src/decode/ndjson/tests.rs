@@ -300,17 +300,28 @@ fn value_text() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A value that the field of this name takes.
+/// A value that the field of this name takes, most often.
 fn fitting(key: &str) -> BoxedStrategy<String> {
+    let number = |range: std::ops::Range<u64>| {
+        (range, 0..16_u8).prop_map(|(number, odd)| match odd {
+            0 => format!("0{number}"),
+            1 => format!("-{number}"),
+            _ => number.to_string(),
+        })
+    };
     match key {
-        "ts" => (1_764_000_000_000..1_765_000_000_000_i64).prop_map(|ms| ms.to_string()).boxed(),
-        "status" => (100..600_u32).prop_map(|status| status.to_string()).boxed(),
-        "count" => (1..1_000_001_u32).prop_map(|count| count.to_string()).boxed(),
+        "ts" => prop_oneof![
+            3 => number(1_764_000_000_000..1_765_000_000_000),
+            1 => Just("\"2025-12-01T00:00:00.5+01:00\"".to_owned()),
+        ]
+        .boxed(),
+        "status" => number(95..605).boxed(),
+        "count" => number(0..1_000_002).boxed(),
         "outcome" => Just("\"bad\"".to_owned()).boxed(),
-        "latency_ms" => (0..4_000_000_u32, 0..1_000_u32)
-            .prop_map(|(ms, part)| format!("{ms}.{part:03}"))
+        "latency_ms" => (0..3_700_000_u32, "[0-9]{0,5}")
+            .prop_map(|(ms, places)| format!("{ms}.{places}"))
             .boxed(),
-        "latency_us" => (0..4_000_000_000_u32).prop_map(|us| us.to_string()).boxed(),
+        "latency_us" => number(0..4_000_000_000).boxed(),
         _ => "[a-z0-9é_-]{1,24}".prop_map(|text| format!("\"{text}\"")).boxed(),
     }
 }
