@@ -27,8 +27,13 @@ pub use problem::{Problem, Problems};
 pub use report::check_report;
 pub use template::{Sample, template};
 
+use crate::decode::{self, Fields, Format};
 use crate::model::ATTRIBUTES_MAX;
-use crate::slo::objective::{Decimal, Objectives, Slis};
+use crate::report::CreditStep;
+use crate::slo::alert::AlertOptions;
+use crate::slo::decimal::Decimal;
+use crate::slo::objective::{Objectives, Slis};
+use crate::time::MINUTE_MS;
 use reader::{Reader, Section};
 
 /// Everything that can be configured, checked.
@@ -42,10 +47,8 @@ pub struct Config {
     pub objectives: Objectives,
     /// When a burning objective fires, `[alerts]`.
     pub alerts: AlertOptions,
-    /// How lines become events, `[decode]`.
-    pub decode: DecodeOptions,
-    /// Names of the further dimensions, `[dimensions] attributes`; at most [`ATTRIBUTES_MAX`].
-    pub attributes: Vec<String>,
+    /// How lines become events, `[decode]`; its attributes are `[dimensions] attributes`.
+    pub decode: decode::Options,
     /// Values kept per service, dimension and UTC day, `[dimensions] values_max`; more are
     /// counted as `__other__`.
     pub dimension_values_max: usize,
@@ -68,40 +71,6 @@ pub struct Config {
     pub threads: Option<usize>,
 }
 
-/// When a burning objective fires and resolves.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AlertOptions {
-    /// An alert needs evidence: the chance of so many bad events at the target is at most
-    /// `1 - confidence`.
-    pub confidence: Decimal,
-    /// Fewest bad events in the long window.
-    pub min_bad: u64,
-    /// Fewest valid events in the short window that can resolve an alert.
-    pub min_valid: u64,
-    /// How long an alert stays firing after its evidence is gone, in milliseconds.
-    pub keep_firing_for_ms: u64,
-}
-
-/// How lines become events.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DecodeOptions {
-    /// Format of sources that name none; `auto` = by their first lines.
-    pub format: String,
-    /// Names of fields: the native name, then the path in the source.
-    pub fields: Vec<(&'static str, String)>,
-    /// Route patterns with `{name}` segments; the first that matches names the route.
-    pub routes: Vec<String>,
-}
-
-/// One step of the ladder of SLA credits.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CreditStep {
-    /// The step applies where availability is below this ratio.
-    pub below: Decimal,
-    /// Share of the bill to be credited, in percent.
-    pub percent: Decimal,
-}
-
 /// What `run` reads.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sources {
@@ -119,7 +88,7 @@ pub struct FileSource {
     /// Whether to wait for more at the end, rotation included.
     pub follow: bool,
     /// Its format; `None` = that of `[decode]`.
-    pub format: Option<String>,
+    pub format: Option<Format>,
     /// Service of events that name none.
     pub service: Option<String>,
 }
@@ -128,7 +97,7 @@ pub struct FileSource {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StdinSource {
     /// Its format; `None` = that of `[decode]`.
-    pub format: Option<String>,
+    pub format: Option<Format>,
     /// Service of events that name none.
     pub service: Option<String>,
 }
@@ -141,50 +110,39 @@ const COMMIT_INTERVAL_MS: u64 = 10_000;
 const EPOCH_EVENTS_MAX: usize = 2_000_000;
 /// Loopback, since there is no access control without tokens.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8089);
-/// The format that looks at the first lines.
-const FORMAT_AUTO: &str = "auto";
-/// The formats that may be configured.
-const FORMATS: [&str; 11] = [
-    FORMAT_AUTO,
-    "ndjson",
-    "common",
-    "combined",
-    "nginx",
-    "caddy",
-    "traefik",
-    "envoy",
-    "alb",
-    "cloudfront",
-    "parquet",
-];
-/// The native fields that may have another name in a source.
-const FIELDS: [&str; 13] = [
-    "ts",
-    "customer",
-    "service",
-    "route",
-    "status",
-    "outcome",
-    "latency_ms",
-    "latency_us",
-    "release",
-    "cohort",
-    "region",
-    "id",
-    "count",
+/// Less than even odds would be no evidence.
+const CONFIDENCE_MIN: Decimal = Decimal { units: 5, scale: 1 };
+const CONFIDENCE_TAKES: &str = "0.5 or more and less than 1, such as 0.999";
+const ROUTES_TAKE: &str = "route patterns such as \"/orders/{id}\" or \"GET /orders/{id}\"";
+
+/// A native field that may have another name in a source, and where its name is kept.
+type Field = (&'static str, fn(&mut Fields) -> &mut String);
+
+/// The native fields.
+const FIELDS: [Field; 13] = [
+    ("ts", |fields| &mut fields.ts),
+    ("customer", |fields| &mut fields.customer),
+    ("service", |fields| &mut fields.service),
+    ("route", |fields| &mut fields.route),
+    ("status", |fields| &mut fields.status),
+    ("outcome", |fields| &mut fields.outcome),
+    ("latency_ms", |fields| &mut fields.latency_ms),
+    ("latency_us", |fields| &mut fields.latency_us),
+    ("release", |fields| &mut fields.release),
+    ("cohort", |fields| &mut fields.cohort),
+    ("region", |fields| &mut fields.region),
+    ("id", |fields| &mut fields.id),
+    ("count", |fields| &mut fields.count),
 ];
 
 impl Default for Config {
     fn default() -> Self {
-        let objectives =
-            Objectives { default: vec![promise::default_objective()], ..Objectives::default() };
         Config {
             data: None,
-            slis: promise::default_slis(),
-            objectives,
+            slis: Slis::default(),
+            objectives: Objectives::default(),
             alerts: AlertOptions::default(),
-            decode: DecodeOptions::default(),
-            attributes: Vec::new(),
+            decode: decode::Options::default(),
             dimension_values_max: DIMENSION_VALUES_MAX,
             dedupe_window_bytes: 0,
             credits: Vec::new(),
@@ -195,23 +153,6 @@ impl Default for Config {
             epoch_events_max: EPOCH_EVENTS_MAX,
             threads: None,
         }
-    }
-}
-
-impl Default for AlertOptions {
-    fn default() -> Self {
-        AlertOptions {
-            confidence: Decimal { units: 999, scale: 3 },
-            min_bad: 3,
-            min_valid: 10,
-            keep_firing_for_ms: 0,
-        }
-    }
-}
-
-impl Default for DecodeOptions {
-    fn default() -> Self {
-        DecodeOptions { format: FORMAT_AUTO.to_owned(), fields: Vec::new(), routes: Vec::new() }
     }
 }
 
@@ -275,83 +216,100 @@ fn read_report(section: Section<'_>, config: &mut Config) {
 
 /// Reads one step; `above` is the step before it.
 fn credit_step(section: &Section<'_>, above: Option<&CreditStep>) -> Option<CreditStep> {
-    let below = ratio(section, "below");
-    let percent = section.decimal("percent", "more than 0, at most 100").filter(|percent| {
-        let hundred = Decimal { units: 100, scale: 0 };
-        let inside = percent.units > 0 && value::compare(*percent, hundred).is_le();
-        if !inside {
-            let what = format!("{} is out of range", value::decimal_text(*percent));
-            section.problem("percent", what, "takes more than 0, at most 100");
-        }
-        inside
-    });
+    let below = section.ratio("below");
+    let percent = percent(section);
     for key in ["below", "percent"].into_iter().filter(|key| !section.has(key)) {
         section.missing(key, "a number, such as below = 0.999 and percent = 10");
     }
     let step = CreditStep { below: below?, percent: percent? };
-    if let Some(above) = above {
-        if value::compare(step.below, above.below).is_ge() {
-            section.problem("below", "is not under the step before it", "takes falling ratios");
-        }
-        if value::compare(step.percent, above.percent).is_le() {
-            section.problem("percent", "is not over the step before it", "takes rising credits");
-        }
+    if above.is_some_and(|above| step.below >= above.below) {
+        section.problem("below", "is not under the step before it", "takes falling ratios");
+    }
+    if above.is_some_and(|above| step.percent <= above.percent) {
+        section.problem("percent", "is not over the step before it", "takes rising credits");
     }
     Some(step)
 }
 
-/// A ratio between 0 and 1, both excluded.
-fn ratio(section: &Section<'_>, key: &'static str) -> Option<Decimal> {
-    let takes = "more than 0 and less than 1, such as 0.999";
-    let ratio = section.decimal(key, takes)?;
-    let inside = ratio.units > 0 && value::compare(ratio, Decimal { units: 1, scale: 0 }).is_lt();
+fn percent(section: &Section<'_>) -> Option<f64> {
+    let takes = "more than 0, at most 100";
+    let percent = section.decimal("percent", takes)?;
+    let inside = percent > Decimal::ZERO && percent <= Decimal { units: 100, scale: 0 };
     if !inside {
-        let what = format!("{} is out of range", value::decimal_text(ratio));
-        section.problem(key, what, format!("takes {takes}"));
+        section.out_of_range("percent", percent, takes);
     }
-    inside.then_some(ratio)
+    inside.then(|| percent.to_f64())
 }
 
 fn read_alerts(section: Section<'_>, alerts: &mut AlertOptions) {
-    set(&mut alerts.confidence, ratio(&section, "confidence"));
+    let confidence = section.decimal("confidence", CONFIDENCE_TAKES).filter(|confidence| {
+        let inside = confidence.is_target() && *confidence >= CONFIDENCE_MIN;
+        if !inside {
+            section.out_of_range("confidence", confidence, CONFIDENCE_TAKES);
+        }
+        inside
+    });
+    set(&mut alerts.confidence, confidence.map(Decimal::to_f64));
     set(&mut alerts.min_bad, section.whole("min_bad", 1..=1_000_000));
     set(&mut alerts.min_valid, section.whole("min_valid", 1..=1_000_000));
-    set(&mut alerts.keep_firing_for_ms, section.duration_ms("keep_firing_for", 0..=86_400_000));
+    let keep_ms = section.duration_ms("keep_firing_for", 0..=86_400_000);
+    set(&mut alerts.keep_firing_for_minutes, keep_ms.and_then(|ms| whole_minutes(&section, ms)));
     section.finish();
 }
 
-fn read_decode(section: Section<'_>, decode: &mut DecodeOptions) {
+/// Alerts step by minutes, so that a shorter time would be rounded.
+fn whole_minutes(section: &Section<'_>, ms: u64) -> Option<u32> {
+    let minute_ms = MINUTE_MS as u64;
+    if !ms.is_multiple_of(minute_ms) {
+        let what = format!("{:?} is no whole number of minutes", value::duration_text(ms));
+        section.problem("keep_firing_for", what, "takes minutes, such as \"5m\"");
+        return None;
+    }
+    u32::try_from(ms / minute_ms).ok()
+}
+
+fn read_decode(section: Section<'_>, decode: &mut decode::Options) {
     set(&mut decode.format, format(&section));
-    if let Some(routes) = section.names("routes", "route patterns such as \"/orders/{id}\"") {
-        decode.routes = routes.into_iter().map(str::to_owned).collect();
+    decode.service = service(&section);
+    decode.customer_field =
+        section.name("customer_field", "the name of a field").map(str::to_owned);
+    for route in section.names("routes", ROUTES_TAKE).unwrap_or_default() {
+        let path = route.split_once(' ').map_or(route, |(_, path)| path);
+        if !path.starts_with('/') {
+            section.problem(
+                "routes",
+                format!("{route:?} has no path"),
+                format!("takes {ROUTES_TAKE}"),
+            );
+        }
+        decode.routes.push(route.to_owned());
     }
-    let fields = section.section("fields");
-    for field in FIELDS {
-        let path = fields.name(field, "the path of a field, such as \"account.id\"");
-        decode.fields.extend(path.map(|path| (field, path.to_owned())));
+    let names = section.section("fields");
+    for (field, place) in FIELDS {
+        let path = names.name(field, "the path of a field, such as \"account.id\"");
+        set(place(&mut decode.fields), path.map(str::to_owned));
     }
-    fields.finish();
+    names.finish();
     section.finish();
 }
 
-fn format(section: &Section<'_>) -> Option<String> {
-    let choices = FORMATS.map(|format| (format, format));
-    section.choice("format", &choices).map(str::to_owned)
+fn format(section: &Section<'_>) -> Option<Format> {
+    section.choice("format", &Format::ALL.map(|(format, name)| (name, format)))
 }
 
 fn read_dimensions(section: Section<'_>, config: &mut Config) {
     for name in section.names("attributes", "field names").unwrap_or_default() {
-        if config.attributes.iter().any(|other| other == name) {
+        if config.decode.attributes.iter().any(|other| other == name) {
             section.problem("attributes", format!("{name:?} stands twice"), "names are unique");
-        } else if FIELDS.contains(&name) {
+        } else if FIELDS.iter().any(|(field, _)| *field == name) {
             let what = format!("{name:?} is a field of every event");
             section.problem("attributes", what, "takes further fields");
         } else {
-            config.attributes.push(name.to_owned());
+            config.decode.attributes.push(name.to_owned());
         }
     }
-    if config.attributes.len() > ATTRIBUTES_MAX {
-        let what = format!("holds {} names", config.attributes.len());
+    if config.decode.attributes.len() > ATTRIBUTES_MAX {
+        let what = format!("holds {} names", config.decode.attributes.len());
         section.problem("attributes", what, format!("takes at most {ATTRIBUTES_MAX}"));
     }
     let values_max = section.whole("values_max", 1..=100_000).map(|count| count as usize);
@@ -367,20 +325,44 @@ fn read_dedupe(section: Section<'_>, config: &mut Config) {
 fn read_api(section: Section<'_>, config: &mut Config) {
     let takes = "an address and port such as \"127.0.0.1:8089\"";
     if let Some(text) = section.text("listen", takes) {
-        match text.parse::<SocketAddr>() {
-            Ok(address) if address.ip().is_loopback() => config.listen = address,
-            Ok(address) => {
+        match text.parse::<SocketAddr>().map(check_listen) {
+            Ok(Ok(address)) => config.listen = address,
+            Ok(Err(OpenAddress(address))) => {
                 let what = format!("{address} is open to others, who would need no token");
                 section.problem("listen", what, "takes a loopback address; put a proxy before it");
             }
-            Err(_) => section.problem(
-                "listen",
-                format!("{text:?} is no address"),
-                format!("takes {takes}"),
-            ),
+            Err(_) => {
+                section.problem(
+                    "listen",
+                    format!("{text:?} is no address"),
+                    format!("takes {takes}"),
+                );
+            }
         }
     }
     section.finish();
+}
+
+/// An address that others than this machine can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0} is open to others, who would need no token; listen on a loopback address and put a proxy before it"
+)]
+pub struct OpenAddress(pub SocketAddr);
+
+/// The address, if it may be listened on: there is no access control, so only loopback is
+/// allowed, wherever the address comes from.
+///
+/// # Errors
+/// An address that is not loopback.
+///
+/// ```
+/// use ninefold_engine::config::check_listen;
+/// assert!(check_listen("[::1]:8089".parse().unwrap()).is_ok());
+/// assert!(check_listen("0.0.0.0:8089".parse().unwrap()).is_err());
+/// ```
+pub fn check_listen(address: SocketAddr) -> Result<SocketAddr, OpenAddress> {
+    if address.ip().is_loopback() { Ok(address) } else { Err(OpenAddress(address)) }
 }
 
 fn read_sources(section: Section<'_>, sources: &mut Sources) {

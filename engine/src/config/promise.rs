@@ -14,61 +14,25 @@ use std::collections::BTreeMap;
 use super::reader::{Section, suggestion};
 use super::value;
 use crate::model::{CUSTOMER_BYTES_MAX, LATENCY_US_MAX};
+use crate::slo::alert::{AlertOptions, SPECS, Spec, tiers_of};
+use crate::slo::decimal::{Decimal, Factor, SCALE_MAX};
 use crate::slo::objective::{
-    Decimal, FURTHER_SLIS_MAX, Objective, Objectives, Period, Sli, SliKind, Slis, TierOverride,
+    AVAILABILITY, Objective, Objectives, Period, TARGET_DEFAULT, TierOverride,
 };
+use crate::slo::sli::{BAD_DEFAULT, FURTHER_SLIS_MAX, Sli, SliKind, Slis, THRESHOLD_US_DEFAULT};
 
-/// Name of the SLI that is always there.
-pub(super) const AVAILABILITY: &str = "availability";
 /// Name of the latency SLI where none is configured.
-pub(super) const LATENCY: &str = "latency";
-/// Threshold of that one: a second is where people notice that they wait.
-pub(super) const LATENCY_THRESHOLD_US: u32 = 1_000_000;
-/// The target of an objective that names none: 99.8%.
-pub(super) const TARGET: Decimal = Decimal { units: 998, scale: 3 };
+const LATENCY: &str = "latency";
 /// The period of an objective that names none, in days.
 pub(super) const PERIOD_DAYS: u32 = 30;
-/// The longest rolling period in days.
-pub(super) const PERIOD_DAYS_MAX: u32 = 90;
-/// The alert tiers of DESIGN, the fastest first.
-pub(super) const ALERT_TIERS: [&str; 5] =
-    ["rollout_5m", "page_1h", "page_6h", "ticket_1d", "ticket_3d"];
 
 const TARGET_TAKES: &str = "more than 0 and less than 1, such as 0.998";
 const FACTOR_TAKES: &str = "1 or more, such as 14.4";
-const PERIOD_TAKES: &str = "1d to 90d, month or quarter";
-
-/// The SLIs of a configuration without any `[[sli]]`.
-pub(super) fn default_slis() -> Slis {
-    let covers_all = |name: &str, kind| Sli {
-        name: name.to_owned(),
-        kind,
-        services: Vec::new(),
-        routes: Vec::new(),
-    };
-    let availability = SliKind::Availability { bad: vec![(500, 599)], excluded: Vec::new() };
-    let latency = SliKind::Latency { threshold_us: LATENCY_THRESHOLD_US };
-    Slis {
-        availability: covers_all(AVAILABILITY, availability),
-        latency: covers_all(LATENCY, latency),
-        further: Vec::new(),
-    }
-}
-
-/// The objective of a configuration without any `[[objective]]`.
-pub(super) fn default_objective() -> Objective {
-    Objective {
-        name: AVAILABILITY.to_owned(),
-        sli: AVAILABILITY.to_owned(),
-        target: TARGET,
-        period: Period::RollingDays(PERIOD_DAYS),
-        tiers: Vec::new(),
-    }
-}
+const PERIOD_TAKES: &str = "1d to 366d, month or quarter";
 
 /// Reads `[[sli]]`.
 pub(super) fn slis(root: &Section<'_>) -> Slis {
-    let mut slis = default_slis();
+    let mut slis = Slis::default();
     let mut names: Vec<String> = Vec::new();
     let mut has_latency = false;
     for section in root.sections("sli") {
@@ -90,7 +54,11 @@ pub(super) fn slis(root: &Section<'_>) -> Slis {
         section.finish();
     }
     if !has_latency && names.iter().any(|name| name == LATENCY) {
-        root.problem("sli", "gives the name \"latency\" to a limited SLI", "takes another name");
+        root.problem(
+            "sli",
+            "gives the name of the default latency SLI to another one",
+            "takes another name",
+        );
     }
     slis
 }
@@ -123,10 +91,10 @@ fn sli(section: &Section<'_>) -> Option<Sli> {
         if !section.has("threshold_ms") {
             section.missing("threshold_ms", "0.001 to 3600000");
         }
-        SliKind::Latency { threshold_us: threshold_us.unwrap_or(LATENCY_THRESHOLD_US) }
+        SliKind::Latency { threshold_us: threshold_us.unwrap_or(THRESHOLD_US_DEFAULT) }
     } else {
         refuse(section, &["threshold_ms"], "kind = \"latency\"");
-        let bad = bad.unwrap_or_else(|| vec![(500, 599)]);
+        let bad = bad.unwrap_or_else(|| vec![BAD_DEFAULT]);
         SliKind::Availability { bad, excluded: excluded.unwrap_or_default() }
     };
     Some(Sli { name: name?.to_owned(), kind, services, routes })
@@ -175,8 +143,7 @@ fn threshold_us(section: &Section<'_>) -> Option<u32> {
         .and_then(|us| u32::try_from(us).ok())
         .filter(|us| (1..=LATENCY_US_MAX).contains(us));
     if us.is_none() {
-        let what = format!("{} is out of range", value::decimal_text(decimal));
-        section.problem("threshold_ms", what, format!("takes {takes}"));
+        section.out_of_range("threshold_ms", decimal, takes);
     }
     us
 }
@@ -190,9 +157,10 @@ fn owned(names: Option<Vec<&str>>) -> Vec<String> {
 pub(super) fn objectives(root: &Section<'_>, slis: &Slis, zone: &str) -> Objectives {
     let mut objectives = Objectives::default();
     let scope = Scope { slis: sli_names(slis), zone };
-    scope.read(&root.sections("objective"), &[], &mut objectives.default);
-    if !root.has("objective") {
-        objectives.default.push(default_objective());
+    let sections = root.sections("objective");
+    if !sections.is_empty() {
+        objectives.default.clear();
+        scope.read(&sections, &[], &mut objectives.default);
     }
     for (name, section) in root.named_sections("tier") {
         let mut list = Vec::new();
@@ -304,10 +272,14 @@ impl Scope<'_> {
         }
         let base = outer.iter().find_map(|list| list.iter().find(|one| Some(&*one.name) == name));
         let sli = self.sli(section, name, base);
-        let target = target(section).or(base.map(|base| base.target)).unwrap_or(TARGET);
+        let target = target(section).or(base.map(|base| base.target)).unwrap_or(TARGET_DEFAULT);
         let period = self.period(section, base);
         let tiers = tiers(section, target, base);
-        Some(Objective { name: name?.to_owned(), sli, target, period, tiers })
+        let objective = Objective { name: name?.to_owned(), sli, target, period, tiers };
+        if !section.has("tiers") {
+            check_inherited_tiers(section, &objective);
+        }
+        Some(objective)
     }
 
     fn sli(&self, section: &Section<'_>, name: Option<&str>, base: Option<&Objective>) -> String {
@@ -321,29 +293,23 @@ impl Scope<'_> {
     }
 
     fn period(&self, section: &Section<'_>, base: Option<&Objective>) -> Period {
-        let text = section.text("period", PERIOD_TAKES);
         let own_zone = zone(section, "zone");
-        let period = text.and_then(|text| {
-            let period = period(text, own_zone.unwrap_or(self.zone));
-            if period.is_none() {
+        let written = section.text("period", PERIOD_TAKES).and_then(|text| {
+            let period = Period::parse(text, own_zone.unwrap_or(self.zone));
+            if period.is_err() {
                 let what = format!("{text:?} is no period");
                 section.problem("period", what, format!("takes {PERIOD_TAKES}"));
             }
-            period
+            period.ok()
         });
-        let period = period
-            .or_else(|| base.map(|base| base.period.clone()))
-            .unwrap_or(Period::RollingDays(PERIOD_DAYS));
-        match (period, own_zone) {
-            (Period::Month(_), Some(zone)) => Period::Month(zone.to_owned()),
-            (Period::Quarter(_), Some(zone)) => Period::Quarter(zone.to_owned()),
-            (Period::RollingDays(days), Some(_)) => {
-                section.problem(
-                    "zone",
-                    "has no meaning here",
-                    "belongs to period = \"month\" or \"quarter\"",
-                );
-                Period::RollingDays(days)
+        let inherited = || base.map(|base| base.period.clone());
+        let period = written.or_else(inherited).unwrap_or(Period::RollingDays(PERIOD_DAYS));
+        match (period, own_zone.map(str::to_owned)) {
+            (Period::Month(_), Some(zone)) => Period::Month(zone),
+            (Period::Quarter(_), Some(zone)) => Period::Quarter(zone),
+            (rolling, Some(_)) => {
+                refuse(section, &["zone"], "period = \"month\" or \"quarter\"");
+                rolling
             }
             (period, None) => period,
         }
@@ -362,43 +328,27 @@ pub(super) fn zone<'a>(section: &Section<'a>, key: &'static str) -> Option<&'a s
     is_known.then_some(zone)
 }
 
-fn period(text: &str, zone: &str) -> Option<Period> {
-    match text {
-        "month" => Some(Period::Month(zone.to_owned())),
-        "quarter" => Some(Period::Quarter(zone.to_owned())),
-        _ => {
-            let digits = text.strip_suffix('d')?;
-            let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-            let days = digits.parse().ok().filter(|_| plain)?;
-            (1..=PERIOD_DAYS_MAX).contains(&days).then_some(Period::RollingDays(days))
-        }
-    }
-}
-
 fn target(section: &Section<'_>) -> Option<Decimal> {
     let target = section.decimal("target", TARGET_TAKES)?;
-    let one = Decimal { units: 1, scale: 0 };
-    if target.units > 0 && value::compare(target, one).is_lt() {
+    if target.is_target() {
         return Some(target);
     }
-    let text = value::decimal_text(target);
-    let (what, takes) = match percentage(target) {
-        Some(ratio) => (format!("{text} is a percentage"), format!("write {ratio}")),
-        None if target == one => ("1 leaves no budget".into(), format!("takes {TARGET_TAKES}")),
-        None => (format!("{text} is out of range"), format!("takes {TARGET_TAKES}")),
-    };
-    section.problem("target", what, takes);
+    if let Some(ratio) = percentage(target) {
+        section.problem("target", format!("{target} is a percentage"), format!("write {ratio}"));
+    } else if target == Decimal::ONE {
+        section.problem("target", "1 leaves no budget", format!("takes {TARGET_TAKES}"));
+    } else {
+        section.out_of_range("target", target, TARGET_TAKES);
+    }
     None
 }
 
 /// The ratio that was meant by a target over 1 and below 100.
-fn percentage(target: Decimal) -> Option<String> {
+fn percentage(target: Decimal) -> Option<Decimal> {
     let hundred = Decimal { units: 100, scale: 0 };
-    let one = Decimal { units: 1, scale: 0 };
-    let is_percentage =
-        value::compare(target, one).is_gt() && value::compare(target, hundred).is_lt();
-    is_percentage
-        .then(|| value::decimal_text(Decimal { units: target.units, scale: target.scale + 2 }))
+    let is_percentage = target > Decimal::ONE && target < hundred;
+    let scale = target.scale + 2;
+    (is_percentage && scale <= SCALE_MAX).then_some(Decimal { units: target.units, scale })
 }
 
 fn tiers(section: &Section<'_>, target: Decimal, base: Option<&Objective>) -> Vec<TierOverride> {
@@ -408,7 +358,7 @@ fn tiers(section: &Section<'_>, target: Decimal, base: Option<&Objective>) -> Ve
     }
     let tiers = section.section("tiers");
     let mut overrides = Vec::new();
-    for tier in ALERT_TIERS {
+    for Spec { name: tier, .. } in SPECS {
         let keys = tiers.section(tier);
         let enabled = keys.flag("enabled").unwrap_or(true);
         let factor = factor(&keys, target);
@@ -422,26 +372,26 @@ fn tiers(section: &Section<'_>, target: Decimal, base: Option<&Objective>) -> Ve
     overrides
 }
 
+/// A factor that is in reach at one target may be out of reach at the target of an inner scope.
+fn check_inherited_tiers(section: &Section<'_>, objective: &Objective) {
+    for error in tiers_of(objective, &AlertOptions::default()).errors {
+        let what = format!("from further out do not fit: {error}");
+        section.problem("tiers", what, "takes tiers of its own");
+    }
+}
+
 fn factor(section: &Section<'_>, target: Decimal) -> Option<Decimal> {
-    let factor = section.decimal("factor", FACTOR_TAKES)?;
-    let text = value::decimal_text(factor);
-    if value::compare(factor, Decimal { units: 1, scale: 0 }).is_lt() {
-        let what = format!("{text} would fire while the budget still lasts");
+    let written = section.decimal("factor", FACTOR_TAKES)?;
+    let factor = Factor::from(written);
+    if factor.is_below_one() {
+        let what = format!("{written} would fire while the budget still lasts");
         section.problem("factor", what, format!("takes {FACTOR_TAKES}"));
         return None;
     }
-    if !is_reachable(factor, target) {
-        let target = value::decimal_text(target);
-        let what = format!("{text} cannot be reached at target {target}");
+    if !factor.is_reachable(target) {
+        let what = format!("{written} cannot be reached at target {target}");
         section.problem("factor", what, "takes at most 1 / (1 - target)");
         return None;
     }
-    Some(factor)
-}
-
-/// Whether errors of 100% reach `factor`: `factor * (1 - target) <= 1`, in integers.
-pub(super) fn is_reachable(factor: Decimal, target: Decimal) -> bool {
-    let one = 10_u128.pow(u32::from(target.scale));
-    let budget = one - u128::from(target.units).min(one);
-    u128::from(factor.units) * budget <= one * 10_u128.pow(u32::from(factor.scale))
+    Some(written)
 }

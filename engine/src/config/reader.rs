@@ -11,6 +11,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
@@ -18,11 +19,12 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::{Problem, Problems};
 use super::value;
-use crate::slo::objective::Decimal;
+use crate::slo::decimal::{Decimal, DecimalError, SCALE_MAX};
 
 /// One document being read.
-pub(super) struct Reader<'a> {
-    text: &'a str,
+pub(super) struct Reader {
+    /// Where each line begins, in bytes; a configuration may name 100,000 customers.
+    line_starts: Vec<usize>,
     /// Whether the text is TOML throughout.
     whole: bool,
     problems: RefCell<Vec<Problem>>,
@@ -30,11 +32,12 @@ pub(super) struct Reader<'a> {
     asked: RefCell<BTreeSet<(String, &'static str)>>,
 }
 
-impl<'a> Reader<'a> {
+impl Reader {
     /// Takes note of what the TOML parser refused, by line.
-    pub(super) fn new(text: &'a str, errors: &[toml::de::Error]) -> Reader<'a> {
+    pub(super) fn new(text: &str, errors: &[toml::de::Error]) -> Reader {
+        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let reader = Reader {
-            text,
+            line_starts: std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect(),
             whole: errors.is_empty(),
             problems: RefCell::default(),
             asked: RefCell::default(),
@@ -54,7 +57,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The outermost table.
-    pub(super) fn root(&'a self, table: &'a DeTable<'a>) -> Section<'a> {
+    pub(super) fn root<'a>(&'a self, table: &'a DeTable<'a>) -> Section<'a> {
         self.section(String::new(), String::new(), Some(table), 1)
     }
 
@@ -75,7 +78,7 @@ impl<'a> Reader<'a> {
         self.asked.borrow().clone()
     }
 
-    fn section(
+    fn section<'a>(
         &'a self,
         prefix: String,
         schema: String,
@@ -91,14 +94,13 @@ impl<'a> Reader<'a> {
 
     /// Line of the first byte of `span`, from 1.
     fn line(&self, span: &Range<usize>) -> usize {
-        let end = span.start.min(self.text.len());
-        1 + self.text.as_bytes()[..end].iter().filter(|byte| **byte == b'\n').count()
+        self.line_starts.partition_point(|start| *start <= span.start)
     }
 }
 
 /// One table of the document; an absent one reads as empty.
 pub(super) struct Section<'a> {
-    reader: &'a Reader<'a>,
+    reader: &'a Reader,
     /// What stands before a key in a message: `alerts.`, `objective "api": `.
     prefix: String,
     /// The table's place in the schema: `alerts`, `objective[]`, `tier.*`.
@@ -181,7 +183,7 @@ impl<'a> Section<'a> {
         self.in_range(key, &integer.to_string(), number, &range, &takes)
     }
 
-    /// An exact decimal; the caller checks its range.
+    /// An exact decimal with `takes` as the words for its range, which the caller checks.
     pub(super) fn decimal(&self, key: &'static str, takes: &str) -> Option<Decimal> {
         let found = self.value(key)?;
         let text = match found {
@@ -189,11 +191,15 @@ impl<'a> Section<'a> {
             DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str(),
             _ => return self.wrong_type(key, found, takes),
         };
-        let decimal = value::decimal(text);
-        if decimal.is_none() {
-            self.problem(key, format!("{text} is out of range"), format!("takes {takes}"));
+        match Decimal::parse(text) {
+            Ok(decimal) => return Some(decimal),
+            Err(DecimalError::TooManyDigits(_)) => {
+                let what = format!("{text} has more than {SCALE_MAX} digits after the point");
+                self.problem(key, what, format!("takes {takes}"));
+            }
+            Err(_) => self.out_of_range(key, text, takes),
         }
-        decimal
+        None
     }
 
     /// A duration such as `10s`, in milliseconds.
@@ -325,6 +331,21 @@ impl<'a> Section<'a> {
         self.prefix.strip_suffix(": ").map_or(self.prefix.clone(), |label| format!("{label} "))
     }
 
+    /// Reports a value that is none of those that `takes` says.
+    pub(super) fn out_of_range(&self, key: &'static str, written: impl Display, takes: &str) {
+        self.problem(key, format!("{written} is out of range"), format!("takes {takes}"));
+    }
+
+    /// An exact ratio between 0 and 1, both excluded.
+    pub(super) fn ratio(&self, key: &'static str) -> Option<Decimal> {
+        let takes = "more than 0 and less than 1, such as 0.999";
+        let ratio = self.decimal(key, takes)?;
+        if !ratio.is_target() {
+            self.out_of_range(key, ratio, takes);
+        }
+        Some(ratio).filter(|ratio| ratio.is_target())
+    }
+
     fn wrong_type<T>(&self, key: &'static str, value: &DeValue<'_>, takes: &str) -> Option<T> {
         self.problem(key, format!("is {}", kind(value)), format!("takes {takes}"));
         None
@@ -359,7 +380,7 @@ impl<'a> Section<'a> {
     ) -> Option<u64> {
         let inside = number.filter(|number| range.contains(number));
         if inside.is_none() {
-            self.problem(key, format!("{written} is out of range"), format!("takes {takes}"));
+            self.out_of_range(key, written, takes);
         }
         inside
     }

@@ -2,45 +2,11 @@
 //!
 //! For every objective the alert tiers in force, each with its windows, its burn-rate factor
 //! and what that means as a share of failed requests, and the default tiers that are left out
-//! with the reason. The factor of a standard tier is `fraction * period / long window`:
-//!
-//! | tier | budget spent | long window | short | 30 days | 7 days |
-//! |---|---|---|---|---|---|
-//! | `rollout_5m` | any | 5m | 2m | 50 | 50 |
-//! | `page_1h` | 2% | 1h | 5m | 14.4 | 3.36 |
-//! | `page_6h` | 5% | 6h | 30m | 6 | 1.4 |
-//! | `ticket_1d` | 10% | 1d | 2h | 3 | 0.7, left out |
-//! | `ticket_3d` | 10% | 3d | 6h | 1 | 0.233…, left out |
-//!
-//! At 99.8% a factor of 14.4 is an error ratio of 14.4 * 0.002 = 0.0288.
+//! with the reason. At 99.8% a factor of 14.4 is an error ratio of 14.4 * 0.002 = 0.0288.
 
 use super::Config;
-use super::value::{self, duration_text};
-use crate::slo::objective::{Decimal, Objective, Period, TierOverride};
-
-/// One alert tier as DESIGN defines it.
-struct Tier {
-    name: &'static str,
-    /// Percent of the budget spent within the long window; `None` = a factor for every period.
-    percent: Option<u64>,
-    long_minutes: u64,
-    short_minutes: u64,
-}
-
-const TIERS: [Tier; 5] = [
-    Tier { name: "rollout_5m", percent: None, long_minutes: 5, short_minutes: 2 },
-    Tier { name: "page_1h", percent: Some(2), long_minutes: 60, short_minutes: 5 },
-    Tier { name: "page_6h", percent: Some(5), long_minutes: 360, short_minutes: 30 },
-    Tier { name: "ticket_1d", percent: Some(10), long_minutes: 1_440, short_minutes: 120 },
-    Tier { name: "ticket_3d", percent: Some(10), long_minutes: 4_320, short_minutes: 360 },
-];
-
-/// The factor of `rollout_5m` whatever the period: 10% errors at 99.8%.
-const ROLLOUT_FACTOR: Fraction = Fraction(50, 1);
-
-/// A non-negative exact fraction.
-#[derive(Clone, Copy)]
-struct Fraction(u128, u128);
+use crate::slo::alert::{AlertOptions, SPECS, Spec, Tier, Tiers, tiers_of};
+use crate::slo::objective::{Objective, Period, TierOverride};
 
 /// What `ninefold check` prints of `config`, line by line.
 ///
@@ -54,7 +20,8 @@ pub fn check_report(config: &Config) -> Vec<String> {
     let objectives = &config.objectives;
     let mut lines = Vec::new();
     let mut push = |whom: &str, list: &[Objective]| {
-        list.iter().for_each(|objective| lines.extend(objective_lines(whom, objective)));
+        let of_one = |objective| objective_lines(whom, objective, &config.alerts);
+        lines.extend(list.iter().flat_map(of_one));
     };
     push("everyone", &objectives.default);
     for (tier, list) in &objectives.tiers {
@@ -70,78 +37,56 @@ pub fn check_report(config: &Config) -> Vec<String> {
     lines
 }
 
-fn objective_lines(whom: &str, objective: &Objective) -> Vec<String> {
-    let Objective { name, sli, target, period, tiers } = objective;
-    let (target_text, period_text) = (value::decimal_text(*target), period_text(period));
-    let mut lines =
-        vec![format!("objective {name:?} of {whom}: {target_text} of {sli} over {period_text}")];
-    for tier in &TIERS {
-        let own = tiers.iter().find(|own| own.tier == tier.name);
-        lines.push(format!("  {:<11} {}", tier.name, tier_text(tier, own, *target, period)));
+fn objective_lines(whom: &str, objective: &Objective, options: &AlertOptions) -> Vec<String> {
+    let Objective { name, sli, target, period, .. } = objective;
+    let period = period_text(period);
+    let mut lines = vec![format!("objective {name:?} of {whom}: {target} of {sli} over {period}")];
+    let tiers = tiers_of(objective, options);
+    for spec in SPECS {
+        lines.push(format!("  {:<11} {}", spec.name, tier_text(&spec, objective, &tiers, options)));
     }
     lines
 }
 
-fn tier_text(tier: &Tier, own: Option<&TierOverride>, target: Decimal, period: &Period) -> String {
-    if own.is_some_and(|own| !own.enabled) {
+/// What becomes of one tier: in force, left out, or switched off.
+fn tier_text(spec: &Spec, objective: &Objective, tiers: &Tiers, options: &AlertOptions) -> String {
+    if let Some(tier) = tiers.active.iter().find(|tier| tier.spec.name == spec.name) {
+        return active_text(tier, options);
+    }
+    let is_off = |change: &TierOverride| change.tier == spec.name && !change.enabled;
+    if objective.tiers.iter().any(is_off) {
         return "switched off".to_owned();
     }
-    let factor = match own.and_then(|own| own.factor) {
-        Some(factor) => Fraction(factor.units.into(), 10_u128.pow(factor.scale.into())),
-        None => default_factor(tier, period),
+    let factor = spec.factor(&objective.period);
+    let rate = rounded(factor.to_f64());
+    if factor.is_below_one() {
+        format!("left out: burn rate {rate} would fire while the budget still lasts")
+    } else {
+        format!("left out: burn rate {rate} is above 1 / (1 - target), out of reach")
+    }
+}
+
+fn active_text(tier: &Tier, options: &AlertOptions) -> String {
+    let windows = format!("{} and {}", tier.spec.long.0, tier.spec.short.0);
+    let rate = rounded(tier.factor.to_f64());
+    let threshold = rounded(tier.factor.to_f64() * tier.allowed_ratio);
+    let min_bad = match tier.options.min_bad {
+        own if own != options.min_bad => format!("   min_bad {own}"),
+        _ => String::new(),
     };
-    let threshold = factor.of_budget(target);
-    if factor.0 < factor.1 {
-        return format!("left out: burn rate {factor} would fire while the budget still lasts");
-    }
-    if threshold.0 > threshold.1 {
-        return format!("left out: burn rate {factor} is above 1 / (1 - target), out of reach");
-    }
-    let windows =
-        [tier.long_minutes, tier.short_minutes].map(|minutes| duration_text(minutes * 60_000));
-    let windows = windows.join(" and ");
-    let min_bad = own.and_then(|own| own.min_bad);
-    let min_bad = min_bad.map_or(String::new(), |count| format!("   min_bad {count}"));
-    let factor = factor.to_string();
-    format!("{windows:<11} burn rate {factor:<6} error ratio {threshold}{min_bad}")
+    format!("{windows:<11} burn rate {rate:<6} error ratio {threshold}{min_bad}")
 }
 
-fn default_factor(tier: &Tier, period: &Period) -> Fraction {
-    let Some(percent) = tier.percent else { return ROLLOUT_FACTOR };
-    let spent_minutes = u128::from(percent) * u128::from(period_days(period)) * 1_440;
-    Fraction(spent_minutes, 100 * u128::from(tier.long_minutes))
-}
-
-/// Days that factors are derived from; calendar periods count as 30 and 90.
-fn period_days(period: &Period) -> u32 {
-    match period {
-        Period::RollingDays(days) => *days,
-        Period::Month(_) => 30,
-        Period::Quarter(_) => 90,
-    }
-}
-
+/// The period with its zone, where it has one.
 fn period_text(period: &Period) -> String {
     match period {
-        Period::RollingDays(days) => format!("{days}d"),
-        Period::Month(zone) => format!("month in {zone}"),
-        Period::Quarter(zone) => format!("quarter in {zone}"),
+        Period::RollingDays(_) => period.to_string(),
+        Period::Month(zone) | Period::Quarter(zone) => format!("{period} in {zone}"),
     }
 }
 
-impl Fraction {
-    /// This times `1 - target`.
-    fn of_budget(self, target: Decimal) -> Fraction {
-        let one = 10_u128.pow(target.scale.into());
-        Fraction(self.0 * (one - u128::from(target.units)), self.1 * one)
-    }
-}
-
-impl std::fmt::Display for Fraction {
-    /// Rounds to six digits behind the point and drops trailing zeros.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let millionths = (self.0 * 1_000_000 + self.1 / 2) / self.1;
-        let digits = format!("{}.{:06}", millionths / 1_000_000, millionths % 1_000_000);
-        f.write_str(digits.trim_end_matches('0').trim_end_matches('.'))
-    }
+/// Six digits behind the point at most; nothing is decided by it.
+fn rounded(value: f64) -> String {
+    let digits = format!("{value:.6}");
+    digits.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

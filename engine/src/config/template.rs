@@ -5,9 +5,12 @@
 //! configuration, and taking the `#` off a line changes that one thing. A sample log fills in
 //! its own format, customer field and file.
 
-use super::promise::{LATENCY_THRESHOLD_US, PERIOD_DAYS, TARGET};
-use super::value::{self, decimal_text, duration_text, size_text};
-use super::{Config, FORMATS};
+use super::Config;
+use super::promise::PERIOD_DAYS;
+use super::value::{duration_text, one_of, size_text};
+use crate::decode::Format;
+use crate::slo::objective::TARGET_DEFAULT;
+use crate::slo::sli::THRESHOLD_US_DEFAULT;
 
 /// What was seen in a sample log.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -98,21 +101,31 @@ fn source_text(sample: Option<&Sample>) -> String {
 }
 
 fn decode_text(sample: Option<&Sample>) -> String {
-    let formats = value::one_of(&FORMATS);
-    let field = sample.and_then(|sample| sample.customer_field.as_deref());
-    let on = if field.is_some() { "" } else { "#" };
-    let customer = quoted(field.unwrap_or("account.id"));
+    let formats = one_of(&Format::ALL.map(|(_, name)| name));
+    // The native form maps all its names; access logs have one key for the customer.
+    let field =
+        sample.and_then(|sample| Some((&*sample.format, sample.customer_field.as_deref()?)));
+    let (mapped, access) = match field {
+        Some(("ndjson" | "parquet", field)) => (Some(field), None),
+        Some((_, field)) => (None, Some(field)),
+        None => (None, None),
+    };
+    let mapped = setting("customer", mapped, "account.id");
+    let access = setting("customer_field", access, "user");
     format!(
         "
 # How lines become events. Formats: {formats}.
 [decode]
 #format = \"auto\"
+#service = \"default\"
+# Which field of an access log is the customer; the client address unless set.
+{access}
 # Routes by pattern, the first match wins; otherwise numbers and ids become {{id}}.
 #routes = [\"/v1/orders/{{id}}\"]
 
-# Where a field has another name in your logs. Access logs take the client address as customer.
+# Where a field of the native form (one JSON object a line) has another name in yours.
 [decode.fields]
-{on}customer = {customer}
+{mapped}
 #ts = \"time\"
 #service = \"svc\"
 #route = \"endpoint\"
@@ -130,7 +143,7 @@ fn decode_text(sample: Option<&Sample>) -> String {
 }
 
 fn promise_text() -> String {
-    let (target, threshold_ms) = (decimal_text(TARGET), LATENCY_THRESHOLD_US / 1_000);
+    let (target, threshold_ms) = (TARGET_DEFAULT, THRESHOLD_US_DEFAULT / 1_000);
     format!(
         "
 # How events are sorted into good, bad and excluded. Two are always there: availability
@@ -179,10 +192,10 @@ fn alerts_text(config: &Config) -> String {
 #min_valid = {}
 #keep_firing_for = \"{}\"
 ",
-        decimal_text(alerts.confidence),
+        alerts.confidence,
         alerts.min_bad,
         alerts.min_valid,
-        duration_text(alerts.keep_firing_for_ms),
+        duration_text(u64::from(alerts.keep_firing_for_minutes) * 60_000),
     )
 }
 
@@ -235,6 +248,14 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
         interval = duration_text(config.commit_interval_ms),
         events = config.epoch_events_max,
     )
+}
+
+/// A line that sets `key` to what was found, or that shows an example, switched off.
+fn setting(key: &str, found: Option<&str>, example: &str) -> String {
+    match found {
+        Some(found) => format!("{key} = {}", quoted(found)),
+        None => format!("#{key} = {}", quoted(example)),
+    }
 }
 
 /// A TOML string of `text` on one line, whatever it holds: line breaks would end a comment.

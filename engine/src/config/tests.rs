@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::slo::alert::SPECS;
 use crate::slo::objective::{Period, SliKind};
 
 /// Compares all messages of a bad configuration, line by line, without the file's name.
@@ -58,7 +59,8 @@ fn targets_outside_zero_to_one_are_refused() {
         ("nan", format!("nan is out of range; {takes}")),
         ("99.95", "99.95 is a percentage; write 0.9995".to_owned()),
         ("99", "99 is a percentage; write 0.99".to_owned()),
-        ("99.123456789", "99.123456789 is a percentage; write 0.99123456789".to_owned()),
+        ("99.123456789", format!("99.123456789 is out of range; {takes}")),
+        ("0.9999999999", format!("0.9999999999 has more than 9 digits after the point; {takes}")),
         ("true", format!("is a true or false; {takes}")),
     ] {
         let text = format!("[[objective]]\nname = \"a\"\ntarget = {target}");
@@ -84,6 +86,18 @@ fn alert_tiers_that_could_not_work_are_refused() {
         &["4: objective \"a\": tiers.page_2h is no key; did you mean page_1h?"],
     );
     assert_eq!(good(&tiers("{ page_1h = { factor = 10 } }")).objectives.default[0].tiers.len(), 1);
+}
+
+#[test]
+fn inherited_alert_tiers_have_to_fit_the_new_target() {
+    let text = "[[objective]]\nname = \"a\"\ntiers = { page_1h = { factor = 20 } }\n\
+                [[tier.loose.objective]]\nname = \"a\"\ntarget = 0.9\n";
+    check(
+        text,
+        &["4: tier \"loose\" objective \"a\": tiers from further out do not fit: tier page_1h: \
+           factor 20 needs an error ratio above 1 at target 0.9; takes tiers of its own"],
+    );
+    good(&text.replace("0.9\n", "0.95\n"));
 }
 
 #[test]
@@ -124,7 +138,10 @@ fn the_slis_that_are_always_counted_cover_everything() {
     assert_eq!(config.slis.further[0].kind, SliKind::Latency { threshold_us: 250 });
     let limited =
         "[[sli]]\nname = \"latency\"\nkind = \"latency\"\nthreshold_ms = 1\nroutes = [\"*\"]";
-    check(limited, &["1: sli gives the name \"latency\" to a limited SLI; takes another name"]);
+    check(
+        limited,
+        &["1: sli gives the name of the default latency SLI to another one; takes another name"],
+    );
 }
 
 #[test]
@@ -202,8 +219,8 @@ fn sizes_durations_and_numbers_have_units_and_ranges() {
             "5: run.epoch_events_max is a decimal number; takes a whole number, 1000 to 100000000",
             "6: run.threads 0 is out of range; takes 1 to 1024",
             "8: alerts.keep_firing_for is a whole number; takes a duration such as \"10s\", \
-             0ms to 1d",
-            "9: alerts.confidence 1.5 is out of range; takes more than 0 and less than 1, such as \
+             0s to 1d",
+            "9: alerts.confidence 1.5 is out of range; takes 0.5 or more and less than 1, such as \
              0.999",
             "11: dimensions.attributes \"a\" stands twice; names are unique",
             "11: dimensions.attributes \"region\" is a field of every event; takes further fields",
@@ -214,17 +231,27 @@ fn sizes_durations_and_numbers_have_units_and_ranges() {
 }
 
 #[test]
+fn an_alert_is_kept_firing_for_whole_minutes() {
+    check(
+        "[alerts]\nkeep_firing_for = \"90s\"",
+        &["2: alerts.keep_firing_for \"90s\" is no whole number of minutes; takes minutes, such \
+           as \"5m\""],
+    );
+    assert_eq!(good("[alerts]\nkeep_firing_for = \"120s\"").alerts.keep_firing_for_minutes, 2);
+}
+
+#[test]
 fn sources_name_their_files_and_formats() {
     check(
         "[[source.file]]\nfollow = \"yes\"\n\
-         [[source.file]]\npaths = []\nformat = \"nginks\"\n\
+         [[source.file]]\npaths = []\nformat = \"caddi\"\n\
          [[source.file]]\npaths = [1]\n\
          [source]\nkafka = 1\nstdin = true\n",
         &[
             "1: source.file #1: paths is missing; takes a list of paths or globs",
             "2: source.file #1: follow is a string; takes true or false",
             "4: source.file #2: paths is empty; takes a list of paths or globs",
-            "5: source.file #2: format \"nginks\" is unknown; did you mean nginx?",
+            "5: source.file #2: format \"caddi\" is unknown; did you mean caddy?",
             "7: source.file #3: paths holds something else than names; takes a list of paths or \
              globs",
             "9: source.kafka is no key; takes file or stdin",
@@ -332,7 +359,7 @@ fn the_template_shows_every_key() {
             let named = line.contains(&format!("{key} = "));
             named || (line.starts_with('[') && line.contains(&format!(".{key}]")))
         });
-        let is_tier = promise::ALERT_TIERS.contains(&key);
+        let is_tier = SPECS.iter().any(|spec| spec.name == key);
         assert!(shown || is_tier, "{key} of {table} is not in the template");
     }
 }
@@ -377,9 +404,11 @@ fn a_sample_fills_in_the_template_whatever_it_is_called() {
     };
     let text = template(Some(sample.clone()));
     let config = good(&text);
-    assert_eq!(config.sources.files[0].paths, [sample.path]);
-    assert_eq!(config.sources.files[0].format.as_deref(), Some("combined"));
-    assert_eq!(config.decode.fields, [("customer", "user".to_owned())]);
+    assert_eq!(config.sources.files[0].paths[0], sample.path);
+    assert_eq!(config.sources.files[0].format, Some(Format::Combined));
+    assert_eq!(config.decode.customer_field.as_deref(), Some("user"));
+    let native = Sample { format: "ndjson".to_owned(), ..sample };
+    assert_eq!(good(&template(Some(native))).decode.fields.customer, "user");
 }
 
 #[test]
@@ -404,6 +433,20 @@ fn the_report_names_factors_thresholds_and_what_is_left_out() {
         .map(|line| line.rsplit_once(' ').unwrap().1.to_owned())
         .collect();
     assert_eq!(thresholds, ["0.1", "0.0288", "0.012", "0.006", "0.002"]);
+}
+
+/// Each problem of a large file is found with its line, and not by reading it again each time.
+#[test]
+fn a_configuration_of_many_customers_is_read_once() {
+    let mut text = "[tier.gold]\n".to_owned();
+    for number in 0..50_000 {
+        text += &format!("[customer.\"c{number}\"]\ntier = \"gold\"\n");
+    }
+    assert_eq!(good(&text).objectives.tier_of.len(), 50_000);
+    check(
+        &(text + "teir = 1\n"),
+        &["100002: customer \"c49999\": teir is no key; did you mean tier?"],
+    );
 }
 
 /// A file with an `.expected` beside it is bad in just that way, any other is good. With

@@ -1,24 +1,14 @@
-//! The text forms of values: durations, sizes, decimals, ranges of statuses, periods.
+//! The text forms of values: durations, sizes and ranges of statuses; and names that are near.
 //!
 //! | form | examples | grammar |
 //! |---|---|---|
 //! | duration | `10s`, `250ms`, `5m`, `1h`, `2d` | whole number and unit |
 //! | size | `4096B`, `64KiB`, `64MiB`, `1GiB` | whole number and unit, powers of 1,024 |
-//! | decimal | `0.998`, `14.4`, `10` | digits with at most one point; exact, no exponent |
 //! | statuses | `404`, `500-599` | one status or an inclusive range, 100 to 599 |
-//! | period | `30d`, `month`, `quarter` | days, or a calendar unit |
 //!
-//! All of these are pure and exact: a decimal never passes through binary floating point.
+//! Decimals and periods are read by the modules that own them.
 
 use std::fmt;
-
-use crate::slo::objective::Decimal;
-
-/// Digits behind the point that a decimal may have.
-const SCALE_MAX: usize = 9;
-
-/// Largest value of a decimal.
-const DECIMAL_MAX: u128 = 1_000_000_000;
 
 /// Units of a duration in milliseconds, the longest first.
 const DURATION_UNITS: [(&str, u64); 5] =
@@ -35,7 +25,7 @@ pub(super) fn duration_ms(text: &str) -> Option<u64> {
 
 /// Writes milliseconds in the largest unit that divides them; the inverse of [`duration_ms`].
 pub(super) fn duration_text(ms: u64) -> String {
-    in_unit(ms, &DURATION_UNITS)
+    if ms == 0 { "0s".to_owned() } else { in_unit(ms, &DURATION_UNITS) }
 }
 
 /// Reads `64MiB` as bytes; `None` where it is no size or overflows.
@@ -60,40 +50,6 @@ fn in_unit(value: u64, units: &[(&str, u64)]) -> String {
     let fits = |(_, factor): &&(&str, u64)| value != 0 && value.is_multiple_of(*factor);
     let (name, factor) = units.iter().find(fits).unwrap_or(smallest);
     format!("{}{name}", value / factor)
-}
-
-/// Reads an exact decimal of at most 10^9 with at most 9 digits behind the point.
-/// Trailing zeros are cut, so that equal numbers are equal decimals.
-pub(super) fn decimal(text: &str) -> Option<Decimal> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_digits(whole) || !is_digits(fraction) {
-        return None;
-    }
-    let fraction = fraction.trim_end_matches('0');
-    if fraction.len() > SCALE_MAX {
-        return None;
-    }
-    let scale = fraction.len() as u8;
-    let units: u128 = format!("{whole}{fraction}").parse().ok()?;
-    if units > DECIMAL_MAX * 10_u128.pow(u32::from(scale)) {
-        return None;
-    }
-    Some(Decimal { units: u64::try_from(units).ok()?, scale })
-}
-
-/// Writes a decimal without trailing zeros: `0.998`, `14.4`, `10`.
-pub(super) fn decimal_text(value: Decimal) -> String {
-    let (unit, scale) = (10_u64.pow(u32::from(value.scale)), usize::from(value.scale));
-    let (whole, fraction) = (value.units / unit, value.units % unit);
-    let digits = format!("{whole}.{fraction:0scale$}");
-    digits.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-/// Compares two decimals exactly.
-pub(super) fn compare(a: Decimal, b: Decimal) -> std::cmp::Ordering {
-    let scaled = |of: Decimal, by: u8| u128::from(of.units) * 10_u128.pow(u32::from(by));
-    scaled(a, b.scale).cmp(&scaled(b, a.scale))
 }
 
 /// Reads `404` or `500-599` as an inclusive range within 100 to 599.
@@ -152,7 +108,7 @@ mod tests {
             assert_eq!(duration_ms(text), Some(ms), "{text}");
             assert_eq!(duration_ms(&duration_text(ms)), Some(ms), "{text}");
         }
-        assert_eq!((duration_text(0), duration_text(90_000)), ("0ms".into(), "90s".into()));
+        assert_eq!((duration_text(0), duration_text(90_000)), ("0s".into(), "90s".into()));
         for (text, bytes) in [("64MiB", 64 << 20), ("1GiB", 1 << 30), ("7B", 7)] {
             assert_eq!(size_bytes(text), Some(bytes), "{text}");
             assert_eq!(size_text(bytes), text);
@@ -163,22 +119,6 @@ mod tests {
         for text in ["", "64MB", "64", "18446744073709551615GiB"] {
             assert_eq!(size_bytes(text), None, "{text}");
         }
-    }
-
-    #[test]
-    fn decimals_are_exact_and_equal_ones_are_equal() {
-        for (text, units, scale) in
-            [("0.998", 998, 3), ("14.4", 144, 1), ("10", 10, 0), ("0.9980", 998, 3), ("1.0", 1, 0)]
-        {
-            assert_eq!(decimal(text), Some(Decimal { units, scale }), "{text}");
-        }
-        for text in ["", ".", "1.", ".5", "-1", "1e3", "1000000001", "0.0123456789", "nan", "+1"] {
-            assert_eq!(decimal(text), None, "{text}");
-        }
-        for text in ["0.998", "14.4", "10", "0", "1000000000", "0.000000001", "100"] {
-            assert_eq!(decimal_text(decimal(text).unwrap()), text);
-        }
-        assert_eq!(compare(decimal("0.1").unwrap(), decimal("0.09").unwrap()).is_gt(), true);
     }
 
     #[test]
