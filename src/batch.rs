@@ -34,7 +34,7 @@ pub fn replay(place: &Place, files: &[String], format: Option<&str>, json: bool)
             partitions.push(partition);
         }
     }
-    pipeline.commit(Vec::new())?;
+    pipeline.commit()?;
     let summary = pipeline.summary(&partitions)?;
     if json {
         show::json(&summary)?;

@@ -15,7 +15,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use ninefold_engine::config::Config;
 use ninefold_engine::decode::Format;
+use ninefold_engine::decode;
 use ninefold_engine::pipeline::Pipeline;
+use ninefold_engine::pipeline::fold::oldest_minute;
+use ninefold_engine::pipeline::replay::settled_decode;
 use ninefold_engine::query::Health;
 use ninefold_engine::source::chunk::{Chunk, ChunkKind, Chunks, Pace, Tail};
 use ninefold_engine::source::file::{self, Opened};
@@ -69,8 +72,8 @@ pub enum Message {
         partition: String,
         /// Its path, for people.
         label: String,
-        /// Its format, where it is told.
-        format: Option<Format>,
+        /// How it is read; the format may be left to its first bytes.
+        decode: decode::Options,
         /// Its first bytes.
         head: Vec<u8>,
         /// Where its chunks begin, and what stands before.
@@ -107,7 +110,7 @@ impl Service {
         let table = Table::open_or_create(&data)?;
         let mut pipeline = Pipeline::new(batch::options(&config), table, true, batch::random_seed());
         let now = Minute::of_ms(clock_ms());
-        pipeline.recover(now.minus(MEMORY_MINUTES)..=Minute(u32::MAX), &config.objectives)?;
+        pipeline.recover(now.minus(MEMORY_MINUTES)..=Minute(u32::MAX))?;
         Ok(Service {
             pipeline: Arc::new(RwLock::new(pipeline)),
             stop: Arc::new(AtomicBool::new(false)),
@@ -129,7 +132,7 @@ impl Service {
     pub fn answers(&self) -> anyhow::Result<Asker<LiveStates>> {
         let table = crate::states::open_table(&self.data)?;
         let memory_from = Minute::of_ms(clock_ms()).minus(MEMORY_MINUTES);
-        let older = table.oldest_minute()?.is_some_and(|oldest| oldest < memory_from);
+        let older = oldest_minute(&table)?.is_some_and(|oldest| oldest < memory_from);
         let memory_from = if older { memory_from } else { Minute(0) };
         let (slis, values_max) = (self.config.slis.clone(), self.config.dimension_values_max);
         let past = TableStates::new(table, slis, values_max, clock_ms);
@@ -161,7 +164,7 @@ impl Service {
             let since = committed.elapsed();
             let alerted = pipeline.has_transitions() && since >= ALERT_COMMIT_INTERVAL;
             if since >= interval || alerted || pipeline.epoch_is_full() || stopping {
-                pipeline.commit(Vec::new())?;
+                pipeline.commit()?;
                 committed = Instant::now();
             }
             drop(pipeline);
@@ -180,15 +183,12 @@ impl Service {
         for message in std::iter::once(first).chain(more) {
             match message {
                 Message::Failed(error) => return Err(error),
-                Message::Begin { partition, label, format, head, place } => {
+                Message::Begin { partition, label, decode, head, place } => {
                     if let Some((number, chunks)) = waiting.take() {
                         pipeline.ingest(number, &chunks);
                     }
-                    let format = match format {
-                        Some(format) => format,
-                        None => pipeline.format_of(&label, &head)?,
-                    };
-                    pipeline.partition(&partition, &label, format, place)?;
+                    let decode = settled_decode(&label, decode, &head)?;
+                    pipeline.partition(&partition, &label, decode, place)?;
                 }
                 Message::Chunk { partition, chunk } => {
                     let number = pipeline.number_of(&partition).context("it has begun")?;
@@ -267,29 +267,32 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
 struct Source {
     path: PathBuf,
     follow: bool,
-    format: Option<Format>,
+    decode: decode::Options,
 }
 
 fn sources(config: &Config, args: &RunArgs) -> anyhow::Result<Vec<Source>> {
-    let format = |name: &Option<String>| -> anyhow::Result<Option<Format>> {
-        Ok(name.as_deref().map(str::parse).transpose()?)
+    let decode = |format: Option<Format>, service: &Option<String>| {
+        let mut decode = config.decode.clone();
+        decode.format = format.unwrap_or(decode.format);
+        decode.service = service.clone().or(decode.service);
+        decode
     };
     let mut sources = Vec::new();
-    if !args.files.is_empty() {
-        for path in batch::expand(&args.files)? {
-            sources.push(Source { path, follow: args.follow, format: None });
-        }
+    for path in batch::expand(&args.files)? {
+        sources.push(Source { path, follow: args.follow, decode: decode(None, &None) });
+    }
+    if !sources.is_empty() {
         return Ok(sources);
     }
     for file in &config.sources.files {
         for path in batch::expand(&file.paths)? {
-            let format = format(&file.format)?;
-            sources.push(Source { path, follow: file.follow, format });
+            let decode = decode(file.format, &file.service);
+            sources.push(Source { path, follow: file.follow, decode });
         }
     }
     if let Some(stdin) = &config.sources.stdin {
-        let format = format(&stdin.format)?;
-        sources.push(Source { path: PathBuf::from("-"), follow: false, format });
+        let decode = decode(stdin.format, &stdin.service);
+        sources.push(Source { path: PathBuf::from("-"), follow: false, decode });
     }
     anyhow::ensure!(
         !sources.is_empty(),
@@ -350,8 +353,8 @@ fn send_all(
 ) -> anyhow::Result<()> {
     let Opened { partition, head, mut chunks, offset, tail } = opened;
     let label = source.path.display().to_string();
-    let (format, place) = (source.format, (offset, tail));
-    sender.send(Message::Begin { partition: partition.clone(), label, format, head, place })?;
+    let (decode, place) = (source.decode.clone(), (offset, tail));
+    sender.send(Message::Begin { partition: partition.clone(), label, decode, head, place })?;
     while let Some(chunk) = chunks.next_chunk()? {
         if chunk.kind != ChunkKind::Unterminated || whole {
             sender.send(Message::Chunk { partition: partition.clone(), chunk })?;

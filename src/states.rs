@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ninefold_engine::pipeline::Pipeline;
-use ninefold_engine::pipeline::fold::{Need, fold, fold_recent};
+use ninefold_engine::pipeline::fold::{Need, fold, fold_recent, newest_minute};
 use ninefold_engine::query::{AskError, Health};
 use ninefold_engine::slo::sli::Slis;
 use ninefold_engine::state::State;
@@ -88,7 +88,7 @@ impl States for TableStates {
 
     fn newest(&self) -> Result<Option<Minute>, AskError> {
         let clock = Minute::of_ms((self.clock)());
-        self.with_table(|table| table.newest_minute(clock))
+        self.with_table(|table| newest_minute(table, clock))
     }
 
     fn with<R>(&self, need: &Need, answer: impl FnOnce(&State) -> R) -> Result<R, AskError> {

@@ -83,3 +83,37 @@ pub fn fold_recent(table: &Table, newest: Minute, state: &mut State) -> Result<(
     })?;
     Ok(())
 }
+
+/// The newest counted minute that is not after `not_after`.
+///
+/// # Errors
+/// The table cannot be read.
+pub fn newest_minute(table: &Table, not_after: Minute) -> Result<Option<Minute>, TableError> {
+    extreme_minute(table, Minute(0)..=not_after, Option::max)
+}
+
+/// The oldest counted minute.
+///
+/// # Errors
+/// The table cannot be read.
+pub fn oldest_minute(table: &Table) -> Result<Option<Minute>, TableError> {
+    let first = |known: Option<Minute>, other: Option<Minute>| {
+        known.map_or(other, |known| Some(other.map_or(known, |other| known.min(other))))
+    };
+    extreme_minute(table, Minute(0)..=Minute(u32::MAX), first)
+}
+
+fn extreme_minute(
+    table: &Table,
+    minutes: RangeInclusive<Minute>,
+    better: fn(Option<Minute>, Option<Minute>) -> Option<Minute>,
+) -> Result<Option<Minute>, TableError> {
+    let filter = Filter {
+        minutes: Some(minutes),
+        columns: Some(vec!["minute"]),
+        ..Filter::default()
+    };
+    let mut found = None;
+    table.for_each_dimension(&filter, |row| found = better(found, Some(row.minute)))?;
+    Ok(found)
+}

@@ -140,17 +140,28 @@ impl State {
 
     /// Folds a row of the grain `series` that the table holds.
     pub fn fold_series(&mut self, at: Key<'_>, measures: &Measures, latency: Option<&Histogram>) {
-        let series = self.series_mut(at.customer, at.service);
+        let (shard, customer, service) = self.place(at);
+        let series =
+            self.shards[shard].series(customer, service, &self.dimensions, self.further);
         series.add(at.minute, measures);
         if let Some(latency) = latency {
             series.histogram(at.minute).merge(latency);
+        }
+        if measures.bad > 0 || measures.slow > 0 {
+            self.shards[shard].heat(customer, service, at.minute);
         }
         self.newest = self.newest.max(Some(at.minute));
     }
 
     /// Folds a row of the grain `sli` that the table holds.
     pub fn fold_sli(&mut self, at: Key<'_>, sli: usize, counts: Counts) {
-        self.series_mut(at.customer, at.service).add_further(sli, at.minute, counts);
+        let (shard, customer, service) = self.place(at);
+        let series =
+            self.shards[shard].series(customer, service, &self.dimensions, self.further);
+        series.add_further(sli, at.minute, counts);
+        if counts.bad > 0 {
+            self.shards[shard].heat(customer, service, at.minute);
+        }
     }
 
     /// Folds a row of the grain `dimension` that the table holds, for the last hours.
@@ -201,11 +212,11 @@ impl State {
         self.dimensions.number(Tuple { service, dimensions })
     }
 
-    fn series_mut(&mut self, customer: &str, service: &str) -> &mut Series {
-        let service = self.dimensions.values.intern(service);
-        let shard = &mut self.shards[block::shard_of(self.seed, customer)];
-        let customer = shard.customers.intern(customer);
-        shard.series(customer, service, &self.dimensions, self.further)
+    /// The shard of a row's customer, and the numbers of customer and service.
+    fn place(&mut self, at: Key<'_>) -> (usize, u32, u32) {
+        let service = self.dimensions.values.intern(at.service);
+        let shard = block::shard_of(self.seed, at.customer);
+        (shard, self.shards[shard].customers.intern(at.customer), service)
     }
 }
 

@@ -1,6 +1,6 @@
 //! One shard: the names, records and series of the customers that hash to it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::block::{Record, ShardPart};
@@ -9,7 +9,7 @@ use super::intern::Interner;
 use super::rows::further_counts;
 use super::series::Series;
 use super::{HISTOGRAM_MINUTES, RECENT_MINUTES};
-use crate::model::{Counts, Measures};
+use crate::model::{Counts, Measures, Outcome};
 use crate::slo::histogram::Histogram;
 use crate::time::Minute;
 
@@ -29,6 +29,8 @@ pub struct Shard {
     /// Bad events of the last hours by minute, customer and tuple.
     pub failures: Map<(Minute, u32, u32), u64>,
     service_names: Map<u32, Arc<str>>,
+    /// Series with a bad event of any SLI, by customer and service: when the last one was.
+    hot: BTreeMap<(u32, u32), Minute>,
 }
 
 impl Shard {
@@ -65,8 +67,31 @@ impl Shard {
             if record.minute > oldest_recent {
                 self.note(record);
             }
+            let class = record.class;
+            if class.availability == Some(Outcome::Bad) || class.slow || class.further_bad != 0 {
+                self.heat(record.customer, service, record.minute);
+            }
         }
         self.records = records;
+    }
+
+    /// Notes that a series had a bad event.
+    pub fn heat(&mut self, customer: u32, service: u32, minute: Minute) {
+        let last = self.hot.entry((customer, service)).or_default();
+        *last = minute.max(*last);
+    }
+
+    /// Series whose last bad event was before `oldest` burn no more.
+    pub fn cool(&mut self, oldest: Minute) {
+        self.hot.retain(|_, last| *last >= oldest);
+    }
+
+    /// The series that may burn.
+    pub fn hot_series(&self) -> impl Iterator<Item = &Series> {
+        self.hot.keys().filter_map(|(customer, service)| {
+            let of_customer = self.series.get(*customer as usize)?;
+            of_customer.iter().find(|(known, _)| known == service).map(|(_, series)| series)
+        })
     }
 
     /// Forgets what is older than the last hours.
