@@ -15,6 +15,7 @@ use ninefold_engine::table::read::{
 use ninefold_engine::table::schema::{Grain, timestamp};
 use ninefold_engine::table::{CommitError, DataFile, Epoch, Filter, Move, Table, TableError};
 use ninefold_engine::time::{Day, Minute};
+use proptest::prelude::*;
 
 const DAY: Day = Day(20_000);
 const START: Minute = Minute(20_000 * 1_440);
@@ -241,6 +242,80 @@ fn an_epoch_without_rows_moves_offsets_alone() {
     let stale = vec![Move { partition: "file/p".to_owned(), base: None, next: 9 }];
     let outcome = table.commit(Epoch { moves: stale, ..Epoch::default() });
     assert!(matches!(outcome, Err(CommitError::Fenced { .. })), "{outcome:?}");
+}
+
+/// Customer and minute after [`START`] of each row of one file; every row counts 1.
+type Keys = Vec<(u8, u32)>;
+
+fn keyed(keys: &Keys) -> RecordBatch {
+    let batch = filled(Grain::Series, keys.len() as u32);
+    let mut columns = batch.columns().to_vec();
+    let mut replace = |name: &str, column: ArrayRef| {
+        columns[batch.schema().index_of(name).unwrap()] = column;
+    };
+    let customers = keys.iter().map(|key| format!("c{:03}", key.0));
+    replace("customer", Arc::new(StringArray::from_iter_values(customers)));
+    let micros = keys.iter().map(|key| i64::from(START.0 + key.1) * 60_000_000);
+    let minutes = TimestampMicrosecondArray::from_iter_values(micros);
+    replace("minute", Arc::new(minutes.with_data_type(timestamp())));
+    RecordBatch::try_new(batch.schema(), columns).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whatever was left out on the way, sorted files or not, a scan finds what a look at each
+    /// row finds.
+    #[test]
+    fn a_scan_is_exact(
+        files in prop::collection::vec(
+            (any::<bool>(), prop::collection::vec((any::<u8>(), 0_u32..3_000), 1..9_000)),
+            1..4,
+        ),
+        wanted in prop::collection::vec((any::<u8>(), any::<bool>(), 0_u32..3_000, 0_u32..500), 8),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut table = Table::open_or_create(dir.path()).unwrap();
+        let mut all = Keys::new();
+        let mut epoch = Epoch::default();
+        for (sorted, mut keys) in files {
+            if sorted {
+                keys.sort();
+            }
+            let batches = keys.chunks(1_000).map(|keys| keyed(&keys.to_vec())).collect();
+            epoch.files.push(DataFile { grain: Grain::Series, day: DAY, batches });
+            all.extend(keys);
+        }
+        table.commit(epoch).unwrap();
+        for (customer, any_customer, first, length) in wanted {
+            let minutes = Minute(START.0 + first)..=Minute(START.0 + first + length);
+            let filter = Filter {
+                customer: (!any_customer).then(|| format!("c{customer:03}")),
+                minutes: Some(minutes),
+                ..Filter::default()
+            };
+            let passes = |key: &&(u8, u32)| {
+                (any_customer || key.0 == customer) && (first..=first + length).contains(&key.1)
+            };
+            let mut expect: Vec<(String, u32)> =
+                all.iter().filter(passes).map(|key| (format!("c{:03}", key.0), key.1)).collect();
+            let mut found = Vec::new();
+            table
+                .for_each_series(&filter, |row| {
+                    found.push((row.customer.to_owned(), row.minute.0 - START.0));
+                })
+                .unwrap();
+            expect.sort();
+            found.sort();
+            prop_assert_eq!(found, expect);
+        }
+    }
+}
+
+#[test]
+fn a_table_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Table>();
 }
 
 /// Needs a Python that has `deltalake`, `pyarrow`, `polars` and `duckdb`: `NINEFOLD_PYTHON`.
