@@ -66,20 +66,22 @@ pub fn fold(table: &Table, slis: &Slis, need: &Need, state: &mut State) -> Resul
 /// # Errors
 /// The table cannot be read.
 pub fn fold_recent(table: &Table, newest: Minute, state: &mut State) -> Result<(), TableError> {
-    let first = newest.minus(RECENT_MINUTES - 1);
-    let filter = Filter {
-        days: Some(first.day()..=newest.day()),
-        minutes: Some(first..=newest),
-        ..Filter::default()
-    };
-    table.for_each_dimension(&filter, |row| {
+    fold_dimensions(table, newest.minus(RECENT_MINUTES - 1)..=newest, state)
+}
+
+/// Folds the counts by dimension of some minutes.
+///
+/// # Errors
+/// The table cannot be read.
+pub fn fold_dimensions(
+    table: &Table,
+    minutes: RangeInclusive<Minute>,
+    state: &mut State,
+) -> Result<(), TableError> {
+    table.for_each_dimension(&Filter::of_minutes(minutes), |row| {
         let (valid, bad, excluded) = (row.measures.valid, row.measures.bad, row.measures.excluded);
         let counts = Counts { valid, bad, excluded };
         state.fold_dimension(row.service, &row.dimensions(), row.minute, counts);
-    })?;
-    table.for_each_failure(&filter, |row| {
-        let at = Key { customer: row.customer, service: row.service, minute: row.minute };
-        state.fold_failure(at, &row.dimensions(), row.bad);
     })?;
     Ok(())
 }

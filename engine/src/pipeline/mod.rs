@@ -23,7 +23,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BinaryBuilder};
 use rayon::prelude::*;
 
-use crate::decode::{self, Decoder, Format, Line};
+use crate::decode::{self, Decoder, Line};
 use crate::slo::sli::Slis;
 use crate::source::chunk::{Chunk, ChunkKind, LINE_BYTES_MAX, Tail};
 use crate::source::file::Known;

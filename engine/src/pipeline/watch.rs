@@ -7,11 +7,13 @@
 //! stored transitions.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use serde::{Deserialize, Serialize};
 
+use super::fold::{Need, fold, fold_recent, newest_minute};
 use super::{Pipeline, PipelineError, batches};
 use crate::query::alerts::transition;
 use crate::query::body::AlertTransition;
@@ -22,6 +24,7 @@ use crate::slo::alert::{
 };
 use crate::slo::objective::{Objectives, Slis};
 use crate::slo::sli::SliRef;
+use crate::state::HISTOGRAM_MINUTES;
 use crate::state::series::Series;
 use crate::table::schema::Grain;
 use crate::table::{DataFile, Filter, Table, TableError};
@@ -80,25 +83,16 @@ impl Watch {
     /// The table cannot be read.
     pub fn recover(table: &Table) -> Result<Watch, TableError> {
         let mut last: HashMap<String, (i64, AlertTransition)> = HashMap::new();
-        let mut damaged = None;
-        table.for_each_alert(&Filter::default(), |row| {
-            match serde_json::from_str::<Stored>(row.alert) {
-                Ok(Stored { transition, tick }) => {
-                    let newer = last.get(row.fingerprint).is_none_or(|(at, _)| *at <= tick.at_ms);
-                    if newer {
-                        last.insert(row.fingerprint.to_owned(), (tick.at_ms, transition));
-                    }
-                }
-                Err(error) => damaged = Some(format!("{}: {error}", row.id)),
+        for_each_stored(table, &Filter::default(), |Stored { transition, tick }| {
+            let known = last.get(&transition.fingerprint);
+            if known.is_none_or(|(at, _)| *at <= tick.at_ms) {
+                last.insert(transition.fingerprint.clone(), (tick.at_ms, transition));
             }
         })?;
-        if let Some(found) = damaged {
-            return Err(TableError::Value { grain: Grain::Alert.name(), column: "alert", found });
-        }
         let firing = last.into_iter().filter(|(_, (_, last))| last.state == Change::Firing.name());
         let states = firing.filter_map(|(fingerprint, (_, last))| {
             let since = Minute::of_ms(parse_rfc3339(last.at.as_bytes())?);
-            let state = State::Firing(Firing { since, no_data: false });
+            let state = State::Firing(Firing::resumed(since));
             Some((fingerprint, Watched { state, id: last.id }))
         });
         Ok(Watch { states: states.collect(), pending: Vec::new() })
@@ -149,6 +143,35 @@ impl Watch {
     }
 }
 
+/// The stored transitions of some minutes, in no order.
+///
+/// # Errors
+/// The table cannot be read, or a transition in it is damaged.
+pub fn stored_transitions(
+    table: &Table,
+    minutes: &RangeInclusive<Minute>,
+) -> Result<Vec<AlertTransition>, TableError> {
+    let mut transitions = Vec::new();
+    for_each_stored(table, &Filter::of_minutes(minutes.clone()), |stored| {
+        transitions.push(stored.transition);
+    })?;
+    Ok(transitions)
+}
+
+fn for_each_stored(
+    table: &Table,
+    filter: &Filter,
+    mut visit: impl FnMut(Stored),
+) -> Result<(), TableError> {
+    let mut damaged = None;
+    table.for_each_alert(filter, |row| match serde_json::from_str(row.alert) {
+        Ok(stored) => visit(stored),
+        Err(error) => damaged = Some(format!("{}: {error}", row.id)),
+    })?;
+    let error = |found| TableError::Value { grain: Grain::Alert.name(), column: "alert", found };
+    damaged.map_or(Ok(()), |found| Err(error(found)))
+}
+
 impl Pipeline {
     /// Evaluates the alerts of every series that may burn, as of the minute of `now_ms`.
     pub fn tick(&mut self, now_ms: i64, objectives: &Objectives, options: &AlertOptions) {
@@ -191,19 +214,16 @@ impl Pipeline {
     ///
     /// # Errors
     /// The table cannot be read.
-    pub fn recover(
-        &mut self,
-        minutes: std::ops::RangeInclusive<Minute>,
-    ) -> Result<(), PipelineError> {
-        let need = super::fold::Need {
+    pub fn recover(&mut self, minutes: RangeInclusive<Minute>) -> Result<(), PipelineError> {
+        let need = Need {
             customer: None,
-            histograms: super::fold::newest_minute(&self.table, *minutes.end())?
-                .map(|newest| newest.minus(crate::state::HISTOGRAM_MINUTES)..=*minutes.end()),
+            histograms: newest_minute(&self.table, *minutes.end())?
+                .map(|newest| newest.minus(HISTOGRAM_MINUTES)..=*minutes.end()),
             minutes,
         };
-        super::fold::fold(&self.table, &self.options.slis, &need, &mut self.state)?;
+        fold(&self.table, &self.options.slis, &need, &mut self.state)?;
         if let Some(newest) = self.state.newest() {
-            super::fold::fold_recent(&self.table, newest, &mut self.state)?;
+            fold_recent(&self.table, newest, &mut self.state)?;
         }
         self.watch = Watch::recover(&self.table)?;
         Ok(())

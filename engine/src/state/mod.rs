@@ -16,6 +16,7 @@ pub mod shard;
 use rayon::prelude::*;
 
 use crate::model::{Counts, Measures};
+use crate::slo::excess::Row;
 use crate::slo::histogram::Histogram;
 use crate::time::Minute;
 use block::{Block, SHARDS, ShardPart};
@@ -170,12 +171,17 @@ impl State {
         self.shards[0].recent.entry((minute, tuple)).or_default().add(counts);
     }
 
-    /// Folds a row of the grain `failure` that the table holds, for the last hours.
-    pub fn fold_failure(&mut self, at: Key<'_>, values: &[&str; 8], bad: u64) {
-        let tuple = self.tuple(at.service, values);
-        let shard = &mut self.shards[block::shard_of(self.seed, at.customer)];
-        let customer = shard.customers.intern(at.customer);
-        *shard.failures.entry((at.minute, customer, tuple)).or_default() += bad;
+    /// The counts of the last hours by service and dimensions, in no order.
+    pub fn recent_rows(&self) -> Vec<Row<'_>> {
+        let text = |value: u32| self.dimensions.values.text(value);
+        let recent = self.shards.iter().flat_map(|shard| &shard.recent);
+        let row = |((minute, tuple), counts): (&(Minute, u32), &Counts)| {
+            let tuple = self.dimensions.tuple(*tuple);
+            let values = tuple.dimensions.iter().map(|value| text(*value)).collect();
+            let (service, Counts { valid, bad, .. }) = (text(tuple.service), *counts);
+            Row { minute: *minute, service, values, valid, bad }
+        };
+        recent.map(row).collect()
     }
 
     /// The series of one customer, sorted by service.

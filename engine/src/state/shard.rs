@@ -26,8 +26,6 @@ pub struct Shard {
     series: Vec<Vec<(u32, Series)>>,
     /// Valid and bad events of the last hours by minute and tuple.
     pub recent: Map<(Minute, u32), Counts>,
-    /// Bad events of the last hours by minute, customer and tuple.
-    pub failures: Map<(Minute, u32, u32), u64>,
     service_names: Map<u32, Arc<str>>,
     /// Series with a bad event of any SLI, by customer and service: when the last one was.
     hot: BTreeMap<(u32, u32), Minute>,
@@ -98,7 +96,6 @@ impl Shard {
     pub fn forget(&mut self, newest: Minute) {
         let oldest_recent = newest.minus(RECENT_MINUTES);
         self.recent.retain(|(minute, _), _| *minute > oldest_recent);
-        self.failures.retain(|(minute, _, _), _| *minute > oldest_recent);
         let oldest_histogram = newest.minus(HISTOGRAM_MINUTES);
         for (_, series) in self.series.iter_mut().flatten() {
             series.forget_histograms(oldest_histogram);
@@ -145,10 +142,6 @@ impl Shard {
         let Measures { valid, bad, excluded, .. } = record.measures();
         let counts = Counts { valid, bad, excluded };
         self.recent.entry((record.minute, record.tuple)).or_default().add(counts);
-        if bad > 0 {
-            let key = (record.minute, record.customer, record.tuple);
-            *self.failures.entry(key).or_default() += bad;
-        }
     }
 }
 
