@@ -124,8 +124,7 @@ impl<S: States> Answers for Asker<S> {
         let zone = tz.unwrap_or(&self.config.report_zone);
         let as_of = self.states.newest()?;
         let minutes = month_range(month, zone).map_err(report::refused)?;
-        let need =
-            Need { customer: customer.map(str::to_owned), minutes, histograms: None };
+        let need = Need { customer: customer.map(str::to_owned), minutes, histograms: None };
         let revision = self.states.with_table(|table| Ok(table.version()))?;
         self.states.with(&need, |state| {
             let series = match customer {
@@ -302,7 +301,11 @@ fn print<B: serde::Serialize>(
     as_json: bool,
     text: impl FnOnce(&B) -> std::io::Result<()>,
 ) -> anyhow::Result<ExitCode> {
-    if as_json { show::json(body)? } else { text(body)? }
+    if as_json {
+        show::json(body)?
+    } else {
+        text(body)?
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use ninefold_engine::config::Config;
-use ninefold_engine::decode::Format;
 use ninefold_engine::decode;
+use ninefold_engine::decode::Format;
 use ninefold_engine::pipeline::Pipeline;
 use ninefold_engine::pipeline::fold::oldest_minute;
 use ninefold_engine::pipeline::replay::settled_decode;
@@ -86,6 +86,8 @@ pub enum Message {
         /// Its bytes.
         chunk: Chunk,
     },
+    /// All of the past was sent: what follows is live.
+    PastEnded,
     /// A source cannot be read any more.
     Failed(anyhow::Error),
 }
@@ -108,7 +110,8 @@ impl Service {
     /// The table cannot be opened or read.
     pub fn open(config: Config, data: PathBuf) -> anyhow::Result<Service> {
         let table = Table::open_or_create(&data)?;
-        let mut pipeline = Pipeline::new(batch::options(&config), table, true, batch::random_seed());
+        let mut pipeline =
+            Pipeline::new(batch::options(&config), table, true, batch::random_seed());
         let now = Minute::of_ms(clock_ms());
         pipeline.recover(now.minus(MEMORY_MINUTES)..=Minute(u32::MAX))?;
         Ok(Service {
@@ -141,6 +144,24 @@ impl Service {
         Ok(Asker::new(states, self.config.clone()))
     }
 
+    /// Counts what comes until the past has ended, and commits it: no ticks, no pages meanwhile.
+    ///
+    /// # Errors
+    /// As [`Service::run`].
+    pub fn count_until_end(&self, messages: &Receiver<Message>) -> anyhow::Result<()> {
+        while let Ok(first) = messages.recv() {
+            let ended = self.take(first, messages)?;
+            let mut pipeline = self.pipeline.write().expect("nobody has panicked with it");
+            if ended || pipeline.epoch_is_full() {
+                pipeline.commit()?;
+            }
+            if ended {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// The loop: ends when all sources have ended, or at a stop; then all is committed.
     ///
     /// # Errors
@@ -151,12 +172,12 @@ impl Service {
         loop {
             let wait = TICK_INTERVAL.saturating_sub(ticked.elapsed());
             let ended = match messages.recv_timeout(wait) {
-                Ok(first) => self.take(first, messages)?,
+                Ok(first) => self.take(first, messages).map(|_| false)?,
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => true,
             };
             let stopping = ended || self.stop.load(Ordering::Relaxed);
-            let mut pipeline = self.pipeline.write().expect("answers do not panic while writing");
+            let mut pipeline = self.pipeline.write().expect("nobody has panicked with it");
             if ticked.elapsed() >= TICK_INTERVAL || stopping {
                 pipeline.tick(clock_ms(), &self.config.objectives, &self.config.alerts);
                 ticked = Instant::now();
@@ -175,14 +196,16 @@ impl Service {
         }
     }
 
-    /// Takes what has come; whether the sources have ended is told by the next receive.
+    /// Takes what has come; true where the past has ended.
     fn take(&self, first: Message, messages: &Receiver<Message>) -> anyhow::Result<bool> {
-        let mut pipeline = self.pipeline.write().expect("answers do not panic while writing");
+        let mut pipeline = self.pipeline.write().expect("nobody has panicked with it");
         let mut waiting: Option<(u16, Vec<Chunk>)> = None;
+        let mut ended = false;
         let more = std::iter::from_fn(|| messages.try_recv().ok()).take(BATCH_CHUNKS);
         for message in std::iter::once(first).chain(more) {
             match message {
                 Message::Failed(error) => return Err(error),
+                Message::PastEnded => ended = true,
                 Message::Begin { partition, label, decode, head, place } => {
                     if let Some((number, chunks)) = waiting.take() {
                         pipeline.ingest(number, &chunks);
@@ -206,7 +229,7 @@ impl Service {
         if let Some((number, chunks)) = waiting {
             pipeline.ingest(number, &chunks);
         }
-        Ok(false)
+        Ok(ended)
     }
 
     fn note_health(&self, uncommitted: Duration) {

@@ -245,7 +245,10 @@ fn name_of(transition: &AlertTransition) -> (String, String) {
 /// The table in `DIR`, which has to be there.
 pub fn open_table(dir: &Path) -> anyhow::Result<Table> {
     Table::open(dir)?.ok_or_else(|| {
-        anyhow::anyhow!("no table in {}: make one with `ninefold replay FILE --data DIR`", dir.display())
+        anyhow::anyhow!(
+            "no table in {}: make one with `ninefold replay FILE --data DIR`",
+            dir.display()
+        )
     })
 }
 

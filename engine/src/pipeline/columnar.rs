@@ -46,7 +46,8 @@ impl Pipeline {
         let fail = |source| SourceError::Read { path: path.to_owned(), source };
         let file = File::open(path).map_err(fail)?;
         let slis = self.options().slis.clone();
-        let mut builder = BlockBuilder::new(self.state.seed(), self.options().dedupe_window_bytes > 0);
+        let mut builder =
+            BlockBuilder::new(self.state.seed(), self.options().dedupe_window_bytes > 0);
         builder.begin(number, counted);
         let mut next = counted;
         let mut failed = None;

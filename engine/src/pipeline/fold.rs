@@ -32,9 +32,8 @@ pub fn fold(table: &Table, slis: &Slis, need: &Need, state: &mut State) -> Resul
         customer: need.customer.clone(),
         ..Filter::default()
     };
-    let with_latency = |minute: Minute| {
-        need.histograms.as_ref().is_some_and(|minutes| minutes.contains(&minute))
-    };
+    let with_latency =
+        |minute: Minute| need.histograms.as_ref().is_some_and(|minutes| minutes.contains(&minute));
     let mut damaged = None;
     table.for_each_series(&filter, |row| {
         let at = Key { customer: row.customer, service: row.service, minute: row.minute };
@@ -110,11 +109,8 @@ fn extreme_minute(
     minutes: RangeInclusive<Minute>,
     better: fn(Option<Minute>, Option<Minute>) -> Option<Minute>,
 ) -> Result<Option<Minute>, TableError> {
-    let filter = Filter {
-        minutes: Some(minutes),
-        columns: Some(vec!["minute"]),
-        ..Filter::default()
-    };
+    let filter =
+        Filter { minutes: Some(minutes), columns: Some(vec!["minute"]), ..Filter::default() };
     let mut found = None;
     table.for_each_dimension(&filter, |row| found = better(found, Some(row.minute)))?;
     Ok(found)

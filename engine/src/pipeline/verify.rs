@@ -61,7 +61,11 @@ pub struct Difference {
 ///
 /// # Errors
 /// A file or the table cannot be read.
-pub fn verify(options: Options, table: &Table, files: &[PathBuf]) -> Result<Verdict, PipelineError> {
+pub fn verify(
+    options: Options,
+    table: &Table,
+    files: &[PathBuf],
+) -> Result<Verdict, PipelineError> {
     let known = known_in(table)?;
     let mut verdict = Verdict { version: table.version(), ..Verdict::default() };
     for path in files {

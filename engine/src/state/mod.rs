@@ -142,8 +142,7 @@ impl State {
     /// Folds a row of the grain `series` that the table holds.
     pub fn fold_series(&mut self, at: Key<'_>, measures: &Measures, latency: Option<&Histogram>) {
         let (shard, customer, service) = self.place(at);
-        let series =
-            self.shards[shard].series(customer, service, &self.dimensions, self.further);
+        let series = self.shards[shard].series(customer, service, &self.dimensions, self.further);
         series.add(at.minute, measures);
         if let Some(latency) = latency {
             series.histogram(at.minute).merge(latency);
@@ -157,8 +156,7 @@ impl State {
     /// Folds a row of the grain `sli` that the table holds.
     pub fn fold_sli(&mut self, at: Key<'_>, sli: usize, counts: Counts) {
         let (shard, customer, service) = self.place(at);
-        let series =
-            self.shards[shard].series(customer, service, &self.dimensions, self.further);
+        let series = self.shards[shard].series(customer, service, &self.dimensions, self.further);
         series.add_further(sli, at.minute, counts);
         if counts.bad > 0 {
             self.shards[shard].heat(customer, service, at.minute);
@@ -166,7 +164,13 @@ impl State {
     }
 
     /// Folds a row of the grain `dimension` that the table holds, for the last hours.
-    pub fn fold_dimension(&mut self, service: &str, values: &[&str; 8], minute: Minute, counts: Counts) {
+    pub fn fold_dimension(
+        &mut self,
+        service: &str,
+        values: &[&str; 8],
+        minute: Minute,
+        counts: Counts,
+    ) {
         let tuple = self.tuple(service, values);
         self.shards[0].recent.entry((minute, tuple)).or_default().add(counts);
     }
@@ -195,9 +199,8 @@ impl State {
     /// All series, sorted by customer, then service.
     pub fn all_series(&self) -> Vec<&Series> {
         let mut series: Vec<&Series> = self.shards.iter().flat_map(Shard::all_series).collect();
-        series.par_sort_unstable_by(|a, b| {
-            (&a.customer, &a.service).cmp(&(&b.customer, &b.service))
-        });
+        series
+            .par_sort_unstable_by(|a, b| (&a.customer, &a.service).cmp(&(&b.customer, &b.service)));
         series
     }
 

@@ -34,7 +34,8 @@ pub struct Shard {
 impl Shard {
     /// Takes its part of a block; `tuples` translates the block's tuples.
     pub fn take(&mut self, part: &ShardPart, tuples: &[u32]) {
-        let customers: Vec<u32> = part.customers().map(|name| self.customers.intern(name)).collect();
+        let customers: Vec<u32> =
+            part.customers().map(|name| self.customers.intern(name)).collect();
         self.records.extend(part.records.iter().map(|record| Record {
             customer: customers[record.customer as usize],
             tuple: tuples[record.tuple as usize],
