@@ -139,12 +139,13 @@ impl<S: States> Answers for Asker<S> {
     fn impact(&self, from: Minute, to: Minute) -> Result<Impact, AskError> {
         let as_of = self.at(None)?;
         let month_before = to.minus(WINDOW_MINUTES_MAX - 1).min(from);
+        let (names, promise) = (self.dimension_names(), self.promise());
+        let minutes = from.minus(MINUTES_BEFORE)..=to;
         self.states.with(&self.all(month_before..=to), |state| {
-            self.states.with_dimensions(from.minus(MINUTES_BEFORE)..=to, |rows| {
-                let names = self.dimension_names();
+            self.states.with_dimensions(minutes, names.len(), |rows| {
                 let dimensions = Dimensions { names: &names, rows };
                 let series = state.all_series();
-                query::impact::impact(&self.promise(), &series, &dimensions, &(from..=to), as_of)
+                query::impact::impact(&promise, &series, &dimensions, &(from..=to), as_of)
             })?
         })?
     }
@@ -198,7 +199,8 @@ impl<S: States> Answers for Asker<S> {
     fn fleet(&self, now_ms: i64) -> Result<Fleet, AskError> {
         let at = self.at(None)?;
         self.states.with(&self.all(self.reach(at)), |state| {
-            let (names, rows) = (self.dimension_names(), state.recent_rows());
+            let names = self.dimension_names();
+            let rows = state.recent_rows(names.len());
             let dimensions = Dimensions { names: &names, rows: &rows };
             let last = window_range(at, CAUSE_MINUTES);
             let causes = query::impact::causes(&dimensions, &last);

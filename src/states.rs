@@ -30,10 +30,11 @@ pub trait States: Send + Sync {
     /// Lends a state that holds at least what is needed.
     fn with<R>(&self, need: &Need, answer: impl FnOnce(&State) -> R) -> Result<R, AskError>;
 
-    /// Lends the rows by dimension of some minutes.
+    /// Lends the rows of some minutes by the first `dimensions` dimensions.
     fn with_dimensions<R>(
         &self,
         minutes: RangeInclusive<Minute>,
+        dimensions: usize,
         answer: impl FnOnce(&[Row<'_>]) -> R,
     ) -> Result<R, AskError>;
 
@@ -121,11 +122,12 @@ impl States for TableStates {
     fn with_dimensions<R>(
         &self,
         minutes: RangeInclusive<Minute>,
+        dimensions: usize,
         answer: impl FnOnce(&[Row<'_>]) -> R,
     ) -> Result<R, AskError> {
         let mut state = self.empty();
         self.with_table(|table| fold_dimensions(table, minutes, &mut state))?;
-        Ok(answer(&state.recent_rows()))
+        Ok(answer(&state.recent_rows(dimensions)))
     }
 
     fn live_transitions(
@@ -201,16 +203,17 @@ impl States for LiveStates {
     fn with_dimensions<R>(
         &self,
         minutes: RangeInclusive<Minute>,
+        dimensions: usize,
         answer: impl FnOnce(&[Row<'_>]) -> R,
     ) -> Result<R, AskError> {
         {
             let pipeline = read(&self.pipeline);
             let newest = pipeline.state.newest().unwrap_or_default();
             if *minutes.start() > newest.minus(RECENT_MINUTES) {
-                return Ok(answer(&pipeline.state.recent_rows()));
+                return Ok(answer(&pipeline.state.recent_rows(dimensions)));
             }
         }
-        self.table.with_dimensions(minutes, answer)
+        self.table.with_dimensions(minutes, dimensions, answer)
     }
 
     fn live_transitions(

@@ -175,13 +175,14 @@ impl State {
         self.shards[0].recent.entry((minute, tuple)).or_default().add(counts);
     }
 
-    /// The counts of the last hours by service and dimensions, in no order.
-    pub fn recent_rows(&self) -> Vec<Row<'_>> {
+    /// The counts of the last hours by service and the first `dimensions` dimensions, in no
+    /// order.
+    pub fn recent_rows(&self, dimensions: usize) -> Vec<Row<'_>> {
         let text = |value: u32| self.dimensions.values.text(value);
         let recent = self.shards.iter().flat_map(|shard| &shard.recent);
         let row = |((minute, tuple), counts): (&(Minute, u32), &Counts)| {
             let tuple = self.dimensions.tuple(*tuple);
-            let values = tuple.dimensions.iter().map(|value| text(*value)).collect();
+            let values = tuple.dimensions[..dimensions].iter().map(|value| text(*value)).collect();
             let (service, Counts { valid, bad, .. }) = (text(tuple.service), *counts);
             Row { minute: *minute, service, values, valid, bad }
         };
