@@ -487,6 +487,7 @@ fn what_burns_now_is_told_with_its_evidence() {
     let page = page.unwrap();
     assert_eq!((page.long.window.as_str(), page.short.window.as_str()), ("1h", "5m"));
     assert_eq!((page.long.valid, page.long.bad, page.factor), (6_000, 300, 14.4));
+    assert_eq!((page.short.valid, page.short.bad), (500, 300));
     assert_eq!(page.severity, "page");
 }
 

@@ -43,7 +43,7 @@ pub struct Page<'a> {
     pub limit: usize,
     /// `next` of the page before; `None` for the first one.
     pub cursor: Option<&'a str>,
-    /// What burns by the ticks of a live service, sorted as by [`burn`](super::burn::burn);
+    /// What burns by the ticks of a live service, sorted as by [`burn`];
     /// `None` = the settled alerts of the page's series say which tiers fire.
     pub burning: Option<&'a [BurnRow]>,
 }
