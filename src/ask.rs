@@ -1,7 +1,6 @@
 //! Questions to a table or a running service: [`Asker`] answers them for the command line and
 //! the API alike.
 
-use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
 
@@ -9,14 +8,15 @@ use anyhow::Context;
 use ninefold_engine::config::Config;
 use ninefold_engine::pipeline::fold::Need;
 use ninefold_engine::query::body::{
-    Alerts, Burn, Fleet, Impact, Report, Sla, Timeseries, Top,
+    AlertTransition, Alerts, Burn, Fleet, Impact, Report, Sla, Timeseries, Top,
 };
+use ninefold_engine::query::impact::{Dimensions, MINUTES_BEFORE};
+use ninefold_engine::query::top::Page;
 use ninefold_engine::query::{self, Answers, AskError, Basis, By, Health, Promise};
 use ninefold_engine::report;
 use ninefold_engine::slo::objective::Objective;
 use ninefold_engine::slo::period::{Period, month_range};
-use ninefold_engine::state::State;
-use ninefold_engine::table::Filter;
+use ninefold_engine::slo::window::{WINDOW_MINUTES_MAX, window_range};
 use ninefold_engine::time::{DAY_MINUTES, Minute, TS_MS_END, parse_rfc3339};
 
 use crate::states::{States, TableStates, open_table};
@@ -26,6 +26,9 @@ use crate::{AlertBasis, Place, ReportFormat, TopBy, batch, live, show};
 const LONGEST_MINUTES: u32 = 93 * DAY_MINUTES;
 /// The longest window, 30 days, and a month of 31.
 const USUAL_MINUTES: u32 = 32 * DAY_MINUTES;
+
+/// What the first page explains: the failures of so many minutes.
+const CAUSE_MINUTES: u32 = 30;
 
 /// Answers everything from a source of states.
 pub struct Asker<S> {
@@ -60,6 +63,13 @@ impl<S: States> Asker<S> {
     fn at(&self, at: Option<Minute>) -> Result<Minute, AskError> {
         let now = || self.states.now().map(|now| now.unwrap_or_default());
         at.map_or_else(now, Ok)
+    }
+
+    /// The names of the dimensions, as causes have them.
+    fn dimension_names(&self) -> Vec<&str> {
+        let fixed = ["release", "cohort", "region", "route"];
+        let attributes = self.config.decode.attributes.iter().map(String::as_str);
+        fixed.into_iter().chain(attributes).collect()
     }
 
     fn all(&self, minutes: RangeInclusive<Minute>) -> Need {
@@ -114,8 +124,7 @@ impl<S: States> Answers for Asker<S> {
         let zone = tz.unwrap_or(&self.config.report_zone);
         let as_of = self.states.newest()?;
         let minutes = month_range(month, zone).map_err(report::refused)?;
-        let need =
-            Need { customer: customer.map(str::to_owned), minutes, histograms: None };
+        let need = Need { customer: customer.map(str::to_owned), minutes, histograms: None };
         let revision = self.states.with_table(|table| Ok(table.version()))?;
         self.states.with(&need, |state| {
             let series = match customer {
@@ -128,7 +137,16 @@ impl<S: States> Answers for Asker<S> {
     }
 
     fn impact(&self, from: Minute, to: Minute) -> Result<Impact, AskError> {
-        self.impact_of(from, to)
+        let as_of = self.at(None)?;
+        let month_before = to.minus(WINDOW_MINUTES_MAX - 1).min(from);
+        self.states.with(&self.all(month_before..=to), |state| {
+            self.states.with_dimensions(from.minus(MINUTES_BEFORE)..=to, |rows| {
+                let names = self.dimension_names();
+                let dimensions = Dimensions { names: &names, rows };
+                let series = state.all_series();
+                query::impact::impact(&self.promise(), &series, &dimensions, &(from..=to), as_of)
+            })?
+        })?
     }
 
     fn alerts(
@@ -137,7 +155,23 @@ impl<S: States> Answers for Asker<S> {
         to: Option<Minute>,
         basis: Basis,
     ) -> Result<Alerts, AskError> {
-        self.alerts_of(from, to, basis)
+        let minutes = from.unwrap_or_default()..=to.unwrap_or(Minute(u32::MAX));
+        let Some(as_of) = self.states.newest()? else {
+            return Ok(Alerts { as_of: None, alerts: Vec::new() });
+        };
+        match basis {
+            // What fired earlier decides what fires now, so the whole history is looked at.
+            Basis::Settled => self.states.with(&self.all(Minute(0)..=as_of), |state| {
+                let series = state.all_series();
+                query::alerts::settled_alerts(&self.promise(), &series, &minutes, as_of)
+            }),
+            Basis::Live => {
+                let mut alerts = self.states.live_transitions(&minutes)?;
+                let key = |alert: &AlertTransition| (alert.at.clone(), alert.fingerprint.clone());
+                alerts.sort_by_key(key);
+                Ok(Alerts { as_of: Some(as_of.to_string()), alerts })
+            }
+        }
     }
 
     fn top(
@@ -149,7 +183,8 @@ impl<S: States> Answers for Asker<S> {
     ) -> Result<Top, AskError> {
         let at = self.at(at)?;
         self.states.with(&self.all(self.reach(at)), |state| {
-            query::top::top(&self.promise(), &state.all_series(), by, at, limit, cursor)
+            let page = Page { by, at, limit, cursor, burning: None };
+            query::top::top(&self.promise(), &state.all_series(), &page)
         })?
     }
 
@@ -161,11 +196,20 @@ impl<S: States> Answers for Asker<S> {
     }
 
     fn fleet(&self, now_ms: i64) -> Result<Fleet, AskError> {
-        self.fleet_of(now_ms)
+        let at = self.at(None)?;
+        self.states.with(&self.all(self.reach(at)), |state| {
+            let (names, rows) = (self.dimension_names(), state.recent_rows());
+            let dimensions = Dimensions { names: &names, rows: &rows };
+            let last = window_range(at, CAUSE_MINUTES);
+            let causes = query::impact::causes(&dimensions, &last);
+            let (promise, series) = (self.promise(), state.all_series());
+            let burning = query::burn::burn(&promise, &series, at).burning;
+            query::fleet::fleet(&promise, &series, &burning, causes, at, now_ms)
+        })
     }
 
     fn objectives(&self) -> serde_json::Value {
-        ninefold_engine::config::objectives_json(&self.config)
+        query::objectives::objectives(&self.config.objectives)
     }
 
     fn health(&self) -> Health {
@@ -257,7 +301,11 @@ fn print<B: serde::Serialize>(
     as_json: bool,
     text: impl FnOnce(&B) -> std::io::Result<()>,
 ) -> anyhow::Result<ExitCode> {
-    if as_json { show::json(body)? } else { text(body)? }
+    if as_json {
+        show::json(body)?
+    } else {
+        text(body)?
+    }
     Ok(ExitCode::SUCCESS)
 }
 

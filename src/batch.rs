@@ -22,7 +22,12 @@ use crate::states::open_table;
 use crate::{Place, show};
 
 /// `ninefold replay`.
-pub fn replay(place: &Place, files: &[String], format: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
+pub fn replay(
+    place: &Place,
+    files: &[String],
+    format: Option<&str>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let mut config = load(place)?;
     set_format(&mut config, format)?;
     let paths = expand(files)?;
@@ -34,7 +39,7 @@ pub fn replay(place: &Place, files: &[String], format: Option<&str>, json: bool)
             partitions.push(partition);
         }
     }
-    pipeline.commit(Vec::new())?;
+    pipeline.commit()?;
     let summary = pipeline.summary(&partitions)?;
     if json {
         show::json(&summary)?;
@@ -67,7 +72,12 @@ fn open(path: &Path, pipeline: &Pipeline) -> Result<Option<Opened>, PipelineErro
 }
 
 /// `ninefold verify`: exit 1 where the table differs from its source.
-pub fn verify(place: &Place, files: &[String], format: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
+pub fn verify(
+    place: &Place,
+    files: &[String],
+    format: Option<&str>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let mut config = load(place)?;
     set_format(&mut config, format)?;
     let table = open_table(&data(place, &config)?)?;
@@ -208,7 +218,8 @@ pub fn generate(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
             truth
         }
         Some(path) => {
-            let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+            let file =
+                File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
             let mut out = BufWriter::with_capacity(1 << 20, file);
             let truth = synth::generate(&options, &mut out)?;
             out.flush()?;
@@ -218,7 +229,8 @@ pub fn generate(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
             truth
         }
     };
-    eprintln!("{} lines, {} events, {} bad", truth.lines, truth.events, truth.bad);
+    let (lines, total) = (truth.lines, truth.total);
+    eprintln!("{lines} lines: {} valid events, {} bad", total.valid, total.bad);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -310,8 +322,9 @@ fn progress(size: u64, path: &Path) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}")
-        .expect("the template is well-formed");
+    let style =
+        ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}")
+            .expect("the template is well-formed");
     let bar = ProgressBar::new(size).with_style(style);
     bar.set_message(path.display().to_string());
     bar

@@ -14,8 +14,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use ninefold_engine::config::Config;
+use ninefold_engine::decode;
 use ninefold_engine::decode::Format;
 use ninefold_engine::pipeline::Pipeline;
+use ninefold_engine::pipeline::fold::oldest_minute;
+use ninefold_engine::pipeline::replay::settled_decode;
 use ninefold_engine::query::Health;
 use ninefold_engine::source::chunk::{Chunk, ChunkKind, Chunks, Pace, Tail};
 use ninefold_engine::source::file::{self, Opened};
@@ -69,8 +72,8 @@ pub enum Message {
         partition: String,
         /// Its path, for people.
         label: String,
-        /// Its format, where it is told.
-        format: Option<Format>,
+        /// How it is read; the format may be left to its first bytes.
+        decode: decode::Options,
         /// Its first bytes.
         head: Vec<u8>,
         /// Where its chunks begin, and what stands before.
@@ -83,6 +86,8 @@ pub enum Message {
         /// Its bytes.
         chunk: Chunk,
     },
+    /// All of the past was sent: what follows is live.
+    PastEnded,
     /// A source cannot be read any more.
     Failed(anyhow::Error),
 }
@@ -105,9 +110,10 @@ impl Service {
     /// The table cannot be opened or read.
     pub fn open(config: Config, data: PathBuf) -> anyhow::Result<Service> {
         let table = Table::open_or_create(&data)?;
-        let mut pipeline = Pipeline::new(batch::options(&config), table, true, batch::random_seed());
+        let mut pipeline =
+            Pipeline::new(batch::options(&config), table, true, batch::random_seed());
         let now = Minute::of_ms(clock_ms());
-        pipeline.recover(now.minus(MEMORY_MINUTES)..=Minute(u32::MAX), &config.objectives)?;
+        pipeline.recover(now.minus(MEMORY_MINUTES)..=Minute(u32::MAX))?;
         Ok(Service {
             pipeline: Arc::new(RwLock::new(pipeline)),
             stop: Arc::new(AtomicBool::new(false)),
@@ -129,13 +135,31 @@ impl Service {
     pub fn answers(&self) -> anyhow::Result<Asker<LiveStates>> {
         let table = crate::states::open_table(&self.data)?;
         let memory_from = Minute::of_ms(clock_ms()).minus(MEMORY_MINUTES);
-        let older = table.oldest_minute()?.is_some_and(|oldest| oldest < memory_from);
+        let older = oldest_minute(&table)?.is_some_and(|oldest| oldest < memory_from);
         let memory_from = if older { memory_from } else { Minute(0) };
         let (slis, values_max) = (self.config.slis.clone(), self.config.dimension_values_max);
         let past = TableStates::new(table, slis, values_max, clock_ms);
         let (pipeline, health) = (Arc::clone(&self.pipeline), Arc::clone(&self.health));
         let states = LiveStates::new(pipeline, past, memory_from, clock_ms, health);
         Ok(Asker::new(states, self.config.clone()))
+    }
+
+    /// Counts what comes until the past has ended, and commits it: no ticks, no pages meanwhile.
+    ///
+    /// # Errors
+    /// As [`Service::run`].
+    pub fn count_until_end(&self, messages: &Receiver<Message>) -> anyhow::Result<()> {
+        while let Ok(first) = messages.recv() {
+            let ended = self.take(first, messages)?;
+            let mut pipeline = self.pipeline.write().expect("nobody has panicked with it");
+            if ended || pipeline.epoch_is_full() {
+                pipeline.commit()?;
+            }
+            if ended {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The loop: ends when all sources have ended, or at a stop; then all is committed.
@@ -148,12 +172,12 @@ impl Service {
         loop {
             let wait = TICK_INTERVAL.saturating_sub(ticked.elapsed());
             let ended = match messages.recv_timeout(wait) {
-                Ok(first) => self.take(first, messages)?,
+                Ok(first) => self.take(first, messages).map(|_| false)?,
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => true,
             };
             let stopping = ended || self.stop.load(Ordering::Relaxed);
-            let mut pipeline = self.pipeline.write().expect("answers do not panic while writing");
+            let mut pipeline = self.pipeline.write().expect("nobody has panicked with it");
             if ticked.elapsed() >= TICK_INTERVAL || stopping {
                 pipeline.tick(clock_ms(), &self.config.objectives, &self.config.alerts);
                 ticked = Instant::now();
@@ -161,7 +185,7 @@ impl Service {
             let since = committed.elapsed();
             let alerted = pipeline.has_transitions() && since >= ALERT_COMMIT_INTERVAL;
             if since >= interval || alerted || pipeline.epoch_is_full() || stopping {
-                pipeline.commit(Vec::new())?;
+                pipeline.commit()?;
                 committed = Instant::now();
             }
             drop(pipeline);
@@ -172,23 +196,22 @@ impl Service {
         }
     }
 
-    /// Takes what has come; whether the sources have ended is told by the next receive.
+    /// Takes what has come; true where the past has ended.
     fn take(&self, first: Message, messages: &Receiver<Message>) -> anyhow::Result<bool> {
-        let mut pipeline = self.pipeline.write().expect("answers do not panic while writing");
+        let mut pipeline = self.pipeline.write().expect("nobody has panicked with it");
         let mut waiting: Option<(u16, Vec<Chunk>)> = None;
+        let mut ended = false;
         let more = std::iter::from_fn(|| messages.try_recv().ok()).take(BATCH_CHUNKS);
         for message in std::iter::once(first).chain(more) {
             match message {
                 Message::Failed(error) => return Err(error),
-                Message::Begin { partition, label, format, head, place } => {
+                Message::PastEnded => ended = true,
+                Message::Begin { partition, label, decode, head, place } => {
                     if let Some((number, chunks)) = waiting.take() {
                         pipeline.ingest(number, &chunks);
                     }
-                    let format = match format {
-                        Some(format) => format,
-                        None => pipeline.format_of(&label, &head)?,
-                    };
-                    pipeline.partition(&partition, &label, format, place)?;
+                    let decode = settled_decode(&label, decode, &head)?;
+                    pipeline.partition(&partition, &label, decode, place)?;
                 }
                 Message::Chunk { partition, chunk } => {
                     let number = pipeline.number_of(&partition).context("it has begun")?;
@@ -206,7 +229,7 @@ impl Service {
         if let Some((number, chunks)) = waiting {
             pipeline.ingest(number, &chunks);
         }
-        Ok(false)
+        Ok(ended)
     }
 
     fn note_health(&self, uncommitted: Duration) {
@@ -267,29 +290,32 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
 struct Source {
     path: PathBuf,
     follow: bool,
-    format: Option<Format>,
+    decode: decode::Options,
 }
 
 fn sources(config: &Config, args: &RunArgs) -> anyhow::Result<Vec<Source>> {
-    let format = |name: &Option<String>| -> anyhow::Result<Option<Format>> {
-        Ok(name.as_deref().map(str::parse).transpose()?)
+    let decode = |format: Option<Format>, service: &Option<String>| {
+        let mut decode = config.decode.clone();
+        decode.format = format.unwrap_or(decode.format);
+        decode.service = service.clone().or(decode.service);
+        decode
     };
     let mut sources = Vec::new();
-    if !args.files.is_empty() {
-        for path in batch::expand(&args.files)? {
-            sources.push(Source { path, follow: args.follow, format: None });
-        }
+    for path in batch::expand(&args.files)? {
+        sources.push(Source { path, follow: args.follow, decode: decode(None, &None) });
+    }
+    if !sources.is_empty() {
         return Ok(sources);
     }
     for file in &config.sources.files {
         for path in batch::expand(&file.paths)? {
-            let format = format(&file.format)?;
-            sources.push(Source { path, follow: file.follow, format });
+            let decode = decode(file.format, &file.service);
+            sources.push(Source { path, follow: file.follow, decode });
         }
     }
     if let Some(stdin) = &config.sources.stdin {
-        let format = format(&stdin.format)?;
-        sources.push(Source { path: PathBuf::from("-"), follow: false, format });
+        let decode = decode(stdin.format, &stdin.service);
+        sources.push(Source { path: PathBuf::from("-"), follow: false, decode });
     }
     anyhow::ensure!(
         !sources.is_empty(),
@@ -350,8 +376,8 @@ fn send_all(
 ) -> anyhow::Result<()> {
     let Opened { partition, head, mut chunks, offset, tail } = opened;
     let label = source.path.display().to_string();
-    let (format, place) = (source.format, (offset, tail));
-    sender.send(Message::Begin { partition: partition.clone(), label, format, head, place })?;
+    let (decode, place) = (source.decode.clone(), (offset, tail));
+    sender.send(Message::Begin { partition: partition.clone(), label, decode, head, place })?;
     while let Some(chunk) = chunks.next_chunk()? {
         if chunk.kind != ChunkKind::Unterminated || whole {
             sender.send(Message::Chunk { partition: partition.clone(), chunk })?;

@@ -10,6 +10,7 @@ mod demo;
 mod live;
 mod serve;
 mod show;
+mod states;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -29,13 +29,14 @@ pub fn serve_table(place: &Place, listen: Option<SocketAddr>) -> anyhow::Result<
     let states = TableStates::new(table, slis, values_max, clock_ms);
     let answers = Arc::new(Asker::new(states, config));
     let runtime = Runtime::new()?;
-    runtime.block_on(async {
-        let listener = bind(listen).await?;
-        eprintln!("ninefold: http://{}/", listener.local_addr()?);
-        let router = ninefold_api::router(answers, options);
-        Ok(ninefold_api::serve(listener, router, asked_to_stop()).await?)
-    })
-    .map(|()| ExitCode::SUCCESS)
+    runtime
+        .block_on(async {
+            let listener = bind(listen).await?;
+            eprintln!("ninefold: http://{}/", listener.local_addr()?);
+            let router = ninefold_api::router(answers, options);
+            Ok(ninefold_api::serve(listener, router, asked_to_stop()).await?)
+        })
+        .map(|()| ExitCode::SUCCESS)
 }
 
 /// Runs a service's loop on this thread, with API and pages beside it, until the loop ends or a

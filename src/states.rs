@@ -2,15 +2,19 @@
 //!
 //! Both give the same [`State`], so everything that is asked has one code path.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ninefold_engine::pipeline::Pipeline;
-use ninefold_engine::pipeline::fold::{Need, fold, fold_recent};
+use ninefold_engine::pipeline::fold::{Need, fold, fold_dimensions, fold_recent, newest_minute};
+use ninefold_engine::pipeline::watch::stored_transitions;
+use ninefold_engine::query::body::AlertTransition;
 use ninefold_engine::query::{AskError, Health};
+use ninefold_engine::slo::excess::Row;
 use ninefold_engine::slo::sli::Slis;
-use ninefold_engine::state::State;
+use ninefold_engine::state::{RECENT_MINUTES, State};
 use ninefold_engine::table::{Table, TableError};
 use ninefold_engine::time::Minute;
 
@@ -25,6 +29,19 @@ pub trait States: Send + Sync {
 
     /// Lends a state that holds at least what is needed.
     fn with<R>(&self, need: &Need, answer: impl FnOnce(&State) -> R) -> Result<R, AskError>;
+
+    /// Lends the rows by dimension of some minutes.
+    fn with_dimensions<R>(
+        &self,
+        minutes: RangeInclusive<Minute>,
+        answer: impl FnOnce(&[Row<'_>]) -> R,
+    ) -> Result<R, AskError>;
+
+    /// The live transitions of alerts of some minutes, in no order.
+    fn live_transitions(
+        &self,
+        minutes: &RangeInclusive<Minute>,
+    ) -> Result<Vec<AlertTransition>, AskError>;
 
     /// Lends the table, at its newest version.
     fn with_table<R>(
@@ -88,7 +105,7 @@ impl States for TableStates {
 
     fn newest(&self) -> Result<Option<Minute>, AskError> {
         let clock = Minute::of_ms((self.clock)());
-        self.with_table(|table| table.newest_minute(clock))
+        self.with_table(|table| newest_minute(table, clock))
     }
 
     fn with<R>(&self, need: &Need, answer: impl FnOnce(&State) -> R) -> Result<R, AskError> {
@@ -99,6 +116,23 @@ impl States for TableStates {
         }
         let state = self.with_table(|table| self.whole(table, need))?;
         Ok(answer(&state))
+    }
+
+    fn with_dimensions<R>(
+        &self,
+        minutes: RangeInclusive<Minute>,
+        answer: impl FnOnce(&[Row<'_>]) -> R,
+    ) -> Result<R, AskError> {
+        let mut state = self.empty();
+        self.with_table(|table| fold_dimensions(table, minutes, &mut state))?;
+        Ok(answer(&state.recent_rows()))
+    }
+
+    fn live_transitions(
+        &self,
+        minutes: &RangeInclusive<Minute>,
+    ) -> Result<Vec<AlertTransition>, AskError> {
+        self.with_table(|table| stored_transitions(table, minutes))
     }
 
     fn with_table<R>(
@@ -164,6 +198,33 @@ impl States for LiveStates {
         self.table.with(need, answer)
     }
 
+    fn with_dimensions<R>(
+        &self,
+        minutes: RangeInclusive<Minute>,
+        answer: impl FnOnce(&[Row<'_>]) -> R,
+    ) -> Result<R, AskError> {
+        {
+            let pipeline = read(&self.pipeline);
+            let newest = pipeline.state.newest().unwrap_or_default();
+            if *minutes.start() > newest.minus(RECENT_MINUTES) {
+                return Ok(answer(&pipeline.state.recent_rows()));
+            }
+        }
+        self.table.with_dimensions(minutes, answer)
+    }
+
+    fn live_transitions(
+        &self,
+        minutes: &RangeInclusive<Minute>,
+    ) -> Result<Vec<AlertTransition>, AskError> {
+        let mut transitions = self.table.live_transitions(minutes)?;
+        let known: HashSet<(String, String)> = transitions.iter().map(name_of).collect();
+        let pipeline = read(&self.pipeline);
+        let pending = pipeline.transitions().filter(|one| !known.contains(&name_of(one)));
+        transitions.extend(pending.cloned());
+        Ok(transitions)
+    }
+
     fn with_table<R>(
         &self,
         answer: impl FnOnce(&Table) -> Result<R, TableError>,
@@ -176,10 +237,18 @@ impl States for LiveStates {
     }
 }
 
+/// A transition of one firing.
+fn name_of(transition: &AlertTransition) -> (String, String) {
+    (transition.id.clone(), transition.state.clone())
+}
+
 /// The table in `DIR`, which has to be there.
 pub fn open_table(dir: &Path) -> anyhow::Result<Table> {
     Table::open(dir)?.ok_or_else(|| {
-        anyhow::anyhow!("no table in {}: make one with `ninefold replay FILE --data DIR`", dir.display())
+        anyhow::anyhow!(
+            "no table in {}: make one with `ninefold replay FILE --data DIR`",
+            dir.display()
+        )
     })
 }
 

@@ -1,1 +1,128 @@
-//! x
+//! The HTTP API and the pages of Ninefold, over anything that implements [`Answers`].
+//!
+//! A request goes one way: [`guard`](self) (host, sizes, security headers) → route → arguments
+//! → a blocking question to [`Answers`] → its body as JSON, byte for byte what `--json` prints.
+//! The pages render the same bodies as HTML; `/v1/stream` sends the fleet each second.
+//!
+//! Invariants:
+//! - This crate reads no wall clock and opens no file: time is [`Options::clock`], assets are in
+//!   the binary, and no page names another host.
+//! - Every error is a problem detail (RFC 9457) that names the field and what it takes.
+//! - A question runs on a blocking thread under a permit, so that slow ones can neither stall
+//!   the connections nor take more threads than [`Options::questions_max`].
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # async fn example(answers: Arc<dyn ninefold_engine::query::Answers>) -> std::io::Result<()> {
+//! let options = ninefold_api::Options::new(|| 1_764_547_200_000);
+//! let router = ninefold_api::router(answers, options);
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+//! ninefold_api::serve(listener, router, async { /* until a signal comes */ }).await
+//! # }
+//! ```
+
+mod app;
+mod arguments;
+mod assets;
+mod docs;
+mod guard;
+mod metrics;
+mod pages;
+mod problem;
+mod routes;
+mod stream;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::{Extension, Router};
+use ninefold_engine::query::Answers;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+pub use routes::paths;
+
+/// How long open connections may take to end once the shutdown has begun.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What the binary decides about the API.
+///
+/// ```
+/// let options = ninefold_api::Options::new(|| 1_764_547_200_000);
+/// assert!(options.loopback_only);
+/// assert_eq!(options.target, 0.998);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The wall clock in epoch milliseconds: this crate never asks one itself.
+    pub clock: fn() -> i64,
+    /// Stands beside the name on every page: `demo`, `production`. Empty by default.
+    pub title: String,
+    /// The default availability target, against which the first page holds the fleet: 0.998.
+    pub target: f64,
+    /// How often `/v1/stream` sends the fleet: one second.
+    pub stream_interval: Duration,
+    /// After how long a question is answered with 503: 30 seconds.
+    pub timeout: Duration,
+    /// How many questions may run at once; the others wait: 16.
+    pub questions_max: usize,
+    /// How many streams may be open at once; one more gets 503: 256.
+    pub streams_max: usize,
+    /// How many of the largest customers, and of the burning ones, `/metrics` lists: 100 each.
+    pub metrics_customers: usize,
+    /// Refuses requests for a host that is not the loopback one, as a page elsewhere makes them
+    /// by DNS rebinding. True by default; set it to false only when bound to another address.
+    pub loopback_only: bool,
+}
+
+impl Options {
+    /// The defaults, on the wall clock `clock` (epoch milliseconds).
+    pub fn new(clock: fn() -> i64) -> Options {
+        Options {
+            clock,
+            title: String::new(),
+            target: 0.998,
+            stream_interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(30),
+            questions_max: 16,
+            streams_max: 256,
+            metrics_customers: 100,
+            loopback_only: true,
+        }
+    }
+}
+
+/// The whole service over `answers`: API, stream, metrics, documents and pages.
+///
+/// The router is complete: every path that it does not have is answered by a problem detail.
+pub fn router(answers: Arc<dyn Answers>, options: Options) -> Router {
+    routes::router(app::App::new(answers, options))
+}
+
+/// Serves `router` on `listener` until `shutdown` is ready, then ends the streams, lets the
+/// requests under way finish, and returns; connections still open after five seconds are cut.
+///
+/// # Errors
+/// What [`axum::serve`] gives: in practice never, since it retries a failing `accept`.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let (close, closing) = watch::channel(false);
+    let mut closed = closing.clone();
+    let router = router.layer(Extension(stream::Closing(closing)));
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+        shutdown.await;
+        close.send_replace(true);
+    });
+    let overdue = async move {
+        let _ = closed.wait_for(|closing| *closing).await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        served = server.into_future() => served,
+        () = overdue => Ok(()),
+    }
+}

@@ -106,7 +106,8 @@ pub fn report(
     })
 }
 
-fn refused(error: PeriodError) -> AskError {
+/// The refusal of a month or a zone, under the name of the argument: `month` or `tz`.
+pub fn refused(error: PeriodError) -> AskError {
     let field = match error {
         PeriodError::Zone(_) => "tz",
         PeriodError::Month(_) | PeriodError::Period(_) => "month",

@@ -8,12 +8,14 @@ use ninefold_engine::query::alerts::settled_alerts;
 use ninefold_engine::query::body::{Sla, Top};
 use ninefold_engine::query::burn::burn;
 use ninefold_engine::query::fleet::fleet;
+use ninefold_engine::query::impact::{Dimensions, impact};
 use ninefold_engine::query::sla::sla;
 use ninefold_engine::query::timeseries::timeseries;
 use ninefold_engine::query::top::{Page, top};
 use ninefold_engine::query::{AskError, By, Promise};
 use ninefold_engine::slo::alert::AlertOptions;
 use ninefold_engine::slo::decimal::Decimal;
+use ninefold_engine::slo::excess::Row;
 use ninefold_engine::slo::histogram::Histogram;
 use ninefold_engine::slo::objective::{Objective, Objectives};
 use ninefold_engine::slo::period::Period;
@@ -345,6 +347,53 @@ proptest! {
     }
 
     #[test]
+    fn those_hit_are_those_of_the_recount(raw in raw_events(250), length in 1..300_u32) {
+        let config = Config::simple();
+        let series = series_of(&raw);
+        let first = AT.minus(length - 1);
+        let rows: Vec<Row<'_>> = raw
+            .iter()
+            .map(|event| {
+                let Counts { valid, bad, .. } = availability(event);
+                let values = vec![["r0", "r1", "r2"][event.customer]];
+                Row { minute: event.minute, service: "s", values, valid, bad }
+            })
+            .collect();
+        let dimensions = Dimensions { names: &["release"], rows: &rows };
+        let range = first..=AT;
+        let answer =
+            impact(&config.promise(), &refs(&series), &dimensions, &range, AT).unwrap();
+        let within = |event: &&Raw| (first..=AT).contains(&event.minute);
+        let count = |of: fn(&Measures) -> u64| -> u64 {
+            raw.iter().filter(within).map(|event| of(&event.measures())).sum()
+        };
+        prop_assert_eq!((answer.valid, answer.bad), (count(|m| m.valid), count(|m| m.bad)));
+        let failed = |event: &&Raw| within(event) && event.outcome == Outcome::Bad;
+        let hit: BTreeSet<String> =
+            raw.iter().filter(failed).map(|event| format!("c{}", event.customer)).collect();
+        let found: BTreeSet<String> =
+            answer.customers.iter().map(|customer| customer.customer.clone()).collect();
+        prop_assert_eq!(&found, &hit);
+        prop_assert_eq!(answer.customers_hit, hit.len() as u64);
+        prop_assert!(answer.customers.is_sorted_by(|a, b| (b.bad, &a.customer) < (a.bad, &b.customer)));
+        for customer in &answer.customers {
+            let number: usize = customer.customer[1..].parse().unwrap();
+            let own = || raw.iter().filter(|event| event.customer == number);
+            let minutes = || own().filter(failed).map(|event| event.minute);
+            let ends = (customer.first.clone(), customer.last.clone());
+            let expect = (minutes().min().unwrap(), minutes().max().unwrap());
+            prop_assert_eq!(ends, (expect.0.to_string(), expect.1.to_string()));
+            prop_assert_eq!(customer.bad, minutes().count() as u64);
+            let month = own().filter(|event| {
+                (0..43_200).contains(&(i64::from(AT.0) - i64::from(event.minute.0)))
+            });
+            let valid: u64 = month.map(|event| event.measures().valid).sum();
+            let consumed = customer.bad as f64 / (0.002 * valid as f64);
+            prop_assert!((customer.budget_consumed.unwrap() - consumed).abs() < 1e-9 * consumed);
+        }
+    }
+
+    #[test]
     fn pages_of_top_are_the_sorted_list_cut_up(
         raw in raw_events(120),
         limit in 1..6_usize,
@@ -354,8 +403,8 @@ proptest! {
         let mut series = series_of(&raw);
         series.reverse();
         let page = |limit, cursor: Option<&str>| {
-            let page = Page { by, at: AT, limit, cursor };
-            top(&config.promise(), &refs(&series), &[], &page).unwrap()
+            let page = Page { by, at: AT, limit, cursor, burning: None };
+            top(&config.promise(), &refs(&series), &page).unwrap()
         };
         let whole = page(1_000, None);
         prop_assert_eq!(whole.customers.len() as u64, whole.total);
@@ -484,13 +533,50 @@ fn alerts_are_one_list_oldest_first_whatever_the_order_of_the_series() {
 fn the_worst_customers_carry_the_tiers_that_fire() {
     let config = Config::simple();
     let series = incident();
-    let burning = burn(&config.promise(), &refs(&series), AT).burning;
-    let page = Page { by: By::Burn, at: AT, limit: 2, cursor: None };
-    let answer = top(&config.promise(), &refs(&series), &burning, &page).unwrap();
+    let page = Page { by: By::Burn, at: AT, limit: 2, cursor: None, burning: None };
+    let answer = top(&config.promise(), &refs(&series), &page).unwrap();
     let rows: Vec<_> = answer.customers.iter().map(|row| (&*row.customer, &row.firing)).collect();
     let fires = vec!["page_1h".to_owned(), "rollout_5m".to_owned()];
     assert_eq!(rows, [("few", &vec![]), ("now", &fires)]);
     assert_eq!((answer.total, answer.by.as_str()), (4, "burn"));
+    // A live service says by its own ticks what fires.
+    let burning = burn(&config.promise(), &refs(&series), AT).burning;
+    let live = |burning| {
+        let page = Page { burning: Some(burning), ..page };
+        top(&config.promise(), &refs(&series), &page).unwrap()
+    };
+    assert_eq!(live(&burning), answer);
+    assert_eq!(live(&[]).customers[1].firing, Vec::<String>::new());
+}
+
+#[test]
+fn a_bad_release_is_the_cause_against_its_own_minutes_and_the_hour_before() {
+    let config = Config::simple();
+    let row = |ago: u32, release: &'static str, valid: u64, bad: u64| Row {
+        minute: AT.minus(ago),
+        service: "api",
+        values: vec![release],
+        valid,
+        bad,
+    };
+    let mut rows = Vec::new();
+    for ago in 0..75 {
+        rows.push(row(ago, "r41", 1_000, 1));
+        rows.push(row(ago, "r42", 100, if ago < 10 { 30 } else { 0 }));
+    }
+    // Older than the hour before: not looked at.
+    rows.push(row(500, "r41", 1, 1));
+    let dimensions = Dimensions { names: &["release"], rows: &rows };
+    let answer = impact(&config.promise(), &[], &dimensions, &(AT.minus(9)..=AT), AT).unwrap();
+    assert_eq!((answer.valid, answer.bad, answer.customers_hit), (11_000, 310, 0));
+    let [cause] = &answer.causes[..] else { panic!("{:?}", answer.causes) };
+    assert_eq!(cause.dimensions, BTreeMap::from([("release".to_owned(), "r42".to_owned())]));
+    assert_eq!((cause.valid, cause.bad), (1_000, 300));
+    // 300 less the 1 of 1,000 that the rest has, of 310 less the 10 that the hour before has.
+    assert!((cause.share_of_excess.unwrap() - 299.0 / 300.0).abs() < 1e-9, "{cause:?}");
+    assert_eq!(cause.lift, Some(300.0));
+    let backwards = impact(&config.promise(), &[], &dimensions, &(AT..=AT.minus(1)), AT);
+    assert!(matches!(backwards, Err(AskError::Argument { field: "to", .. })));
 }
 
 #[test]
@@ -498,8 +584,8 @@ fn bad_limits_and_cursors_are_refused_by_name() {
     let config = Config::simple();
     let series = incident();
     let refusal = |limit, cursor| {
-        let page = Page { by: By::Burn, at: AT, limit, cursor };
-        top(&config.promise(), &refs(&series), &[], &page).unwrap_err()
+        let page = Page { by: By::Burn, at: AT, limit, cursor, burning: None };
+        top(&config.promise(), &refs(&series), &page).unwrap_err()
     };
     for limit in [0, 1_001] {
         let error = refusal(limit, None);
@@ -550,8 +636,8 @@ fn a_top_of_many_series_is_selected_and_not_sorted() {
             series
         })
         .collect();
-    let page = Page { by: By::Bad, at: AT, limit: 100, cursor: None };
-    let answer = top(&config.promise(), &refs(&series), &[], &page).unwrap();
+    let page = Page { by: By::Bad, at: AT, limit: 100, cursor: None, burning: None };
+    let answer = top(&config.promise(), &refs(&series), &page).unwrap();
     let mut bad: Vec<u64> = series.iter().map(|series| series.cells[0].measures.bad).collect();
     bad.sort_unstable_by(|a, b| b.cmp(a));
     let found: Vec<u64> = answer.customers.iter().map(|row| row.bad).collect();

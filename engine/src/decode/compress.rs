@@ -7,6 +7,8 @@
 
 use std::io::{self, BufRead, Cursor, Read};
 
+/// How many bytes tell the compression.
+pub const MAGIC_BYTES: usize = 4;
 /// The first bytes of a gzip member (RFC 1952).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// The first bytes of a zstd frame (RFC 8878), little-endian.
@@ -29,21 +31,33 @@ const ZSTD_SKIPPABLE_MAGIC: u32 = 0x184d_2a50;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn plain<'r>(mut reader: impl BufRead + Send + 'r) -> io::Result<Box<dyn Read + Send + 'r>> {
-    let mut head = Vec::with_capacity(4);
+    let mut head = Vec::with_capacity(MAGIC_BYTES);
     // A pipe may give its first bytes one by one.
-    reader.by_ref().take(4).read_to_end(&mut head)?;
-    let is_gzip = head.starts_with(&GZIP_MAGIC);
-    let is_zstd = head.first_chunk().is_some_and(|head| {
-        let magic = u32::from_le_bytes(*head);
-        magic == ZSTD_MAGIC || magic & !0xf == ZSTD_SKIPPABLE_MAGIC
-    });
+    reader.by_ref().take(MAGIC_BYTES as u64).read_to_end(&mut head)?;
+    let (gzip, zstd) = (is_gzip(&head), is_zstd(&head));
     let whole = Cursor::new(head).chain(reader);
-    Ok(if is_gzip {
+    Ok(if gzip {
         Box::new(flate2::bufread::MultiGzDecoder::new(whole))
-    } else if is_zstd {
+    } else if zstd {
         Box::new(zstd::stream::read::Decoder::with_buffer(whole)?)
     } else {
         Box::new(whole)
+    })
+}
+
+/// Whether a text that begins with `head` is compressed: it takes [`MAGIC_BYTES`] to tell.
+pub fn is_compressed(head: &[u8]) -> bool {
+    is_gzip(head) || is_zstd(head)
+}
+
+fn is_gzip(head: &[u8]) -> bool {
+    head.starts_with(&GZIP_MAGIC)
+}
+
+fn is_zstd(head: &[u8]) -> bool {
+    head.first_chunk().is_some_and(|head| {
+        let magic = u32::from_le_bytes(*head);
+        magic == ZSTD_MAGIC || magic & !0xf == ZSTD_SKIPPABLE_MAGIC
     })
 }
 

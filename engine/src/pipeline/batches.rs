@@ -65,8 +65,7 @@ fn customers_by_name(state: &State, cut: &Cut) -> Vec<(u32, u32)> {
         let places = 0..rows.customers.len() as u32;
         places.map(move |place| (shard as u32, place)).collect::<Vec<_>>()
     };
-    let mut order: Vec<(u32, u32)> =
-        cut.shards.iter().enumerate().flat_map(of_shard).collect();
+    let mut order: Vec<(u32, u32)> = cut.shards.iter().enumerate().flat_map(of_shard).collect();
     order.par_sort_unstable_by_key(|(shard, place)| {
         let customer = cut.shards[*shard as usize].customers[*place as usize].customer;
         state.shards[*shard as usize].customers.text(customer)
@@ -146,7 +145,8 @@ impl<'a> Build<'a> {
         let row = |place: &Place| &self.shard(place).slis[place.row as usize];
         let key = places.iter().map(|place| (row(place).minute, row(place).tuple));
         let mut columns = self.customer_key(places, key);
-        columns.push(texts(places.iter().map(|place| self.names.slis[usize::from(row(place).sli)])));
+        columns
+            .push(texts(places.iter().map(|place| self.names.slis[usize::from(row(place).sli)])));
         columns.push(ints(places.iter().map(|place| row(place).counts.valid)));
         columns.push(ints(places.iter().map(|place| row(place).counts.bad)));
         columns.push(ints(places.iter().map(|place| row(place).counts.excluded)));

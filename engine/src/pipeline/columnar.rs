@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::{Pipeline, PipelineError};
-use crate::decode::{Format, Line, parquet};
+use crate::decode::{self, Format, Line, parquet};
 use crate::source::chunk::Tail;
 use crate::source::file::{HEAD_BYTES, SourceError, name_of};
 use crate::state::block::{Block, BlockBuilder};
@@ -41,13 +41,14 @@ impl Pipeline {
         let known = self.known()?;
         let counted = known.iter().find(|one| one.partition == name).map_or(0, |one| one.next);
         let place = (counted, Tail::default());
-        let number = self.partition(&name, &label, Format::Parquet, place)?;
+        let options = decode::Options { format: Format::Parquet, ..self.options().decode.clone() };
+        let number = self.partition(&name, &label, options.clone(), place)?;
         let fail = |source| SourceError::Read { path: path.to_owned(), source };
         let file = File::open(path).map_err(fail)?;
         let slis = self.options().slis.clone();
-        let mut builder = BlockBuilder::new(self.state.seed(), self.options().dedupe_window_bytes > 0);
+        let mut builder =
+            BlockBuilder::new(self.state.seed(), self.options().dedupe_window_bytes > 0);
         builder.begin(number, counted);
-        let options = self.options().decode.clone();
         let mut next = counted;
         let mut failed = None;
         let outcome = parquet::for_each(file, &options, counted, |row, line| {
@@ -73,7 +74,7 @@ impl Pipeline {
     fn take_rows(&mut self, number: u16, block: Block) -> Result<(), PipelineError> {
         self.take(number, vec![block], &[None]);
         if self.epoch_is_full() {
-            self.commit(Vec::new())?;
+            self.commit()?;
         }
         Ok(())
     }

@@ -32,9 +32,8 @@ pub fn fold(table: &Table, slis: &Slis, need: &Need, state: &mut State) -> Resul
         customer: need.customer.clone(),
         ..Filter::default()
     };
-    let with_latency = |minute: Minute| {
-        need.histograms.as_ref().is_some_and(|minutes| minutes.contains(&minute))
-    };
+    let with_latency =
+        |minute: Minute| need.histograms.as_ref().is_some_and(|minutes| minutes.contains(&minute));
     let mut damaged = None;
     table.for_each_series(&filter, |row| {
         let at = Key { customer: row.customer, service: row.service, minute: row.minute };
@@ -66,20 +65,53 @@ pub fn fold(table: &Table, slis: &Slis, need: &Need, state: &mut State) -> Resul
 /// # Errors
 /// The table cannot be read.
 pub fn fold_recent(table: &Table, newest: Minute, state: &mut State) -> Result<(), TableError> {
-    let first = newest.minus(RECENT_MINUTES - 1);
-    let filter = Filter {
-        days: Some(first.day()..=newest.day()),
-        minutes: Some(first..=newest),
-        ..Filter::default()
-    };
-    table.for_each_dimension(&filter, |row| {
+    fold_dimensions(table, newest.minus(RECENT_MINUTES - 1)..=newest, state)
+}
+
+/// Folds the counts by dimension of some minutes.
+///
+/// # Errors
+/// The table cannot be read.
+pub fn fold_dimensions(
+    table: &Table,
+    minutes: RangeInclusive<Minute>,
+    state: &mut State,
+) -> Result<(), TableError> {
+    table.for_each_dimension(&Filter::of_minutes(minutes), |row| {
         let (valid, bad, excluded) = (row.measures.valid, row.measures.bad, row.measures.excluded);
         let counts = Counts { valid, bad, excluded };
         state.fold_dimension(row.service, &row.dimensions(), row.minute, counts);
     })?;
-    table.for_each_failure(&filter, |row| {
-        let at = Key { customer: row.customer, service: row.service, minute: row.minute };
-        state.fold_failure(at, &row.dimensions(), row.bad);
-    })?;
     Ok(())
+}
+
+/// The newest counted minute that is not after `not_after`.
+///
+/// # Errors
+/// The table cannot be read.
+pub fn newest_minute(table: &Table, not_after: Minute) -> Result<Option<Minute>, TableError> {
+    extreme_minute(table, Minute(0)..=not_after, Option::max)
+}
+
+/// The oldest counted minute.
+///
+/// # Errors
+/// The table cannot be read.
+pub fn oldest_minute(table: &Table) -> Result<Option<Minute>, TableError> {
+    let first = |known: Option<Minute>, other: Option<Minute>| {
+        known.map_or(other, |known| Some(other.map_or(known, |other| known.min(other))))
+    };
+    extreme_minute(table, Minute(0)..=Minute(u32::MAX), first)
+}
+
+fn extreme_minute(
+    table: &Table,
+    minutes: RangeInclusive<Minute>,
+    better: fn(Option<Minute>, Option<Minute>) -> Option<Minute>,
+) -> Result<Option<Minute>, TableError> {
+    let filter =
+        Filter { minutes: Some(minutes), columns: Some(vec!["minute"]), ..Filter::default() };
+    let mut found = None;
+    table.for_each_dimension(&filter, |row| found = better(found, Some(row.minute)))?;
+    Ok(found)
 }

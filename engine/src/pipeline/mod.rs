@@ -16,13 +16,14 @@ pub mod fold;
 pub mod replay;
 pub mod summary;
 pub mod verify;
+pub mod watch;
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryBuilder};
 use rayon::prelude::*;
 
-use crate::decode::{self, Decoder, Format, Line};
+use crate::decode::{self, Decoder, Line};
 use crate::slo::sli::Slis;
 use crate::source::chunk::{Chunk, ChunkKind, LINE_BYTES_MAX, Tail};
 use crate::source::file::Known;
@@ -33,6 +34,7 @@ use crate::table::{CommitError, DataFile, Epoch, Filter, Move, Table, TableError
 use crate::time::{Day, Minute};
 use batches::Names;
 use dedupe::DedupeWindow;
+use watch::Watch;
 
 /// What a pipeline is told.
 #[derive(Clone, Debug)]
@@ -127,7 +129,8 @@ struct Partition {
     name: String,
     /// Its path, for people.
     label: String,
-    format: Format,
+    /// How its lines are read; the format is a certain one.
+    decode: decode::Options,
     /// The committed offset; `None` before the first commit.
     base: Option<u64>,
     next: u64,
@@ -146,6 +149,7 @@ pub struct Pipeline {
     options: Options,
     rules: String,
     partitions: Vec<Partition>,
+    watch: Watch,
     /// Lines since the start.
     lines: LineCounts,
     /// Events committed since the start.
@@ -167,6 +171,7 @@ impl Pipeline {
             options,
             rules,
             partitions: Vec::new(),
+            watch: Watch::default(),
             lines: LineCounts::default(),
             events: EventCounts::default(),
             commits: 0,
@@ -224,7 +229,7 @@ impl Pipeline {
         &mut self,
         name: &str,
         label: &str,
-        format: Format,
+        decode: decode::Options,
         (offset, tail): (u64, Tail),
     ) -> Result<u16, PipelineError> {
         if let Some(number) = self.partitions.iter().position(|one| one.name == name) {
@@ -242,7 +247,7 @@ impl Pipeline {
         self.partitions.push(Partition {
             name: name.to_owned(),
             label: label.to_owned(),
-            format,
+            decode,
             base,
             next: offset,
             tail,
@@ -307,21 +312,21 @@ impl Pipeline {
         self.state.pending() >= self.options.epoch_events_max
     }
 
-    /// Commits everything counted since the last commit: rows, dead letters and offsets at
+    /// Commits everything since the last commit: rows, dead letters, transitions and offsets at
     /// once. `None` where nothing has moved.
     ///
     /// # Errors
     /// The epoch did not land: nothing of it is in the table, nothing was dropped from memory.
-    pub fn commit(&mut self, extra: Vec<DataFile>) -> Result<Option<u64>, PipelineError> {
+    pub fn commit(&mut self) -> Result<Option<u64>, PipelineError> {
         let moves: Vec<Move> = self.partitions.iter().filter_map(Partition::movement).collect();
-        if moves.is_empty() && extra.is_empty() {
+        if moves.is_empty() && !self.has_transitions() {
             return Ok(None);
         }
         let cut = self.state.cut();
         let mut files = batches::data_files(&self.state, &cut, &self.names());
         files.extend(self.dead_file());
         files.extend(self.source_file());
-        files.extend(extra);
+        files.extend(self.alert_files());
         let version = self.table.commit(Epoch { files, moves, info: "ninefold".into() })?;
         self.landed(&cut);
         Ok(Some(version))
@@ -338,6 +343,7 @@ impl Pipeline {
             partition.lines = LineCounts::default();
             partition.dead.clear();
         }
+        self.watch.drop_pending();
         self.commits += 1;
     }
 
@@ -351,7 +357,7 @@ impl Pipeline {
 
     fn decode(&self, number: u16, chunks: &[Chunk]) -> Vec<Block> {
         let partition = &self.partitions[usize::from(number)];
-        decode_chunks(&self.options, self.state.seed(), (number, partition.format), chunks)
+        decode_chunks(&self.options, &partition.decode, (number, self.state.seed()), chunks)
     }
 
     /// Dead letters have no trusted time in files: their day is the epoch's.
@@ -452,15 +458,15 @@ fn settle(block: &mut Block, window: Option<&mut DedupeWindow>) -> LineCounts {
     LineCounts { read, counted, dead, duplicate, invalid_latency: block.invalid_latency }
 }
 
-/// Decodes chunks of one partition on all cores.
+/// Decodes chunks of one partition on all cores, as `decode` says.
 fn decode_chunks(
     options: &Options,
-    seed: u64,
-    (number, format): (u16, Format),
+    decode: &decode::Options,
+    (number, seed): (u16, u64),
     chunks: &[Chunk],
 ) -> Vec<Block> {
     let keep_ids = options.dedupe_window_bytes > 0;
-    let tools = || (BlockBuilder::new(seed, keep_ids), Decoder::new(&options.decode, format));
+    let tools = || (BlockBuilder::new(seed, keep_ids), Decoder::new(decode, decode.format));
     let work = chunks.par_iter().map_init(tools, |(builder, decoder), chunk| {
         builder.begin(number, chunk.first);
         decode_chunk(builder, decoder, &options.slis, chunk)

@@ -28,9 +28,10 @@ impl Pipeline {
         progress: &dyn Fn(u64),
     ) -> Result<(), PipelineError> {
         let label = path.display().to_string();
-        let format = self.format_of(&label, &opened.head)?;
+        let decode = self.options().decode.clone();
+        let decode = settled_decode(&label, decode, &opened.head)?;
         let number =
-            self.partition(&opened.partition, &label, format, (opened.offset, opened.tail))?;
+            self.partition(&opened.partition, &label, decode, (opened.offset, opened.tail))?;
         let mut chunks = opened.chunks;
         let threads = rayon::current_num_threads();
         let (sender, queue) = sync_channel(threads * CHUNKS_PER_THREAD);
@@ -46,19 +47,6 @@ impl Pipeline {
             });
             self.drain(number, path, queue, progress)
         })
-    }
-
-    /// The configured format of a source, or the one its begin tells.
-    ///
-    /// # Errors
-    /// It is none that is known.
-    pub fn format_of(&self, path: &str, head: &[u8]) -> Result<Format, PipelineError> {
-        let options = &self.options().decode;
-        let fail = |source| PipelineError::Format { path: path.to_owned(), source };
-        match options.format {
-            Format::Auto => decode::detect(head, options).map_err(fail),
-            format => Ok(format),
-        }
     }
 
     fn drain(
@@ -80,10 +68,26 @@ impl Pipeline {
             let next = chunks.last().map_or(0, |chunk| chunk.next);
             self.ingest(number, &chunks);
             if self.epoch_is_full() {
-                self.commit(Vec::new())?;
+                self.commit()?;
             }
             progress(next);
         }
         Ok(())
     }
+}
+
+/// `decode` with a certain format: the one it names, or the one that the source's begin tells.
+///
+/// # Errors
+/// It is none that is known.
+pub fn settled_decode(
+    path: &str,
+    mut decode: decode::Options,
+    head: &[u8],
+) -> Result<decode::Options, PipelineError> {
+    if decode.format == Format::Auto {
+        let fail = |source| PipelineError::Format { path: path.to_owned(), source };
+        decode.format = decode::detect(head, &decode).map_err(fail)?;
+    }
+    Ok(decode)
 }

@@ -30,7 +30,8 @@ impl Pipeline {
             let customers = self.state.shards.iter().map(|shard| shard.customers.count() as u64);
             (self.events, customers.sum())
         };
-        (summary.valid, summary.bad, summary.excluded) = (events.valid, events.bad, events.excluded);
+        (summary.valid, summary.bad, summary.excluded) =
+            (events.valid, events.bad, events.excluded);
         summary.customers = customers;
         summary.from = events.minutes.map(|(first, _)| first.to_string());
         summary.to = events.minutes.map(|(_, last)| last.to_string());

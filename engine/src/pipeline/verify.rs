@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::dedupe::DedupeWindow;
+use super::replay::settled_decode;
 use super::{Options, PipelineError, decode_chunks, known_in, settle};
-use crate::decode::{self, Format};
+use crate::decode;
 use crate::model::Measures;
 use crate::source::chunk::Chunk;
 use crate::source::file::{self, Known, SourceError};
@@ -60,7 +61,11 @@ pub struct Difference {
 ///
 /// # Errors
 /// A file or the table cannot be read.
-pub fn verify(options: Options, table: &Table, files: &[PathBuf]) -> Result<Verdict, PipelineError> {
+pub fn verify(
+    options: Options,
+    table: &Table,
+    files: &[PathBuf],
+) -> Result<Verdict, PipelineError> {
     let known = known_in(table)?;
     let mut verdict = Verdict { version: table.version(), ..Verdict::default() };
     for path in files {
@@ -68,14 +73,9 @@ pub fn verify(options: Options, table: &Table, files: &[PathBuf]) -> Result<Verd
         let Some(opened) = opened else { continue };
         match known.iter().find(|one| one.partition == opened.partition) {
             Some(partition) => {
-                let format = match options.decode.format {
-                    Format::Auto => decode::detect(&opened.head, &options.decode),
-                    format => Ok(format),
-                };
                 let label = path.display().to_string();
-                let format =
-                    format.map_err(|source| PipelineError::Format { path: label, source })?;
-                let source = recount(&options, path, format, partition)?;
+                let decode = settled_decode(&label, options.decode.clone(), &opened.head)?;
+                let source = recount(&options, path, &decode, partition)?;
                 compare(&mut verdict, table, &partition.partition, source)?;
             }
             None => verdict.unknown.push(path.display().to_string()),
@@ -89,7 +89,7 @@ pub fn verify(options: Options, table: &Table, files: &[PathBuf]) -> Result<Verd
 fn recount(
     options: &Options,
     path: &Path,
-    format: Format,
+    decode: &decode::Options,
     known: &Known,
 ) -> Result<HashMap<Key, Measures>, PipelineError> {
     let mut sums = HashMap::new();
@@ -103,7 +103,7 @@ fn recount(
         if batch.is_empty() {
             break;
         }
-        let mut blocks = decode_chunks(options, seed, (0, format), &batch);
+        let mut blocks = decode_chunks(options, decode, (0, seed), &batch);
         for block in &mut blocks {
             settle(block, (options.dedupe_window_bytes > 0).then_some(&mut window));
         }

@@ -95,8 +95,8 @@ fn worst(
     burning: &[BurnRow],
     at: Minute,
 ) -> Vec<TopRow> {
-    let page = Page { by: By::Burn, at, limit: WORST_MAX, cursor: None };
-    top(promise, series, burning, &page).expect("the limit is in range").customers
+    let page = Page { by: By::Burn, at, limit: WORST_MAX, cursor: None, burning: Some(burning) };
+    top(promise, series, &page).expect("the limit is in range").customers
 }
 
 /// The target of the default scope's availability objective.

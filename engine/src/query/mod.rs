@@ -8,6 +8,8 @@ pub mod body;
 pub mod burn;
 pub mod column;
 pub mod fleet;
+pub mod impact;
+pub mod objectives;
 pub mod sla;
 pub mod timeseries;
 pub mod top;

@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use self::cursor::Cursor;
 use crate::model::Counts;
 use crate::query::body::{BurnRow, Top, TopRow};
+use crate::query::burn::burn;
 use crate::query::column::{column, sum};
 use crate::query::{AskError, By, Promise};
 use crate::slo::budget::{self, Budget};
@@ -42,6 +43,9 @@ pub struct Page<'a> {
     pub limit: usize,
     /// `next` of the page before; `None` for the first one.
     pub cursor: Option<&'a str>,
+    /// What burns by the ticks of a live service, sorted as by [`burn`](super::burn::burn);
+    /// `None` = the settled alerts of the page's series say which tiers fire.
+    pub burning: Option<&'a [BurnRow]>,
 }
 
 impl By {
@@ -57,18 +61,12 @@ impl By {
 }
 
 /// One page of the rows of `series`, in any order. A series counts where it has events in the
-/// objective's period. `firing` are the rows of [`crate::query::burn::burn`], which name the
-/// tiers that fire.
+/// objective's period.
 ///
 /// # Errors
 /// [`AskError::Argument`] for a limit out of range and for a cursor that is not one of this
 /// order.
-pub fn top(
-    promise: &Promise<'_>,
-    series: &[&Series],
-    firing: &[BurnRow],
-    page: &Page<'_>,
-) -> Result<Top, AskError> {
+pub fn top(promise: &Promise<'_>, series: &[&Series], page: &Page<'_>) -> Result<Top, AskError> {
     if !(1..=LIMIT_MAX).contains(&page.limit) {
         let problem = format!("{} is out of range; it takes 1 to {LIMIT_MAX}", page.limit);
         return Err(AskError::Argument { field: "limit", problem });
@@ -92,7 +90,7 @@ pub fn top(
         by: page.by.name().to_owned(),
         total,
         next: next.map(|key| Cursor::of(key.place()).encode(page.by)),
-        customers: rows.iter().map(|key| row(key, firing, page.at)).collect(),
+        customers: rows.par_iter().map(|key| row(promise, key, page)).collect(),
     })
 }
 
@@ -171,8 +169,9 @@ fn ordered(ratio: Option<f64>) -> u64 {
 }
 
 /// The row of a key, written.
-fn row(key: &Key<'_>, firing: &[BurnRow], at: Minute) -> TopRow {
+fn row(promise: &Promise<'_>, key: &Key<'_>, page: &Page<'_>) -> TopRow {
     let Key { series, objective, column, .. } = *key;
+    let at = page.at;
     let counts = sum(series, column, objective.period.range(at));
     let [hour, five_minutes] = BURN_MINUTES.map(|minutes| {
         let counts: Counts = sum(series, column, window_range(at, minutes));
@@ -189,17 +188,23 @@ fn row(key: &Key<'_>, firing: &[BurnRow], at: Minute) -> TopRow {
         budget_left: Budget::of(counts, objective.target).left,
         burn_rate_1h: hour,
         burn_rate_5m: five_minutes,
-        firing: tiers(firing, series, objective),
+        firing: firing(promise, key, page),
     }
 }
 
-/// The tiers of one series and objective among rows sorted by customer, service, objective.
-fn tiers(rows: &[BurnRow], series: &Series, objective: &Objective) -> Vec<String> {
-    let of = (&*series.customer, &*series.service, &*objective.name);
-    let key = |row: &'_ BurnRow| {
-        (row.customer.as_str(), row.service.as_str(), row.objective.as_str()) < of
+/// The tiers of a row that fire, by name.
+fn firing(promise: &Promise<'_>, key: &Key<'_>, page: &Page<'_>) -> Vec<String> {
+    let Key { series, objective, .. } = *key;
+    let settled;
+    let rows = match page.burning {
+        Some(rows) => rows,
+        None => {
+            settled = burn(promise, &[series], page.at).burning;
+            &settled
+        }
     };
-    let first = rows.partition_point(key);
+    let of = (&*series.customer, &*series.service, &*objective.name);
+    let first = rows.partition_point(|row| (&*row.customer, &*row.service, &*row.objective) < of);
     rows[first..]
         .iter()
         .take_while(|row| (&*row.customer, &*row.service, &*row.objective) == of)

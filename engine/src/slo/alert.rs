@@ -65,6 +65,13 @@ pub struct Firing {
     clear_since: Option<Minute>,
 }
 
+impl Firing {
+    /// As a stored transition tells it after a restart: firing since then, and nothing seen yet.
+    pub fn resumed(since: Minute) -> Firing {
+        Firing { since, no_data: false, quiet_since: None, clear_since: None }
+    }
+}
+
 impl State {
     /// `inactive`, `insufficient` or `firing`.
     pub fn name(&self) -> &'static str {

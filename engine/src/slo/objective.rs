@@ -84,6 +84,13 @@ impl Default for Objectives {
 }
 
 impl Objectives {
+    /// Every objective of every scope.
+    pub fn all(&self) -> impl Iterator<Item = &Objective> {
+        let scopes =
+            self.tiers.values().chain(self.customers.values()).chain(self.services.values());
+        self.default.iter().chain(scopes.flatten())
+    }
+
     /// The objectives of one customer and service.
     ///
     /// ```

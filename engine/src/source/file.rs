@@ -307,7 +307,10 @@ mod tests {
         for (name, bytes) in [("b.log", &text), ("c.gz", &zipped), ("d.log", &grown)] {
             let again = open(&write(folder.path(), name, bytes), &counted);
             let again = again.expect("readable").expect("not empty");
-            assert_eq!((again.partition, again.offset), (first.partition.clone(), text.len() as u64));
+            assert_eq!(
+                (again.partition, again.offset),
+                (first.partition.clone(), text.len() as u64)
+            );
         }
     }
 

@@ -41,9 +41,7 @@ impl FollowReader {
     /// Whether the path names another file, or this one was cut off before our position.
     fn rotated(&self) -> bool {
         match std::fs::metadata(&self.path) {
-            Ok(now) => {
-                (now.dev(), now.ino()) != self.identity || now.len() < self.position
-            }
+            Ok(now) => (now.dev(), now.ino()) != self.identity || now.len() < self.position,
             // Between two names of a rotation there may be none for a moment.
             Err(_) => false,
         }

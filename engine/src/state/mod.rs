@@ -16,6 +16,7 @@ pub mod shard;
 use rayon::prelude::*;
 
 use crate::model::{Counts, Measures};
+use crate::slo::excess::Row;
 use crate::slo::histogram::Histogram;
 use crate::time::Minute;
 use block::{Block, SHARDS, ShardPart};
@@ -140,31 +141,51 @@ impl State {
 
     /// Folds a row of the grain `series` that the table holds.
     pub fn fold_series(&mut self, at: Key<'_>, measures: &Measures, latency: Option<&Histogram>) {
-        let series = self.series_mut(at.customer, at.service);
+        let (shard, customer, service) = self.place(at);
+        let series = self.shards[shard].series(customer, service, &self.dimensions, self.further);
         series.add(at.minute, measures);
         if let Some(latency) = latency {
             series.histogram(at.minute).merge(latency);
+        }
+        if measures.bad > 0 || measures.slow > 0 {
+            self.shards[shard].heat(customer, service, at.minute);
         }
         self.newest = self.newest.max(Some(at.minute));
     }
 
     /// Folds a row of the grain `sli` that the table holds.
     pub fn fold_sli(&mut self, at: Key<'_>, sli: usize, counts: Counts) {
-        self.series_mut(at.customer, at.service).add_further(sli, at.minute, counts);
+        let (shard, customer, service) = self.place(at);
+        let series = self.shards[shard].series(customer, service, &self.dimensions, self.further);
+        series.add_further(sli, at.minute, counts);
+        if counts.bad > 0 {
+            self.shards[shard].heat(customer, service, at.minute);
+        }
     }
 
     /// Folds a row of the grain `dimension` that the table holds, for the last hours.
-    pub fn fold_dimension(&mut self, service: &str, values: &[&str; 8], minute: Minute, counts: Counts) {
+    pub fn fold_dimension(
+        &mut self,
+        service: &str,
+        values: &[&str; 8],
+        minute: Minute,
+        counts: Counts,
+    ) {
         let tuple = self.tuple(service, values);
         self.shards[0].recent.entry((minute, tuple)).or_default().add(counts);
     }
 
-    /// Folds a row of the grain `failure` that the table holds, for the last hours.
-    pub fn fold_failure(&mut self, at: Key<'_>, values: &[&str; 8], bad: u64) {
-        let tuple = self.tuple(at.service, values);
-        let shard = &mut self.shards[block::shard_of(self.seed, at.customer)];
-        let customer = shard.customers.intern(at.customer);
-        *shard.failures.entry((at.minute, customer, tuple)).or_default() += bad;
+    /// The counts of the last hours by service and dimensions, in no order.
+    pub fn recent_rows(&self) -> Vec<Row<'_>> {
+        let text = |value: u32| self.dimensions.values.text(value);
+        let recent = self.shards.iter().flat_map(|shard| &shard.recent);
+        let row = |((minute, tuple), counts): (&(Minute, u32), &Counts)| {
+            let tuple = self.dimensions.tuple(*tuple);
+            let values = tuple.dimensions.iter().map(|value| text(*value)).collect();
+            let (service, Counts { valid, bad, .. }) = (text(tuple.service), *counts);
+            Row { minute: *minute, service, values, valid, bad }
+        };
+        recent.map(row).collect()
     }
 
     /// The series of one customer, sorted by service.
@@ -178,9 +199,8 @@ impl State {
     /// All series, sorted by customer, then service.
     pub fn all_series(&self) -> Vec<&Series> {
         let mut series: Vec<&Series> = self.shards.iter().flat_map(Shard::all_series).collect();
-        series.par_sort_unstable_by(|a, b| {
-            (&a.customer, &a.service).cmp(&(&b.customer, &b.service))
-        });
+        series
+            .par_sort_unstable_by(|a, b| (&a.customer, &a.service).cmp(&(&b.customer, &b.service)));
         series
     }
 
@@ -201,11 +221,11 @@ impl State {
         self.dimensions.number(Tuple { service, dimensions })
     }
 
-    fn series_mut(&mut self, customer: &str, service: &str) -> &mut Series {
-        let service = self.dimensions.values.intern(service);
-        let shard = &mut self.shards[block::shard_of(self.seed, customer)];
-        let customer = shard.customers.intern(customer);
-        shard.series(customer, service, &self.dimensions, self.further)
+    /// The shard of a row's customer, and the numbers of customer and service.
+    fn place(&mut self, at: Key<'_>) -> (usize, u32, u32) {
+        let service = self.dimensions.values.intern(at.service);
+        let shard = block::shard_of(self.seed, at.customer);
+        (shard, self.shards[shard].customers.intern(at.customer), service)
     }
 }
 

@@ -119,8 +119,8 @@ impl TupleOrder {
     pub fn new(tuples: &[Tuple], ranks: &[u32]) -> TupleOrder {
         let rank = |value: u32| ranks[value as usize];
         let series = |tuple: &Tuple| {
-            let release_cohort = (u64::from(rank(tuple.dimensions[0])) << 32)
-                | u64::from(rank(tuple.dimensions[1]));
+            let release_cohort =
+                (u64::from(rank(tuple.dimensions[0])) << 32) | u64::from(rank(tuple.dimensions[1]));
             (rank(tuple.service), release_cohort)
         };
         let key = |number: &u32| {
@@ -144,7 +144,12 @@ impl TupleOrder {
     }
 
     /// Service, minute, the other dimensions, partition: the order of the grain `dimension`.
-    pub fn dimension_key(&self, tuple: u32, minute: Minute, partition: u16) -> (u32, u32, u32, u16) {
+    pub fn dimension_key(
+        &self,
+        tuple: u32,
+        minute: Minute,
+        partition: u16,
+    ) -> (u32, u32, u32, u16) {
         (self.series[tuple as usize].0, minute.0, self.whole[tuple as usize], partition)
     }
 }
@@ -275,9 +280,8 @@ fn push_slis(records: &[Record], further: usize, rows: &mut Vec<SliRow>) {
 fn push_failures(records: &[Record], order: &TupleOrder, rows: &mut Vec<FailureRow>) {
     let bad = |record: &&Record| record.class.availability == Some(Outcome::Bad);
     let mut failed: Vec<FailureRow> = records.iter().filter(bad).map(failure_of).collect();
-    let key = |row: &FailureRow| {
-        (order.dimension_key(row.tuple, row.minute, row.partition), row.status)
-    };
+    let key =
+        |row: &FailureRow| (order.dimension_key(row.tuple, row.minute, row.partition), row.status);
     failed.sort_unstable_by_key(key);
     failed.dedup_by(|next, kept| {
         let same = key(next) == key(kept);

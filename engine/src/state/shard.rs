@@ -1,6 +1,6 @@
 //! One shard: the names, records and series of the customers that hash to it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::block::{Record, ShardPart};
@@ -9,7 +9,7 @@ use super::intern::Interner;
 use super::rows::further_counts;
 use super::series::Series;
 use super::{HISTOGRAM_MINUTES, RECENT_MINUTES};
-use crate::model::{Counts, Measures};
+use crate::model::{Counts, Measures, Outcome};
 use crate::slo::histogram::Histogram;
 use crate::time::Minute;
 
@@ -26,15 +26,16 @@ pub struct Shard {
     series: Vec<Vec<(u32, Series)>>,
     /// Valid and bad events of the last hours by minute and tuple.
     pub recent: Map<(Minute, u32), Counts>,
-    /// Bad events of the last hours by minute, customer and tuple.
-    pub failures: Map<(Minute, u32, u32), u64>,
     service_names: Map<u32, Arc<str>>,
+    /// Series with a bad event of any SLI, by customer and service: when the last one was.
+    hot: BTreeMap<(u32, u32), Minute>,
 }
 
 impl Shard {
     /// Takes its part of a block; `tuples` translates the block's tuples.
     pub fn take(&mut self, part: &ShardPart, tuples: &[u32]) {
-        let customers: Vec<u32> = part.customers().map(|name| self.customers.intern(name)).collect();
+        let customers: Vec<u32> =
+            part.customers().map(|name| self.customers.intern(name)).collect();
         self.records.extend(part.records.iter().map(|record| Record {
             customer: customers[record.customer as usize],
             tuple: tuples[record.tuple as usize],
@@ -65,15 +66,37 @@ impl Shard {
             if record.minute > oldest_recent {
                 self.note(record);
             }
+            let class = record.class;
+            if class.availability == Some(Outcome::Bad) || class.slow || class.further_bad != 0 {
+                self.heat(record.customer, service, record.minute);
+            }
         }
         self.records = records;
+    }
+
+    /// Notes that a series had a bad event.
+    pub fn heat(&mut self, customer: u32, service: u32, minute: Minute) {
+        let last = self.hot.entry((customer, service)).or_default();
+        *last = minute.max(*last);
+    }
+
+    /// Series whose last bad event was before `oldest` burn no more.
+    pub fn cool(&mut self, oldest: Minute) {
+        self.hot.retain(|_, last| *last >= oldest);
+    }
+
+    /// The series that may burn.
+    pub fn hot_series(&self) -> impl Iterator<Item = &Series> {
+        self.hot.keys().filter_map(|(customer, service)| {
+            let of_customer = self.series.get(*customer as usize)?;
+            of_customer.iter().find(|(known, _)| known == service).map(|(_, series)| series)
+        })
     }
 
     /// Forgets what is older than the last hours.
     pub fn forget(&mut self, newest: Minute) {
         let oldest_recent = newest.minus(RECENT_MINUTES);
         self.recent.retain(|(minute, _), _| *minute > oldest_recent);
-        self.failures.retain(|(minute, _, _), _| *minute > oldest_recent);
         let oldest_histogram = newest.minus(HISTOGRAM_MINUTES);
         for (_, series) in self.series.iter_mut().flatten() {
             series.forget_histograms(oldest_histogram);
@@ -120,10 +143,6 @@ impl Shard {
         let Measures { valid, bad, excluded, .. } = record.measures();
         let counts = Counts { valid, bad, excluded };
         self.recent.entry((record.minute, record.tuple)).or_default().add(counts);
-        if bad > 0 {
-            let key = (record.minute, record.customer, record.tuple);
-            *self.failures.entry(key).or_default() += bad;
-        }
     }
 }
 

@@ -12,9 +12,9 @@
 //! [`Demo::incident_from_ms`] on, every 15 minutes, [`RELEASE_BAD`] is rolled out to the cohort
 //! `canary` on `checkout` for 5 minutes: 25 to 40% of those requests fail, and clients retry.
 //! `rollout_5m` asks for 10% errors over five minutes at the target 99.8%: with 40% errors and
-//! retries at half as many requests again, `t` seconds into an incident the window of `W`
-//! seconds (240 to 300: whole minutes) holds `0.6 t` failures in `W + 0.5 t` units of traffic,
-//! which is 10% at `t = W / 5.5`: 44 to 55 s.
+//! twice the requests, `t` seconds into an incident the window of `W` seconds (240 to 300: whole
+//! minutes) holds `0.8 t` failures in `W + t` units of traffic, which is 10% at `t = W / 7`: 34
+//! to 43 s.
 //!
 //! Past and live stream meet at `now_ms` without gap or overlap, at the same rates.
 
@@ -27,6 +27,7 @@ use super::numeric::{LogNormal, daily_wave, poisson};
 use super::random::Random;
 use super::traffic::{LATENCY_SIGMA, ROUTES, bad_status, good_status};
 use crate::model::COUNT_MAX;
+use crate::time::{DAY_MINUTES, MINUTE_MS};
 
 pub use self::product::Customer;
 use self::product::{Stream, Trouble, customers, streams, troubles};
@@ -49,11 +50,10 @@ const INCIDENT_PEAK_MS: i64 = 2 * 60_000;
 /// The highest and the lowest error ratio of an incident.
 const INCIDENT_ERROR_RATIOS: (f64, f64) = (0.40, 0.25);
 /// Requests of those hit, retries included, per request that they would send otherwise.
-const INCIDENT_TRAFFIC: f64 = 1.5;
+const INCIDENT_TRAFFIC: f64 = 2.0;
 /// How much slower requests are that an incident hits.
 const INCIDENT_SLOWNESS: u64 = 3;
 
-const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 86_400_000;
 /// The last part of the past is written minute by minute.
 const RECENT_MS: i64 = 6 * 3_600_000;
@@ -71,7 +71,8 @@ const BLOCK_SIZE: usize = 256 * 1024;
 /// ```
 /// use ninefold_engine::synth::demo::Demo;
 /// let now_ms = 1_764_547_200_000;
-/// let demo = Demo { incident_from_ms: Some(now_ms + 20_000), ..Demo::new(1, now_ms) };
+/// let mut demo = Demo::new(1, now_ms);
+/// demo.incident_from_ms = Some(now_ms + 20_000);
 /// let (mut whole, mut halves) = (Vec::new(), Vec::new());
 /// demo.live(now_ms, now_ms + 1_000, &mut whole).unwrap();
 /// demo.live(now_ms, now_ms + 500, &mut halves).unwrap();
@@ -81,8 +82,8 @@ const BLOCK_SIZE: usize = 256 * 1024;
 pub struct Demo {
     /// When the first incident begins, in epoch milliseconds; `None` = all stays well.
     pub incident_from_ms: Option<i64>,
-    /// How many days of past there are; 30.
-    pub history_days: u32,
+    /// How many minutes of past there are; those of 30 days.
+    pub history_minutes: u32,
     seed: u64,
     now_ms: i64,
     customers: Vec<Customer>,
@@ -98,7 +99,7 @@ impl Demo {
         let streams = streams(seed, &customers);
         Demo {
             incident_from_ms: None,
-            history_days: 30,
+            history_minutes: 30 * DAY_MINUTES,
             seed,
             now_ms,
             troubles: troubles(now_ms),
@@ -115,7 +116,7 @@ impl Demo {
 
     /// When the past begins, in epoch milliseconds.
     pub fn history_from_ms(&self) -> i64 {
-        self.now_ms - i64::from(self.history_days) * DAY_MS
+        self.now_ms - i64::from(self.history_minutes) * MINUTE_MS
     }
 
     /// Writes the past as NDJSON, minute by minute, and returns how many lines that were.

@@ -59,7 +59,7 @@ impl LiveFile {
                 return Err(TableError::Unsupported { path: path.into(), found });
             }
             let value = |name| partition_values.and_then(|values| entry(values, row, name));
-            let stats = stats.is_valid(row).then(|| stats.value(row)).unwrap_or_default();
+            let stats = if stats.is_valid(row) { stats.value(row) } else { "" };
             let stats: Value = serde_json::from_str(stats).unwrap_or_default();
             files.push(LiveFile {
                 grain: value("grain").unwrap_or_default(),

@@ -562,3 +562,19 @@ impl<'a> SourceKey<'a> {
         SourceKey { partition: columns.text("partition"), rules: columns.text("rules") }
     }
 }
+
+impl<'a> DimensionRow<'a> {
+    /// Release, cohort, region, route and the attributes.
+    pub fn dimensions(&self) -> [&'a str; 4 + ATTRIBUTES_MAX] {
+        let [a, b, c, d] = self.attributes;
+        [self.release, self.cohort, self.region, self.route, a, b, c, d]
+    }
+}
+
+impl<'a> FailureRow<'a> {
+    /// Release, cohort, region, route and the attributes.
+    pub fn dimensions(&self) -> [&'a str; 4 + ATTRIBUTES_MAX] {
+        let [a, b, c, d] = self.attributes;
+        [self.release, self.cohort, self.region, self.route, a, b, c, d]
+    }
+}

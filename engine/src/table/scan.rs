@@ -16,7 +16,7 @@ use std::ops::{AddAssign, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar, StringArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, Scalar, StringArray};
 use arrow::array::{TimestampMicrosecondArray, new_null_array};
 use arrow::compute::kernels::cmp;
 use arrow::compute::{and, cast, filter_record_batch};

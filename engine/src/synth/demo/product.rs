@@ -277,8 +277,8 @@ fn stream(customer: &Customer, service: &str, per_second: f64, random: &mut Rand
         .map(|route| f64::from(route.weight))
         .collect();
     let period_minutes = match customer.rank {
-        0..5 => 5,
-        5..30 => 20,
+        0..5 => 6,
+        5..30 => 24,
         _ => 40,
     };
     let Customer { name, cohort, region, .. } = customer;

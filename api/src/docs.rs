@@ -1,0 +1,94 @@
+//! `GET /docs`: the operations of `/openapi.json` as one page, offline and without a script.
+
+use askama::Template;
+use axum::http::Uri;
+use axum::response::Html;
+use serde_json::Value;
+
+use crate::arguments::Arguments;
+use crate::assets::OPENAPI;
+use crate::problem::{Kind, Problem};
+
+/// The page.
+#[derive(Template)]
+#[template(path = "docs.html")]
+struct Docs {
+    version: String,
+    operations: Vec<Operation>,
+    problems: Vec<ProblemKind>,
+}
+
+/// One path; every one takes GET (and HEAD).
+struct Operation {
+    anchor: String,
+    path: String,
+    summary: String,
+    description: String,
+    parameters: Vec<Parameter>,
+    media_types: String,
+    example: String,
+}
+
+/// One argument of a path or a query.
+struct Parameter {
+    name: String,
+    place: String,
+    is_required: bool,
+    description: String,
+}
+
+/// One kind of problem detail.
+struct ProblemKind {
+    anchor: &'static str,
+    status: u16,
+    title: &'static str,
+}
+
+/// The route.
+pub(crate) async fn docs(uri: Uri) -> Result<Html<String>, Problem> {
+    Arguments::read(&uri, &[])?;
+    let api: Value = serde_json::from_str(OPENAPI).map_err(|_| Problem::internal())?;
+    let paths = api["paths"].as_object().into_iter().flatten();
+    let mut operations: Vec<Operation> = paths.map(operation).collect();
+    operations.sort_by_key(|operation| !operation.path.starts_with("/v1/"));
+    let problems = Kind::ALL
+        .iter()
+        .map(|kind| {
+            let (status, anchor, title) = kind.facts();
+            ProblemKind { anchor, status: status.as_u16(), title }
+        })
+        .collect();
+    let page = Docs { version: text(&api["info"]["version"]), operations, problems };
+    Ok(Html(page.render().map_err(|_| Problem::internal())?))
+}
+
+fn operation((path, item): (&String, &Value)) -> Operation {
+    let get = &item["get"];
+    let media_types: Vec<&str> = get["responses"]["200"]["content"]
+        .as_object()
+        .into_iter()
+        .flat_map(|content| content.keys().map(String::as_str))
+        .collect();
+    Operation {
+        anchor: text(&get["operationId"]),
+        path: path.clone(),
+        summary: text(&get["summary"]),
+        description: text(&get["description"]),
+        parameters: get["parameters"].as_array().into_iter().flatten().map(parameter).collect(),
+        media_types: media_types.join(", "),
+        example: text(&get["x-example"]),
+    }
+}
+
+fn parameter(parameter: &Value) -> Parameter {
+    Parameter {
+        name: text(&parameter["name"]),
+        place: text(&parameter["in"]),
+        is_required: parameter["required"].as_bool().unwrap_or(false),
+        description: text(&parameter["description"]),
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,182 @@
+//! Errors as problem details: RFC 9457, `application/problem+json`.
+//!
+//! Body: `{"type", "title", "status", "detail", "field"?}`. `type` is a link into `/docs`, one
+//! per [`Kind`]; `field` is the argument at fault, as the caller spelled it.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use ninefold_engine::query::AskError;
+
+/// The media type of RFC 9457.
+pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
+
+/// What kind of problem it is: decides status, title and `type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// An argument is missing, unknown or cannot be used.
+    Argument,
+    /// The request names a host that this server does not answer for.
+    Host,
+    /// There is no such route.
+    Route,
+    /// The route exists, what it names does not.
+    Unknown,
+    /// The route takes other methods.
+    Method,
+    /// The request carries a body that no route takes.
+    Body,
+    /// The address is too long.
+    Address,
+    /// The headers are too large.
+    Headers,
+    /// A bug.
+    Internal,
+    /// The table could not be read.
+    Table,
+    /// The answer took too long.
+    Timeout,
+    /// Too many streams are open.
+    Busy,
+    /// Answers are not complete yet.
+    NotReady,
+}
+
+impl Kind {
+    /// All of them, in the order of their status; what `/docs` lists.
+    pub(crate) const ALL: [Kind; 13] = [
+        Kind::Argument,
+        Kind::Host,
+        Kind::Route,
+        Kind::Unknown,
+        Kind::Method,
+        Kind::Body,
+        Kind::Address,
+        Kind::Headers,
+        Kind::Internal,
+        Kind::Table,
+        Kind::Timeout,
+        Kind::Busy,
+        Kind::NotReady,
+    ];
+
+    /// Status, the anchor in `/docs`, and the title.
+    pub(crate) fn facts(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Kind::Argument => (StatusCode::BAD_REQUEST, "argument", "an argument cannot be used"),
+            Kind::Host => (StatusCode::FORBIDDEN, "host", "this host is not served"),
+            Kind::Route => (StatusCode::NOT_FOUND, "route", "no such route"),
+            Kind::Unknown => (StatusCode::NOT_FOUND, "unknown", "nothing is known by that name"),
+            Kind::Method => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method", "the route takes other methods")
+            }
+            Kind::Body => (StatusCode::PAYLOAD_TOO_LARGE, "body", "the body is too large"),
+            Kind::Address => (StatusCode::URI_TOO_LONG, "address", "the address is too long"),
+            Kind::Headers => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "headers",
+                "the headers are too large",
+            ),
+            Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "a bug in ninefold"),
+            Kind::Table => {
+                (StatusCode::SERVICE_UNAVAILABLE, "table", "the table could not be read")
+            }
+            Kind::Timeout => {
+                (StatusCode::SERVICE_UNAVAILABLE, "timeout", "the answer took too long")
+            }
+            Kind::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "too many streams are open"),
+            Kind::NotReady => {
+                (StatusCode::SERVICE_UNAVAILABLE, "not-ready", "answers are not complete yet")
+            }
+        }
+    }
+}
+
+/// Why a request has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// Decides status, title and `type`.
+    pub(crate) kind: Kind,
+    /// What is wrong here, and what would be right.
+    pub(crate) detail: String,
+    /// The argument at fault.
+    pub(crate) field: Option<String>,
+}
+
+impl Problem {
+    /// A problem with the request as a whole.
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Problem {
+        Problem { kind, detail: detail.into(), field: None }
+    }
+
+    /// An argument that cannot be used; `problem` says what is wrong and what it takes.
+    pub(crate) fn argument(field: &str, problem: impl std::fmt::Display) -> Problem {
+        Problem {
+            kind: Kind::Argument,
+            detail: format!("{field}: {problem}"),
+            field: Some(field.to_owned()),
+        }
+    }
+
+    /// A bug. Its message goes to standard error with the panic, not to the caller.
+    pub(crate) fn internal() -> Problem {
+        Problem::new(Kind::Internal, "the question hit a bug; standard error has its message")
+    }
+
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.kind.facts().0
+    }
+
+    /// The body.
+    pub(crate) fn body(&self) -> serde_json::Value {
+        let (status, anchor, title) = self.kind.facts();
+        let mut body = serde_json::json!({
+            "type": format!("/docs#problem-{anchor}"),
+            "title": title,
+            "status": status.as_u16(),
+            "detail": self.detail,
+        });
+        if let Some(field) = &self.field {
+            body["field"] = field.as_str().into();
+        }
+        body
+    }
+}
+
+impl From<AskError> for Problem {
+    fn from(error: AskError) -> Problem {
+        let detail = error.to_string();
+        let (kind, field) = match error {
+            AskError::Unknown { what, .. } => (Kind::Unknown, Some(what)),
+            AskError::Argument { field, .. } => (Kind::Argument, Some(field)),
+            AskError::Table(_) => (Kind::Table, None),
+        };
+        Problem { kind, detail, field: field.map(str::to_owned) }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        self.into_response_with(serde_json::Value::Null)
+    }
+}
+
+impl Problem {
+    /// The response, with the keys of `extension` (an object) beside those of the problem.
+    pub(crate) fn into_response_with(self, extension: serde_json::Value) -> Response {
+        let status = self.status();
+        let mut body = self.body();
+        if let (serde_json::Value::Object(more), Some(body)) = (extension, body.as_object_mut()) {
+            for (key, value) in more {
+                body.entry(key).or_insert(value);
+            }
+        }
+        let mut response = (status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        }
+        response
+    }
+}

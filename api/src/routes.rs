@@ -1,0 +1,232 @@
+//! The routes: one table of them, and the handlers that turn a request into one question.
+//!
+//! [`table`] is what the router is built of and what `/openapi.json` is held against, so a route
+//! cannot exist undocumented. Handlers only read arguments and ask; the bodies are the engine's.
+
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
+use ninefold_engine::query::{Answers, AskError};
+use ninefold_engine::time::Minute;
+use serde::Serialize;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+
+use crate::app::App;
+use crate::arguments::{self, Arguments, IMPACT_MINUTES_MAX, RANGE_MINUTES_MAX};
+use crate::guard::guard;
+use crate::problem::{Kind, Problem};
+use crate::{assets, docs, metrics, pages, stream};
+
+/// A path as axum hands it over: a customer whose escapes are no UTF-8 is a rejection.
+pub(crate) type PathText = Result<Path<String>, PathRejection>;
+
+/// Every route with its handler. Each takes GET and HEAD.
+fn table() -> Vec<(&'static str, MethodRouter<App>)> {
+    vec![
+        ("/", get(pages::fleet)),
+        ("/customers/{customer}", get(pages::customer)),
+        ("/docs", get(docs::docs)),
+        ("/openapi.json", get(openapi)),
+        ("/assets/{name}", get(assets::asset)),
+        ("/healthz", get(healthz)),
+        ("/readyz", get(readyz)),
+        ("/metrics", get(metrics::metrics)),
+        ("/v1/customers", get(customers)),
+        ("/v1/customers/{customer}", get(sla)),
+        ("/v1/customers/{customer}/timeseries", get(timeseries)),
+        ("/v1/customers/{customer}/sla", get(statement)),
+        ("/v1/objectives", get(objectives)),
+        ("/v1/alerts", get(alerts)),
+        ("/v1/impact", get(impact)),
+        ("/v1/reports/{month}", get(month_report)),
+        ("/v1/burn", get(burn)),
+        ("/v1/fleet", get(fleet)),
+        ("/v1/stream", get(stream::stream)),
+    ]
+}
+
+/// The paths of all routes, spelled as in `/openapi.json`.
+///
+/// ```
+/// assert!(ninefold_api::paths().contains(&"/v1/customers/{customer}"));
+/// ```
+pub fn paths() -> Vec<&'static str> {
+    table().into_iter().map(|(path, _)| path).collect()
+}
+
+/// The router: routes inside, then panics, compression and the guard around them.
+pub(crate) fn router(app: App) -> Router {
+    let routes = table()
+        .into_iter()
+        .fold(Router::new(), |router, (path, handlers)| router.route(path, handlers));
+    routes
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(CatchPanicLayer::custom(|_panic| Problem::internal().into_response()))
+        .layer(CompressionLayer::new())
+        .layer(from_fn_with_state(app.clone(), guard))
+        .with_state(app)
+}
+
+async fn no_such_route(uri: Uri) -> Problem {
+    let detail = format!("there is nothing at {:?}; /docs lists what there is", uri.path());
+    Problem::new(Kind::Route, detail)
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> Response {
+    let detail = format!("{method} on {:?}; takes GET and HEAD", uri.path());
+    let mut response = Problem::new(Kind::Method, detail).into_response();
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
+}
+
+async fn sla(State(app): State<App>, path: PathText, uri: Uri) -> Result<Response, Problem> {
+    let customer = customer_of(path)?;
+    let arguments = Arguments::read(&uri, &["service", "at"])?;
+    let service = arguments.text("service")?;
+    let at = arguments.minute("at")?;
+    json(&app, move |answers| answers.sla(&customer, service.as_deref(), at)).await
+}
+
+/// The minutes of a time series for which no `from` was given: three hours.
+const TIMESERIES_MINUTES_DEFAULT: u32 = 180;
+
+async fn timeseries(State(app): State<App>, path: PathText, uri: Uri) -> Result<Response, Problem> {
+    let customer = customer_of(path)?;
+    let arguments = Arguments::read(&uri, &["from", "to", "step"])?;
+    let to = match arguments.minute("to")? {
+        Some(to) => to,
+        None => newest_minute(&app).await?,
+    };
+    let from = arguments.minute("from")?.unwrap_or(to.minus(TIMESERIES_MINUTES_DEFAULT - 1));
+    arguments::check_range(from, to, RANGE_MINUTES_MAX)?;
+    let step_minutes = arguments.step_minutes(to.0 - from.0 + 1)?;
+    json(&app, move |answers| answers.timeseries(Some(&customer), from, to, step_minutes)).await
+}
+
+/// The newest counted minute, or that of the clock where nothing was counted.
+async fn newest_minute(app: &App) -> Result<Minute, Problem> {
+    let now_ms = app.now_ms();
+    let health = app.health().await?;
+    Ok(pages::minute_of(health.as_of.as_deref()).unwrap_or(Minute::of_ms(now_ms)))
+}
+
+async fn statement(State(app): State<App>, path: PathText, uri: Uri) -> Result<Response, Problem> {
+    let customer = customer_of(path)?;
+    let arguments = Arguments::read(&uri, &["month", "tz"])?;
+    let missing = || Problem::argument("month", "missing; takes a month such as 2026-10");
+    let month = arguments::month(&arguments.text("month")?.ok_or_else(missing)?)?;
+    let tz = arguments.text("tz")?;
+    json(&app, move |answers| answers.report(&month, tz.as_deref(), Some(&customer))).await
+}
+
+async fn customers(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+    let arguments = Arguments::read(&uri, &["sort", "limit", "cursor", "at"])?;
+    let (by, limit, at) = (arguments.sort()?, arguments.limit()?, arguments.minute("at")?);
+    let cursor = arguments.text("cursor")?;
+    json(&app, move |answers| answers.top(by, at, limit, cursor.as_deref())).await
+}
+
+async fn objectives(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+    Arguments::read(&uri, &[])?;
+    json(&app, |answers| Ok(answers.objectives())).await
+}
+
+async fn alerts(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+    let arguments = Arguments::read(&uri, &["from", "to", "basis"])?;
+    let (from, to) = arguments.open_range()?;
+    let basis = arguments.basis()?;
+    json(&app, move |answers| answers.alerts(from, to, basis)).await
+}
+
+async fn impact(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+    let (from, to) = Arguments::read(&uri, &["from", "to"])?.range(IMPACT_MINUTES_MAX)?;
+    json(&app, move |answers| answers.impact(from, to)).await
+}
+
+async fn month_report(
+    State(app): State<App>,
+    path: PathText,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let month = arguments::month(&text_of(path, "month")?)?;
+    let arguments = Arguments::read(&uri, &["format", "tz", "customer"])?;
+    arguments.one_of("format", &[("json", ())])?;
+    let tz = arguments.text("tz")?;
+    let customer = arguments.text("customer")?.map(arguments::customer).transpose()?;
+    json(&app, move |answers| answers.report(&month, tz.as_deref(), customer.as_deref())).await
+}
+
+async fn burn(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+    Arguments::read(&uri, &[])?;
+    json(&app, |answers| answers.burn()).await
+}
+
+async fn fleet(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+    Arguments::read(&uri, &[])?;
+    let now_ms = app.now_ms();
+    json(&app, move |answers| answers.fleet(now_ms)).await
+}
+
+async fn openapi(uri: Uri) -> Result<Response, Problem> {
+    Arguments::read(&uri, &[])?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], assets::OPENAPI).into_response())
+}
+
+/// The process answers: all that a restart could mend.
+async fn healthz(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+    Arguments::read(&uri, &[])?;
+    let health = app.health().await?;
+    Ok(axum::Json(&*health).into_response())
+}
+
+/// Answers are complete, or 503: a problem detail with the health's keys beside its own.
+async fn readyz(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+    Arguments::read(&uri, &[])?;
+    let health = app.health().await?;
+    if health.ready {
+        return Ok(axum::Json(&*health).into_response());
+    }
+    let reasons = match health.notes.as_slice() {
+        [] => "answers are not complete yet".to_owned(),
+        notes => notes.join("; "),
+    };
+    let extension = serde_json::to_value(&*health).map_err(|_| Problem::internal())?;
+    Ok(Problem::new(Kind::NotReady, reasons).into_response_with(extension))
+}
+
+/// Asks one question and sends its body as it is; it is written on the blocking thread too,
+/// since the largest ones are many megabytes.
+async fn json<T: Serialize>(
+    app: &App,
+    question: impl FnOnce(&dyn Answers) -> Result<T, AskError> + Send + 'static,
+) -> Result<Response, Problem> {
+    let body = app
+        .ask(|answers| {
+            let answer = question(answers)?;
+            Ok(serde_json::to_vec(&answer).expect("bodies have text keys and plain numbers"))
+        })
+        .await?;
+    Ok((json_headers(), body).into_response())
+}
+
+fn json_headers() -> HeaderMap {
+    HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))])
+}
+
+/// The customer of a path: one segment, percent-decoded, taken as it is.
+pub(crate) fn customer_of(path: PathText) -> Result<String, Problem> {
+    arguments::customer(text_of(path, "customer")?)
+}
+
+fn text_of(path: PathText, field: &'static str) -> Result<String, Problem> {
+    match path {
+        Ok(Path(text)) => Ok(text),
+        Err(_) => Err(Problem::argument(field, "its percent escapes are no UTF-8")),
+    }
+}

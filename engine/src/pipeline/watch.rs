@@ -1,0 +1,249 @@
+//! Live alerts: at each tick, every series that may burn is looked at.
+//!
+//! A tick has a time and stands at an offset of every partition; both are stored with the
+//! transitions that it makes, and the core given the same events and ticks makes the same ones.
+//! Only series with a bad event within the longest window of any tier are looked at, so a tick
+//! costs what burns and not what exists. After a restart the states are those of the last
+//! stored transitions.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use serde::{Deserialize, Serialize};
+
+use super::fold::{Need, fold, fold_recent, newest_minute};
+use super::{Pipeline, PipelineError, batches};
+use crate::query::alerts::transition;
+use crate::query::body::AlertTransition;
+use crate::query::burn::look;
+use crate::query::column::column;
+use crate::slo::alert::{
+    Alert, AlertOptions, Basis, Change, Firing, State, Tier, fingerprint, id, step, tiers_of,
+};
+use crate::slo::objective::{Objectives, Slis};
+use crate::slo::sli::SliRef;
+use crate::state::HISTOGRAM_MINUTES;
+use crate::state::series::Series;
+use crate::table::schema::Grain;
+use crate::table::{DataFile, Filter, Table, TableError};
+use crate::time::{Day, Minute, parse_rfc3339};
+
+/// The longest long window of a tier, in minutes: what happened before burns no more.
+const LOOK_BACK_MINUTES: u32 = 3 * 1_440;
+
+/// A stored live transition: the API's keys, and the tick that made it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Stored {
+    /// What the API shows.
+    #[serde(flatten)]
+    pub transition: AlertTransition,
+    /// When and where it was made.
+    pub tick: Tick,
+}
+
+/// One evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tick {
+    /// Its time in epoch milliseconds.
+    pub at_ms: i64,
+    /// How far each partition was counted.
+    pub offsets: Arc<BTreeMap<String, u64>>,
+}
+
+/// The states of the alerts that are not inactive, and the transitions to be committed.
+#[derive(Default)]
+pub struct Watch {
+    states: HashMap<String, Watched>,
+    pending: Vec<Stored>,
+}
+
+/// An alert that is not inactive.
+struct Watched {
+    state: State,
+    /// Names this firing; empty while it does not fire.
+    id: String,
+}
+
+impl Watch {
+    /// Transitions that no commit has taken.
+    pub fn pending(&self) -> &[Stored] {
+        &self.pending
+    }
+
+    /// Forgets the transitions that a commit has taken.
+    pub fn drop_pending(&mut self) {
+        self.pending.clear();
+    }
+
+    /// The states as the table's last transitions left them.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    pub fn recover(table: &Table) -> Result<Watch, TableError> {
+        let mut last: HashMap<String, (i64, AlertTransition)> = HashMap::new();
+        for_each_stored(table, &Filter::default(), |Stored { transition, tick }| {
+            let known = last.get(&transition.fingerprint);
+            if known.is_none_or(|(at, _)| *at <= tick.at_ms) {
+                last.insert(transition.fingerprint.clone(), (tick.at_ms, transition));
+            }
+        })?;
+        let firing = last.into_iter().filter(|(_, (_, last))| last.state == Change::Firing.name());
+        let states = firing.filter_map(|(fingerprint, (_, last))| {
+            let since = Minute::of_ms(parse_rfc3339(last.at.as_bytes())?);
+            let state = State::Firing(Firing::resumed(since));
+            Some((fingerprint, Watched { state, id: last.id }))
+        });
+        Ok(Watch { states: states.collect(), pending: Vec::new() })
+    }
+
+    /// Looks at one series.
+    fn look_at(
+        &mut self,
+        series: &Series,
+        (objectives, options): (&Objectives, &AlertOptions),
+        slis: &Slis,
+        tick: &Tick,
+    ) {
+        for objective in objectives.resolve(&series.customer, &series.service) {
+            let Some(column) = column(slis, objective, &series.service) else { continue };
+            for tier in tiers_of(objective, options).active {
+                self.step(series, (&objective.name, column), &tier, tick);
+            }
+        }
+    }
+
+    fn step(&mut self, series: &Series, (name, column): (&str, SliRef), tier: &Tier, tick: &Tick) {
+        let look = look(series, column, tier, Minute::of_ms(tick.at_ms));
+        let fingerprint = fingerprint(name, &series.customer, &series.service, tier.spec.name);
+        let watched = self.states.remove(&fingerprint);
+        let (before, mut firing_id) = watched.map_or_else(Default::default, |w| (w.state, w.id));
+        let (state, change) = step(before, tier, &look);
+        if let Some(change) = change {
+            if change.change == Change::Firing {
+                firing_id = id(&fingerprint, &format!("tick {}", tick.at_ms));
+            }
+            let alert = Alert {
+                id: firing_id.clone(),
+                fingerprint: fingerprint.clone(),
+                objective: name.to_owned(),
+                customer: series.customer.to_string(),
+                service: series.service.to_string(),
+                tier: tier.clone(),
+                basis: Basis::Live,
+                at_ms: tick.at_ms,
+                transition: change,
+            };
+            self.pending.push(Stored { transition: transition(&alert), tick: tick.clone() });
+        }
+        if state != State::Inactive {
+            self.states.insert(fingerprint, Watched { state, id: firing_id });
+        }
+    }
+}
+
+/// The stored transitions of some minutes, in no order.
+///
+/// # Errors
+/// The table cannot be read, or a transition in it is damaged.
+pub fn stored_transitions(
+    table: &Table,
+    minutes: &RangeInclusive<Minute>,
+) -> Result<Vec<AlertTransition>, TableError> {
+    let mut transitions = Vec::new();
+    for_each_stored(table, &Filter::of_minutes(minutes.clone()), |stored| {
+        transitions.push(stored.transition);
+    })?;
+    Ok(transitions)
+}
+
+fn for_each_stored(
+    table: &Table,
+    filter: &Filter,
+    mut visit: impl FnMut(Stored),
+) -> Result<(), TableError> {
+    let mut damaged = None;
+    table.for_each_alert(filter, |row| match serde_json::from_str(row.alert) {
+        Ok(stored) => visit(stored),
+        Err(error) => damaged = Some(format!("{}: {error}", row.id)),
+    })?;
+    let error = |found| TableError::Value { grain: Grain::Alert.name(), column: "alert", found };
+    damaged.map_or(Ok(()), |found| Err(error(found)))
+}
+
+impl Pipeline {
+    /// Evaluates the alerts of every series that may burn, as of the minute of `now_ms`.
+    pub fn tick(&mut self, now_ms: i64, objectives: &Objectives, options: &AlertOptions) {
+        let offsets = self.partitions.iter().map(|one| (one.name.clone(), one.next)).collect();
+        let tick = Tick { at_ms: now_ms, offsets: Arc::new(offsets) };
+        let oldest = Minute::of_ms(now_ms).minus(LOOK_BACK_MINUTES);
+        for shard in &mut self.state.shards {
+            shard.cool(oldest);
+            for series in shard.hot_series() {
+                self.watch.look_at(series, (objectives, options), &self.options.slis, &tick);
+            }
+        }
+    }
+
+    /// Whether an alert has changed since the last commit.
+    pub fn has_transitions(&self) -> bool {
+        !self.watch.pending().is_empty()
+    }
+
+    /// The live transitions that no commit has taken.
+    pub fn transitions(&self) -> impl Iterator<Item = &AlertTransition> {
+        self.watch.pending().iter().map(|stored| &stored.transition)
+    }
+
+    /// The transitions since the last commit, by day.
+    pub(super) fn alert_files(&self) -> Vec<DataFile> {
+        let mut days: BTreeMap<Day, Vec<&Stored>> = BTreeMap::new();
+        for stored in self.watch.pending() {
+            days.entry(Minute::of_ms(stored.tick.at_ms).day()).or_default().push(stored);
+        }
+        let file = |(day, stored): (Day, Vec<&Stored>)| {
+            let batches = vec![batches::batch(Grain::Alert, alert_columns(&stored))];
+            DataFile { grain: Grain::Alert, day, batches }
+        };
+        days.into_iter().map(file).collect()
+    }
+
+    /// Folds the table into memory: the counts of these minutes, what the last hours say by
+    /// dimension, and the states of the alerts.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    pub fn recover(&mut self, minutes: RangeInclusive<Minute>) -> Result<(), PipelineError> {
+        let need = Need {
+            customer: None,
+            histograms: newest_minute(&self.table, *minutes.end())?
+                .map(|newest| newest.minus(HISTOGRAM_MINUTES)..=*minutes.end()),
+            minutes,
+        };
+        fold(&self.table, &self.options.slis, &need, &mut self.state)?;
+        if let Some(newest) = self.state.newest() {
+            fold_recent(&self.table, newest, &mut self.state)?;
+        }
+        self.watch = Watch::recover(&self.table)?;
+        Ok(())
+    }
+}
+
+fn alert_columns(stored: &[&Stored]) -> Vec<ArrayRef> {
+    let text = |get: fn(&AlertTransition) -> &str| {
+        batches::texts(stored.iter().map(move |stored| get(&stored.transition)))
+    };
+    let json: Vec<String> = stored
+        .iter()
+        .map(|stored| serde_json::to_string(stored).expect("a transition is plain data"))
+        .collect();
+    vec![
+        batches::minutes(stored.iter().map(|stored| Minute::of_ms(stored.tick.at_ms))),
+        text(|transition| &transition.customer),
+        text(|transition| &transition.service),
+        text(|transition| &transition.id),
+        text(|transition| &transition.fingerprint),
+        batches::texts(json.iter().map(String::as_str)),
+    ]
+}
