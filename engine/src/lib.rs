@@ -7,6 +7,7 @@
 pub mod decode;
 pub mod model;
 pub mod query;
+pub mod report;
 pub mod slo;
 pub mod state;
 pub mod table;

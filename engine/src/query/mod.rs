@@ -3,9 +3,36 @@
 //! [`Answers`] is what the API and the command line ask; a live service and a table at rest
 //! both implement it, so that there is one code path for `--json` and for HTTP.
 
+pub mod alerts;
 pub mod body;
+pub mod burn;
+pub mod column;
+pub mod fleet;
+pub mod impact;
+pub mod sla;
+pub mod timeseries;
+pub mod top;
 
+use crate::report::CreditStep;
+use crate::slo::alert::AlertOptions;
+use crate::slo::objective::{Objectives, Slis};
 use crate::time::Minute;
+
+/// What is promised to whom, and how it is judged: the part of the configuration that answers
+/// depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct Promise<'a> {
+    /// How events were sorted.
+    pub slis: &'a Slis,
+    /// The promises, by scope.
+    pub objectives: &'a Objectives,
+    /// How sure an alert has to be.
+    pub alerts: &'a AlertOptions,
+    /// What is owed for a broken month; empty = no ladder.
+    pub credits: &'a [CreditStep],
+    /// The IANA zone of months where a question names none.
+    pub zone: &'a str,
+}
 
 /// By what `top` sorts, the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

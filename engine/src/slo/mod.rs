@@ -1,5 +1,16 @@
 //! The pure core: objectives, windows, histograms, budget, burn rate and alert states.
 //!
 //! Nothing here opens a file, asks a clock or starts a thread: time comes in as an argument.
+//! - [`objective`] and [`sli`]: what is promised, and how an event is sorted by it.
+//! - [`decimal`], [`period`], [`window`]: exact targets, and spans of whole minutes.
+//! - [`histogram`]: latency in the layout of HdrHistogram.
+//! - [`budget`], [`alert`], [`excess`]: what the counts mean, when they page, what caused them.
+pub mod alert;
+pub mod budget;
+pub mod decimal;
+pub mod excess;
 pub mod histogram;
 pub mod objective;
+pub mod period;
+pub mod sli;
+pub mod window;

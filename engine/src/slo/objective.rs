@@ -1,56 +1,22 @@
-//! What is promised: SLIs that sort events, and objectives on them, inherited by scope.
+//! What is promised: objectives on SLIs, inherited by scope.
+//!
+//! An objective is an SLI, a target and a period. Scopes go from the outside in: default, then
+//! the customer's tier, then the customer, then customer and service. An inner objective takes
+//! the place of the outer one of the same name and of no other, so that a customer with an own
+//! target for `availability` keeps the default latency objective. The order is that of first
+//! appearance, outside in.
 
-use crate::model::{Event, Outcome};
+use std::collections::BTreeMap;
 
-/// An exact decimal in 0..=10^9 with at most 9 digits after the point: `value = units / 10^scale`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Decimal {
-    /// The number without its point.
-    pub units: u64,
-    /// How many digits stand behind the point, at most 9.
-    pub scale: u8,
-}
+pub use super::decimal::{Decimal, DecimalError, Factor, burn_at_least, met};
+pub use super::period::{Period, PeriodError, month_range};
+pub use super::sli::{Class, FURTHER_SLIS_MAX, Sli, SliKind, SliRef, Slis};
 
-/// How an SLI sorts events.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sli {
-    /// Unique name, as objectives call it.
-    pub name: String,
-    /// What it judges.
-    pub kind: SliKind,
-    /// Services it covers; empty = all. An event of another service is outside this SLI.
-    pub services: Vec<String>,
-    /// Route patterns it covers, `*` matches any text; empty = all.
-    pub routes: Vec<String>,
-}
+/// The target unless said otherwise: 99.8%.
+pub const TARGET_DEFAULT: Decimal = Decimal { units: 998, scale: 3 };
 
-/// What an SLI judges.
-#[derive(Clone, Debug, PartialEq)]
-pub enum SliKind {
-    /// By status; an event's own `outcome` wins.
-    Availability {
-        /// Inclusive ranges of bad statuses; `500..=599` by default.
-        bad: Vec<(u16, u16)>,
-        /// Inclusive ranges of statuses that count in no ratio; status 0 always does.
-        excluded: Vec<(u16, u16)>,
-    },
-    /// Good events (of the default availability SLI) that carry a latency; bad = slower.
-    Latency {
-        /// Slower than this is bad, in microseconds.
-        threshold_us: u32,
-    },
-}
-
-/// The time over which an objective is to hold.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Period {
-    /// The last so many days, whole minutes: `30d`, `28d`, `7d`.
-    RollingDays(u32),
-    /// The running calendar month in this IANA zone.
-    Month(String),
-    /// The running calendar quarter in this IANA zone.
-    Quarter(String),
-}
+/// The name of the default availability SLI and of the objective on it.
+pub const AVAILABILITY: &str = "availability";
 
 /// One promise.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +31,14 @@ pub struct Objective {
     pub period: Period,
     /// Alert tiers that are switched off (`page_1h`), or have their own factor or `min_bad`.
     pub tiers: Vec<TierOverride>,
+}
+
+impl Objective {
+    /// An availability objective without changes to its tiers.
+    pub fn availability(target: Decimal, period: Period) -> Objective {
+        let name = AVAILABILITY.to_owned();
+        Objective { sli: name.clone(), name, target, period, tiers: Vec::new() }
+    }
 }
 
 /// A change to one alert tier of one objective.
@@ -82,54 +56,154 @@ pub struct TierOverride {
 
 /// All objectives, by scope: default, then tier, then customer, then customer and service.
 /// An objective of an inner scope replaces the one of the same name further out.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Objectives {
     /// For everyone.
     pub default: Vec<Objective>,
     /// By customer tier (`enterprise`).
-    pub tiers: std::collections::BTreeMap<String, Vec<Objective>>,
+    pub tiers: BTreeMap<String, Vec<Objective>>,
     /// The tier of a customer.
-    pub tier_of: std::collections::BTreeMap<String, String>,
+    pub tier_of: BTreeMap<String, String>,
     /// By customer.
-    pub customers: std::collections::BTreeMap<String, Vec<Objective>>,
+    pub customers: BTreeMap<String, Vec<Objective>>,
     /// By customer and service.
-    pub services: std::collections::BTreeMap<(String, String), Vec<Objective>>,
+    pub services: BTreeMap<(String, String), Vec<Objective>>,
 }
 
-/// How the SLIs sorted one event. Bit `2k` says that further SLI `k` holds the event valid,
-/// bit `2k + 1` that it holds it bad; both clear and `excluded_bits` set: excluded by it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Class {
-    /// By the default availability SLI.
-    pub availability: Option<Outcome>,
-    /// Good and carrying a latency.
-    pub timed: bool,
-    /// Timed and slower than the first latency SLI's threshold.
-    pub slow: bool,
-    /// Further SLIs, see above.
-    pub further: u16,
-    /// Further SLIs that exclude it: bit `k`.
-    pub further_excluded: u8,
+impl Default for Objectives {
+    /// One objective for everyone: availability of 99.8% over 30 days.
+    fn default() -> Self {
+        Objectives {
+            default: vec![Objective::availability(TARGET_DEFAULT, Period::RollingDays(30))],
+            tiers: BTreeMap::new(),
+            tier_of: BTreeMap::new(),
+            customers: BTreeMap::new(),
+            services: BTreeMap::new(),
+        }
+    }
 }
 
-/// How many SLIs there may be beside the default availability SLI and the first latency SLI.
-pub const FURTHER_SLIS_MAX: usize = 8;
+impl Objectives {
+    /// The objectives of one customer and service.
+    ///
+    /// ```
+    /// use ninefold_engine::slo::objective::*;
+    /// let mut objectives = Objectives::default();
+    /// let strict = Objective::availability(Decimal::parse("0.9995").unwrap(), Period::RollingDays(30));
+    /// objectives.customers.insert("acme".into(), vec![strict]);
+    /// assert_eq!(objectives.resolve("acme", "api")[0].target.to_string(), "0.9995");
+    /// assert_eq!(objectives.resolve("other", "api")[0].target.to_string(), "0.998");
+    /// ```
+    pub fn resolve(&self, customer: &str, service: &str) -> Vec<&Objective> {
+        let mut found = self.resolve_customer(customer);
+        // The map is empty for nearly everyone; a look into it would copy both names.
+        if !self.services.is_empty() {
+            let key = (customer.to_owned(), service.to_owned());
+            replace(&mut found, self.services.get(&key));
+        }
+        found
+    }
 
-/// The checked SLIs: the default availability SLI, the first latency SLI, and the further ones.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Slis {
-    /// Named `availability`; covers everything.
-    pub availability: Sli,
-    /// The first latency SLI (column `slow`), named `latency` unless configured otherwise.
-    pub latency: Sli,
-    /// At most [`FURTHER_SLIS_MAX`] more.
-    pub further: Vec<Sli>,
+    /// The objectives of a customer over all its services together: those of every scope but
+    /// the innermost.
+    pub fn resolve_customer(&self, customer: &str) -> Vec<&Objective> {
+        let mut found: Vec<&Objective> = self.default.iter().collect();
+        let tier = self.tier_of.get(customer);
+        replace(&mut found, tier.and_then(|tier| self.tiers.get(tier)));
+        replace(&mut found, self.customers.get(customer));
+        found
+    }
+
+    /// The objective that a customer's monthly report is judged by: its first calendar one on
+    /// the default availability SLI, else a monthly one in `zone` on the default target. That
+    /// is the target of the default scope's availability objective, 0.998 where it has none.
+    pub fn calendar_availability(&self, customer: &str, zone: &str) -> Objective {
+        let on_availability = |objective: &&Objective| objective.sli == AVAILABILITY;
+        let calendar = self
+            .resolve_customer(customer)
+            .into_iter()
+            .filter(on_availability)
+            .find(|objective| objective.period.is_calendar());
+        if let Some(objective) = calendar {
+            return objective.clone();
+        }
+        let default = self.default.iter().find(on_availability);
+        let target = default.map_or(TARGET_DEFAULT, |objective| objective.target);
+        Objective::availability(target, Period::Month(zone.to_owned()))
+    }
 }
 
-impl Slis {
-    /// Sorts `event` by every SLI.
-    pub fn classify(&self, event: &Event<'_>) -> Class {
-        let _ = event;
-        unimplemented!()
+/// Puts the objectives of an inner scope in the place of those of the same name.
+fn replace<'a>(found: &mut Vec<&'a Objective>, inner: Option<&'a Vec<Objective>>) {
+    for objective in inner.into_iter().flatten() {
+        match found.iter_mut().find(|outer| outer.name == objective.name) {
+            Some(outer) => *outer = objective,
+            None => found.push(objective),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn objective(name: &str, target: &str, period: Period) -> Objective {
+        let target = Decimal::parse(target).unwrap();
+        Objective { name: name.to_owned(), ..Objective::availability(target, period) }
+    }
+
+    fn rolling(name: &str, target: &str) -> Objective {
+        objective(name, target, Period::RollingDays(30))
+    }
+
+    fn scopes() -> Objectives {
+        let mut objectives = Objectives {
+            default: vec![rolling("a", "0.9"), rolling("b", "0.91")],
+            ..Objectives::default()
+        };
+        objectives.tiers.insert("gold".into(), vec![rolling("c", "0.92"), rolling("a", "0.93")]);
+        objectives.tier_of.insert("acme".into(), "gold".into());
+        objectives.tier_of.insert("lost".into(), "no such tier".into());
+        objectives.customers.insert("acme".into(), vec![rolling("b", "0.94")]);
+        let key = ("acme".into(), "api".into());
+        objectives.services.insert(key, vec![rolling("a", "0.95"), rolling("d", "0.96")]);
+        objectives
+    }
+
+    #[test]
+    fn inner_scopes_replace_by_name_and_keep_the_order() {
+        let objectives = scopes();
+        let check = |customer: &str, service: &str, expect: &[&str]| {
+            let found = objectives.resolve(customer, service);
+            let texts: Vec<_> = found.iter().map(|o| format!("{} {}", o.name, o.target)).collect();
+            assert_eq!(texts, expect, "{customer} {service}");
+        };
+        check("acme", "api", &["a 0.95", "b 0.94", "c 0.92", "d 0.96"]);
+        check("acme", "web", &["a 0.93", "b 0.94", "c 0.92"]);
+        check("lost", "api", &["a 0.9", "b 0.91"]);
+        check("other", "api", &["a 0.9", "b 0.91"]);
+    }
+
+    #[test]
+    fn reports_are_judged_by_the_calendar_objective_or_a_month_on_the_default_target() {
+        let mut objectives = scopes();
+        let found = objectives.calendar_availability("acme", "Europe/Berlin");
+        assert_eq!(found.period, Period::Month("Europe/Berlin".into()));
+        assert_eq!(found.target.to_string(), "0.9");
+        let contract = objective("contract", "0.995", Period::Month("Asia/Tokyo".into()));
+        objectives.customers.get_mut("acme").unwrap().push(contract.clone());
+        assert_eq!(objectives.calendar_availability("acme", "UTC"), contract);
+        objectives.default.clear();
+        assert_eq!(objectives.calendar_availability("other", "UTC").target, TARGET_DEFAULT);
+    }
+
+    #[test]
+    fn everyone_is_promised_998_of_1000_over_30_days() {
+        let objectives = Objectives::default();
+        let found = objectives.resolve("anyone", "default");
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].name.as_str(), found[0].sli.as_str()), (AVAILABILITY, AVAILABILITY));
+        assert_eq!(found[0].target.to_string(), "0.998");
+        assert_eq!(found[0].period.to_string(), "30d");
     }
 }

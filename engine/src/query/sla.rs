@@ -1,0 +1,160 @@
+//! One customer: windows, budget, burn and latency of every objective of every service.
+//!
+//! All sums end with the minute that was asked for, whole: an objective's own figures run over
+//! its period (for a calendar period, from its first minute), the windows over their lengths.
+
+use std::collections::BTreeMap;
+
+use crate::model::Counts;
+use crate::query::body::{self, LatencyStatus, ObjectiveStatus, ServiceStatus, Sla};
+use crate::query::column::{column, sum};
+use crate::query::{AskError, Promise};
+use crate::slo::budget::{self, Budget};
+use crate::slo::decimal::{Decimal, met};
+use crate::slo::histogram::Histogram;
+use crate::slo::objective::{Objective, SliRef};
+use crate::slo::window::{WINDOWS, Window, window_range};
+use crate::state::series::Series;
+use crate::time::Minute;
+
+/// Over which window quantiles are answered.
+const LATENCY_WINDOW: Window = Window { name: "1h", minutes: 60 };
+
+/// The answer on `customer` at the minute `at`. `series` are the customer's, in any order; with
+/// `service`, only that one is in the answer.
+///
+/// Histograms are merged over the last hour, so the series have to hold those of its minutes.
+///
+/// # Errors
+/// [`AskError::Unknown`] where the customer has no series, or none of that service.
+pub fn sla(
+    promise: &Promise<'_>,
+    customer: &str,
+    series: &[&Series],
+    service: Option<&str>,
+    at: Minute,
+) -> Result<Sla, AskError> {
+    let unknown = |what, name: &str| Err(AskError::Unknown { what, name: name.to_owned() });
+    let mut chosen: Vec<&Series> = series.to_vec();
+    chosen.retain(|series| *series.customer == *customer);
+    if chosen.is_empty() {
+        return unknown("customer", customer);
+    }
+    if let Some(service) = service {
+        chosen.retain(|series| *series.service == *service);
+        if chosen.is_empty() {
+            return unknown("service", service);
+        }
+    }
+    chosen.sort_unstable_by(|a, b| a.service.cmp(&b.service));
+    let status = |series: &&Series| service_status(promise, series, at);
+    Ok(Sla {
+        customer: customer.to_owned(),
+        as_of: at.to_string(),
+        services: chosen.iter().map(status).collect(),
+    })
+}
+
+fn service_status(promise: &Promise<'_>, series: &Series, at: Minute) -> ServiceStatus {
+    let objectives = promise.objectives.resolve(&series.customer, &series.service);
+    let status = |objective: &Objective| objective_status(promise, series, objective, at);
+    ServiceStatus {
+        service: series.service.to_string(),
+        objectives: objectives.into_iter().filter_map(status).collect(),
+        latency: latency_status(series, at),
+    }
+}
+
+/// `None` where the objective's SLI does not cover the service.
+fn objective_status(
+    promise: &Promise<'_>,
+    series: &Series,
+    objective: &Objective,
+    at: Minute,
+) -> Option<ObjectiveStatus> {
+    let column = column(promise.slis, objective, &series.service)?;
+    let target = objective.target;
+    let counts = sum(series, column, objective.period.range(at));
+    let in_window = |window: Window| sum(series, column, window_range(at, window.minutes));
+    Some(ObjectiveStatus {
+        objective: objective.name.clone(),
+        sli: objective.sli.clone(),
+        target: target.to_f64(),
+        period: objective.period.to_string(),
+        valid: counts.valid,
+        bad: counts.bad,
+        excluded: counts.excluded,
+        availability: budget::availability(counts),
+        met: met(target, counts.valid, counts.bad),
+        budget: budget_status(series, column, objective, counts, at),
+        windows: windows(target, in_window),
+    })
+}
+
+/// The budget of the period with `counts`: a rolling one with its exhaustion, a calendar one
+/// with its projection.
+fn budget_status(
+    series: &Series,
+    column: SliRef,
+    objective: &Objective,
+    counts: Counts,
+    at: Minute,
+) -> body::Budget {
+    let Objective { target, period, .. } = objective;
+    let budget = Budget::of(counts, *target);
+    let (exhausted_in_s, projected_consumed) = if period.is_calendar() {
+        let elapsed = at.0 - period.range(at).start().0 + 1;
+        (None, budget::projected_consumed(counts, *target, elapsed))
+    } else {
+        let last_hour = budget::burn_rate(sum(series, column, window_range(at, 60)), *target);
+        (budget.exhausted_in_s(last_hour, period.minutes()), None)
+    };
+    body::Budget {
+        events: budget.events,
+        consumed: budget.consumed,
+        left: budget.left,
+        exhausted_in_s,
+        projected_consumed,
+    }
+}
+
+/// Every window of the design, by name.
+pub(super) fn windows(
+    target: Decimal,
+    counts_of: impl Fn(Window) -> Counts,
+) -> BTreeMap<String, body::Window> {
+    let named = |span: Window| (span.name.to_owned(), window(target, counts_of(span)));
+    WINDOWS.into_iter().map(named).collect()
+}
+
+fn window(target: Decimal, counts: Counts) -> body::Window {
+    body::Window {
+        valid: counts.valid,
+        bad: counts.bad,
+        availability: budget::availability(counts),
+        burn_rate: budget::burn_rate(counts, target),
+    }
+}
+
+/// Quantiles over the last hour.
+fn latency_status(series: &Series, at: Minute) -> LatencyStatus {
+    let minutes = window_range(at, LATENCY_WINDOW.minutes);
+    let first = series.histograms.partition_point(|(minute, _)| minute < minutes.start());
+    let mut merged = Histogram::default();
+    for (_, histogram) in series.histograms[first..].iter().take_while(|(m, _)| *m <= at) {
+        merged.merge(histogram);
+    }
+    let measures = series.sum(minutes);
+    // A quantile is the highest value of its slot, which may lie above the exact longest one.
+    let quantile_us = |quantile| Some(merged.quantile_us(quantile)?.min(measures.latency_max_us));
+    let quantile_ms = |quantile| quantile_us(quantile).map(|us| us as f64 / 1_000.0);
+    LatencyStatus {
+        window: LATENCY_WINDOW.name.to_owned(),
+        count: measures.timed,
+        p50_ms: quantile_ms(0.5),
+        p90_ms: quantile_ms(0.9),
+        p95_ms: quantile_ms(0.95),
+        p99_ms: quantile_ms(0.99),
+        max_ms: (measures.timed > 0).then(|| measures.latency_max_us as f64 / 1_000.0),
+    }
+}

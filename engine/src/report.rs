@@ -1,0 +1,288 @@
+//! The monthly statement: what was promised to each customer, what was kept, what is owed.
+//!
+//! Every figure is a function of the minute counts of one calendar month in one time zone, so
+//! anyone can recount it from the rows of the table. A month that is still running is judged
+//! up to `as_of`, the newest counted minute: later minutes are in no figure, neither as up nor
+//! as idle.
+//!
+//! | figure | definition |
+//! |---|---|
+//! | `valid`, `bad`, `excluded` | the default availability SLI, all services of the customer pooled |
+//! | `target` | of the customer's calendar availability objective, else the default target |
+//! | `met` | `bad <= (1 - target) * valid`, in integers; `null` where nothing was valid |
+//! | `uptime.request` | `1 - bad / valid` |
+//! | `uptime.time_slice` | share of the 1-minute slices that were up: at least 95% good, or idle |
+//! | `uptime.interval_mean` | mean of `1 - bad / valid` over the 5-minute intervals from the month's first minute, an idle one = 1; the interval that `as_of` cuts counts as it stands |
+//! | `down_minutes` | minutes with a valid event and no good one |
+//! | `idle_minutes` | minutes without a valid event |
+//! | `credit_percent` | of the lowest rung of the ladder that `uptime.request` is below, compared in integers; 0 where it is below none or nothing was valid; `null` without a ladder |
+//! | `episodes` | runs of minutes whose error ratio exceeds `1 - target`; runs with at most 5 other minutes between them are one |
+//!
+//! `services` repeats the counts for every objective of every service, whatever its period.
+
+mod render;
+pub mod text;
+
+use std::borrow::Cow;
+use std::ops::RangeInclusive;
+
+use rayon::prelude::*;
+
+pub use render::{csv, markdown, table};
+
+use crate::model::Counts;
+use crate::query::body::{Episode, Report, ReportCustomer, ReportObjective, ReportService, Uptime};
+use crate::query::column::{column, sum};
+use crate::query::{AskError, Promise};
+use crate::slo::budget::{self, Budget};
+use crate::slo::decimal::{Decimal, met};
+use crate::slo::objective::Objective;
+use crate::slo::period::{PeriodError, month_range};
+use crate::state::series::{Cell, Series, SliCell};
+use crate::time::Minute;
+
+/// Minutes of one interval of `interval_mean`, as the large clouds' contracts have it.
+pub const INTERVAL_MINUTES: u32 = 5;
+
+/// As many minutes within the objective may lie inside one episode.
+pub const EPISODE_GAP_MINUTES_MAX: u32 = 5;
+
+/// One rung of the ladder of service credits: uptime below `below` owes `percent`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CreditStep {
+    /// A ratio of good to valid events, such as 0.99. Uptime equal to it is not below it.
+    pub below: Decimal,
+    /// How much of the fee is owed, 0 to 100.
+    pub percent: f64,
+}
+
+/// Which statement is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The calendar month, such as `2026-10`.
+    pub month: &'a str,
+    /// Its IANA zone.
+    pub zone: &'a str,
+    /// Only this customer, who is then stated even if idle.
+    pub customer: Option<&'a str>,
+    /// The newest counted minute; `None` where nothing was ever counted.
+    pub as_of: Option<Minute>,
+    /// Version of the table that the series were read at.
+    pub revision: u64,
+}
+
+/// States a month: one row per customer with events in it (excluded ones too), sorted by name.
+///
+/// `series` may be in any order; cells outside the month are ignored.
+///
+/// # Errors
+/// [`AskError::Argument`] for an unknown month or zone, [`AskError::Unknown`] where the asked customer
+/// has no series at all.
+pub fn report(
+    promise: &Promise<'_>,
+    series: &[&Series],
+    ask: &Ask<'_>,
+) -> Result<Report, AskError> {
+    let month = month_range(ask.month, ask.zone).map_err(refused)?;
+    let counted = ask.as_of.filter(|as_of| as_of >= month.start());
+    let minutes = counted.map(|as_of| *month.start()..=as_of.min(*month.end()));
+    let mut chosen: Vec<&Series> = series.to_vec();
+    chosen.retain(|series| ask.customer.is_none_or(|customer| *series.customer == *customer));
+    if let (Some(customer), true) = (ask.customer, chosen.is_empty()) {
+        return Err(AskError::Unknown { what: "customer", name: customer.to_owned() });
+    }
+    chosen.par_sort_unstable_by(|a, b| (&a.customer, &a.service).cmp(&(&b.customer, &b.service)));
+    let groups: Vec<&[&Series]> = chosen.chunk_by(|a, b| a.customer == b.customer).collect();
+    let statement = |group: &&[&Series]| {
+        let active = minutes.clone().is_some_and(|minutes| has_events(group, &minutes));
+        (active || ask.customer.is_some()).then(|| state(promise, group, minutes.as_ref()))
+    };
+    Ok(Report {
+        month: ask.month.to_string(),
+        tz: ask.zone.to_owned(),
+        revision: ask.revision,
+        as_of: minutes.as_ref().map(|minutes| minutes.end().to_string()),
+        customers: groups.par_iter().filter_map(statement).collect(),
+    })
+}
+
+/// The refusal of a month or a zone, under the name of the argument: `month` or `tz`.
+pub fn refused(error: PeriodError) -> AskError {
+    let field = match error {
+        PeriodError::Zone(_) => "tz",
+        PeriodError::Month(_) | PeriodError::Period(_) => "month",
+    };
+    AskError::Argument { field, problem: error.to_string() }
+}
+
+fn has_events(group: &[&Series], minutes: &RangeInclusive<Minute>) -> bool {
+    group.iter().any(|series| {
+        let further =
+            |cells: &Vec<SliCell>| cells.iter().any(|cell| minutes.contains(&cell.minute));
+        !series.cells_in(minutes.clone()).is_empty() || series.further.iter().any(further)
+    })
+}
+
+/// One customer's month; `minutes` is `None` where none of it is counted.
+fn state(
+    promise: &Promise<'_>,
+    group: &[&Series],
+    minutes: Option<&RangeInclusive<Minute>>,
+) -> ReportCustomer {
+    let customer = &*group[0].customer;
+    let target = promise.objectives.calendar_availability(customer, promise.zone).target;
+    let cells = minutes.map(|minutes| pool(group, minutes)).unwrap_or_default();
+    let mut pooled = Counts::default();
+    for cell in cells.iter() {
+        pooled.add(counts(cell));
+    }
+    let length = minutes.map_or(0, |minutes| u64::from(minutes.end().0 - minutes.start().0) + 1);
+    let slices = slices(&cells);
+    let first = minutes.map_or(Minute(0), |minutes| *minutes.start());
+    ReportCustomer {
+        customer: customer.to_owned(),
+        valid: pooled.valid,
+        bad: pooled.bad,
+        excluded: pooled.excluded,
+        availability: budget::availability(pooled),
+        target: target.to_f64(),
+        met: met(target, pooled.valid, pooled.bad),
+        budget_consumed: Budget::of(pooled, target).consumed,
+        uptime: Uptime {
+            request: budget::availability(pooled),
+            time_slice: (length > 0).then(|| (length - slices.not_up) as f64 / length as f64),
+            interval_mean: interval_mean(&cells, first, length),
+        },
+        down_minutes: slices.down,
+        idle_minutes: length - slices.active,
+        credit_percent: credit_percent(promise.credits, pooled),
+        episodes: episodes(&cells, target),
+        services: group.iter().map(|series| service(promise, series, minutes)).collect(),
+    }
+}
+
+/// The cells of all services by minute; borrowed where there is one service.
+fn pool<'a>(group: &[&'a Series], minutes: &RangeInclusive<Minute>) -> Cow<'a, [Cell]> {
+    if let [only] = group {
+        return Cow::Borrowed(only.cells_in(minutes.clone()));
+    }
+    let cells = group.iter().flat_map(|series| series.cells_in(minutes.clone()));
+    let mut cells: Vec<Cell> = cells.copied().collect();
+    cells.sort_by_key(|cell| cell.minute);
+    cells.dedup_by(|cell, kept| {
+        let same = cell.minute == kept.minute;
+        if same {
+            kept.measures.add(&cell.measures);
+        }
+        same
+    });
+    Cow::Owned(cells)
+}
+
+/// By the default availability SLI.
+fn counts(cell: &Cell) -> Counts {
+    let Cell { measures, .. } = cell;
+    Counts { valid: measures.valid, bad: measures.bad, excluded: measures.excluded }
+}
+
+/// How many minutes were what.
+#[derive(Default)]
+struct Slices {
+    /// With a valid event.
+    active: u64,
+    /// Active, and less than 95% good.
+    not_up: u64,
+    /// Active, and nothing good.
+    down: u64,
+}
+
+fn slices(cells: &[Cell]) -> Slices {
+    let mut slices = Slices::default();
+    for Counts { valid, bad, .. } in cells.iter().map(counts) {
+        slices.active += u64::from(valid > 0);
+        // good / valid < 0.95, that is bad / valid > 1 / 20.
+        slices.not_up += u64::from(u128::from(bad) * 20 > u128::from(valid));
+        slices.down += u64::from(valid > 0 && bad == valid);
+    }
+    slices
+}
+
+/// Mean of `1 - bad / valid` over the intervals that `length` minutes from `first` touch.
+fn interval_mean(cells: &[Cell], first: Minute, length: u64) -> Option<f64> {
+    let interval = |cell: &Cell| (cell.minute.0 - first.0) / INTERVAL_MINUTES;
+    let mut lost = 0.0;
+    for cells in cells.chunk_by(|a, b| interval(a) == interval(b)) {
+        let valid: u64 = cells.iter().map(|cell| cell.measures.valid).sum();
+        let bad: u64 = cells.iter().map(|cell| cell.measures.bad).sum();
+        if valid > 0 {
+            lost += bad as f64 / valid as f64;
+        }
+    }
+    let intervals = length.div_ceil(u64::from(INTERVAL_MINUTES));
+    (intervals > 0).then(|| 1.0 - lost / intervals as f64)
+}
+
+/// What the ladder owes; a rung applies where good / valid is less than its `below`, which is
+/// the same comparison in integers as missing a target of that size.
+fn credit_percent(ladder: &[CreditStep], counts: Counts) -> Option<f64> {
+    let below = |step: &&CreditStep| met(step.below, counts.valid, counts.bad) == Some(false);
+    let rung = ladder.iter().filter(below).min_by_key(|step| step.below);
+    (!ladder.is_empty()).then(|| rung.map_or(0.0, |step| step.percent))
+}
+
+/// Runs of minutes over the error ratio of `target`, oldest first.
+fn episodes(cells: &[Cell], target: Decimal) -> Vec<Episode> {
+    let over = |cell: &&Cell| {
+        let Counts { valid, bad, .. } = counts(cell);
+        met(target, valid, bad) == Some(false)
+    };
+    let mut runs: Vec<(Minute, Minute)> = Vec::new();
+    for Cell { minute, .. } in cells.iter().filter(over) {
+        match runs.last_mut() {
+            Some((_, last)) if minute.0 - last.0 <= EPISODE_GAP_MINUTES_MAX + 1 => *last = *minute,
+            _ => runs.push((*minute, *minute)),
+        }
+    }
+    let bad = |first: Minute, last: Minute| {
+        let start = cells.partition_point(|cell| cell.minute < first);
+        let run = cells[start..].iter().take_while(|cell| cell.minute <= last);
+        run.map(|cell| cell.measures.bad).sum()
+    };
+    let episode = |(first, last): (Minute, Minute)| Episode {
+        from: first.to_string(),
+        to: last.to_string(),
+        bad: bad(first, last),
+    };
+    runs.into_iter().map(episode).collect()
+}
+
+fn service(
+    promise: &Promise<'_>,
+    series: &Series,
+    minutes: Option<&RangeInclusive<Minute>>,
+) -> ReportService {
+    let objective = |objective: &Objective| {
+        let column = column(promise.slis, objective, &series.service)?;
+        let counts = minutes.map(|minutes| sum(series, column, minutes.clone()));
+        Some(report_objective(objective, counts.unwrap_or_default()))
+    };
+    let objectives = promise.objectives.resolve(&series.customer, &series.service);
+    ReportService {
+        service: series.service.to_string(),
+        objectives: objectives.into_iter().filter_map(objective).collect(),
+    }
+}
+
+fn report_objective(objective: &Objective, counts: Counts) -> ReportObjective {
+    ReportObjective {
+        objective: objective.name.clone(),
+        sli: objective.sli.clone(),
+        target: objective.target.to_f64(),
+        valid: counts.valid,
+        bad: counts.bad,
+        excluded: counts.excluded,
+        availability: budget::availability(counts),
+        met: met(objective.target, counts.valid, counts.bad),
+        budget_consumed: Budget::of(counts, objective.target).consumed,
+    }
+}
