@@ -168,6 +168,21 @@ mod erased {
 }
 
 #[tokio::test]
+async fn a_statement_comes_as_a_file_too() {
+    let report = fake(Scene::Incident).report("2026-11", None, Some("acme")).expect("a report");
+    for (format, media_type, expect) in [
+        ("csv", "text/csv; charset=utf-8; header=present", ninefold_engine::report::csv(&report)),
+        ("md", "text/markdown; charset=utf-8", ninefold_engine::report::markdown(&report)),
+    ] {
+        let answer = get(&format!("/v1/reports/2026-11?customer=acme&format={format}")).await;
+        assert_eq!(answer.header("content-type"), media_type);
+        let name = format!("attachment; filename=\"ninefold-2026-11.{format}\"");
+        assert_eq!(answer.header("content-disposition"), name);
+        assert_eq!(answer.text(), expect);
+    }
+}
+
+#[tokio::test]
 async fn a_moment_rounds_down_to_its_minute_in_either_form() {
     let rfc = get("/v1/customers/acme?at=2026-11-24T22:10:59.9Z").await.json();
     let epoch = get("/v1/customers/acme?at=1795558259999").await.json();
@@ -323,7 +338,7 @@ async fn arguments_are_refused_by_name() {
         ("/v1/customers/acme/sla".to_owned(), "month", "missing"),
         ("/v1/customers/acme/sla?month=2026-13".to_owned(), "month", "2026-10"),
         ("/v1/reports/november".to_owned(), "month", "2026-10"),
-        ("/v1/reports/2026-11?format=pdf".to_owned(), "format", "takes json"),
+        ("/v1/reports/2026-11?format=pdf".to_owned(), "format", "takes json, csv, md"),
         ("/v1/reports/2026-11?tz=Mars/Base".to_owned(), "tz", "IANA"),
         ("/v1/customers/%FF".to_owned(), "customer", "UTF-8"),
         (format!("/v1/customers/{}", "x".repeat(257)), "customer", "1 to 256"),

@@ -241,7 +241,7 @@ pub(crate) enum Excess {
 }
 
 impl Excess {
-    fn of(burn_rate: Option<f64>) -> Excess {
+    pub(super) fn of(burn_rate: Option<f64>) -> Excess {
         match burn_rate {
             None => Excess::None,
             Some(rate) if rate >= 14.4 => Excess::Fast,
