@@ -152,7 +152,7 @@ impl State {
     /// In words.
     pub(crate) fn words(self) -> &'static str {
         match self {
-            State::NoData => "No data",
+            State::NoData => "Nothing to judge",
             State::Kept => "The promise is kept",
             State::Burning => "Kept so far, and burning",
             State::Broken => "The promise is broken",
