@@ -1,6 +1,6 @@
 //! The HTTP API and the pages of Ninefold, over anything that implements [`Answers`].
 //!
-//! A request goes one way: [`guard`](self) (host, sizes, security headers) → route → arguments
+//! A request goes one way: guard (host, sizes, security headers) → route → arguments
 //! → a blocking question to [`Answers`] → its body as JSON, byte for byte what `--json` prints.
 //! The pages render the same bodies as HTML; `/v1/stream` sends the fleet each second.
 //!
