@@ -104,7 +104,7 @@ pub fn router(answers: Arc<dyn Answers>, options: Options) -> Router {
 /// requests under way finish, and returns; connections still open after five seconds are cut.
 ///
 /// # Errors
-/// What [`axum::serve`] gives: in practice never, since it retries a failing `accept`.
+/// What [`axum::serve()`] gives: in practice never, since it retries a failing `accept`.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
