@@ -25,7 +25,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-pub use self::incident::{From, Incident, IncidentError};
+pub use self::incident::{Begin, Incident, IncidentError};
 
 use self::line::{Lines, Request};
 use self::numeric::{LogNormal, Weighted, daily_wave};
