@@ -4,6 +4,7 @@
 //! the service (and alone reads the wall clock), `demo` runs it on made-up traffic. Exit codes:
 //! 0 fine, 1 failed, 2 usage.
 
+mod allocator;
 mod ask;
 mod batch;
 mod demo;
@@ -16,9 +17,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Exact SLOs, uptime and burn-rate alerts from request events, per customer.
 #[derive(Parser)]
@@ -232,6 +230,7 @@ enum AlertBasis {
 }
 
 fn main() -> ExitCode {
+    allocator::keep_freed_memory();
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => code,

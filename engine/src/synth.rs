@@ -2,7 +2,7 @@
 //! `ninefold demo` shows.
 //!
 //! [`generate`] is a pure function of its [`Options`]: the same options give the same bytes on
-//! every machine, since the random numbers ([`random`]) and the mathematics ([`numeric`]) are
+//! every machine, since the random numbers and the mathematics are
 //! this module's own. Customers come by Zipf's law, each with a fixed cohort and home region;
 //! requests follow a daily wave; latencies are log-normal around the median of their route;
 //! release `r43` replaces `r41` by cohort at 70, 80 and 90% of the span. [`Incident`]s come on
