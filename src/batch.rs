@@ -234,9 +234,15 @@ pub fn generate(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The configuration of a command.
+/// The configuration of a command. Its number of threads is taken, unless the command line has
+/// said one.
 pub fn load(place: &Place) -> anyhow::Result<Config> {
-    place.config.as_deref().map_or_else(|| Ok(Config::default()), load_file)
+    let config = place.config.as_deref().map_or_else(|| Ok(Config::default()), load_file)?;
+    if let Some(threads) = config.threads {
+        // Refused where the pool was built from the command line, which wins.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    }
+    Ok(config)
 }
 
 fn load_file(path: &Path) -> anyhow::Result<Config> {
