@@ -226,6 +226,7 @@ impl Fake {
                     tier: tier.to_owned(),
                     severity: severity.to_owned(),
                     state: if is_firing { "firing" } else { "insufficient" }.to_owned(),
+                    no_data: false,
                     factor,
                     long,
                     short,
