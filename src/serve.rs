@@ -87,7 +87,9 @@ fn options(config: &Config, title: &str) -> Options {
 async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
     anyhow::ensure!(
         listen.ip().is_loopback(),
-        "{listen} is not a loopback address: without tokens the API answers on loopback only"
+        "{listen} is not a loopback address: without access control the API answers on loopback \
+         only; listen on 127.0.0.1:{} and put a proxy before it",
+        listen.port()
     );
     let listener = TcpListener::bind(listen).await;
     listener.with_context(|| format!("cannot listen on {listen}: give another --listen or --port"))
