@@ -41,7 +41,11 @@ const COMMIT_INTERVAL_MS: u64 = 5_000;
 pub fn demo(port: Option<u16>, seed: u64, for_s: Option<u64>) -> anyhow::Result<ExitCode> {
     let folder = Folder::new()?;
     let demo = Arc::new(Mutex::new(Demo::new(seed, clock_ms())));
-    let config = Config { commit_interval_ms: COMMIT_INTERVAL_MS, ..Config::default() };
+    let mut config = Config { commit_interval_ms: COMMIT_INTERVAL_MS, ..Config::default() };
+    for customer in states::lock(&demo).customers() {
+        let (name, tier) = (customer.name.to_owned(), customer.tier.to_owned());
+        config.objectives.tier_of.insert(name, tier);
+    }
     let service = Service::open(config, folder.0.clone())?;
     let (sender, messages) = sync_channel(8);
     let mut writer = ChunkWriter::begin(sender)?;

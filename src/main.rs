@@ -5,6 +5,7 @@
 //! 0 fine, 1 failed, 2 usage. Standard output carries answers alone; what else is to be said goes
 //! to standard error. A reader of the output that has gone (`| head`) is no failure.
 
+mod allocator;
 mod ask;
 mod batch;
 mod demo;
@@ -24,9 +25,6 @@ use ninefold_engine::query::AskError;
 use ninefold_engine::slo::period::month_range;
 use ninefold_engine::synth::OptionsError;
 use ninefold_engine::time::{Minute, TS_MS_END, TS_MS_MIN, parse_rfc3339};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Exact SLOs, uptime and burn-rate alerts from request events, per customer.
 #[derive(Parser)]
@@ -309,6 +307,7 @@ impl std::fmt::Display for Usage {
 }
 
 fn main() -> ExitCode {
+    allocator::keep_freed_memory();
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => code,

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Context;
 use ninefold_api::Options;
-use ninefold_engine::config::Config;
+use ninefold_engine::config::{Config, check_listen};
 use ninefold_engine::query::Answers;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -85,13 +85,7 @@ fn options(config: &Config, title: &str) -> Options {
 }
 
 async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
-    anyhow::ensure!(
-        listen.ip().is_loopback(),
-        "{listen} is not a loopback address: without access control the API answers on loopback \
-         only; listen on 127.0.0.1:{} and put a proxy before it",
-        listen.port()
-    );
-    let listener = TcpListener::bind(listen).await;
+    let listener = TcpListener::bind(check_listen(listen)?).await;
     listener.with_context(|| format!("cannot listen on {listen}: give another --listen or --port"))
 }
 
