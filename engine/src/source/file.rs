@@ -7,7 +7,7 @@
 //! behind its name. The offset is the count of bytes of plain text.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -74,6 +74,18 @@ pub struct Opened {
 /// The chunks of a file's plain text.
 pub type FileChunks = Chunks<Box<dyn Read + Send>>;
 
+/// Whether a file is gzip or zstd.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn is_compressed(path: &Path) -> Result<bool, SourceError> {
+    let fail = |source| SourceError::Read { path: path.to_owned(), source };
+    let mut magic = Vec::new();
+    let file = File::open(path).map_err(fail)?;
+    file.take(compress::MAGIC_BYTES as u64).read_to_end(&mut magic).map_err(fail)?;
+    Ok(compress::is_compressed(&magic))
+}
+
 /// The first `size` bytes of a file's plain text, in chunks.
 ///
 /// # Errors
@@ -82,6 +94,30 @@ pub fn chunks_until(path: &Path, size: u64) -> Result<FileChunks, SourceError> {
     let fail = |source| SourceError::Read { path: path.to_owned(), source };
     let reader: Box<dyn Read + Send> = Box::new(plain(path).map_err(fail)?.take(size));
     Ok(Chunks::new(reader, Pace::Full, 0, Tail::default()))
+}
+
+/// The whole lines that begin within the `size` bytes of plain text before `next`, in chunks;
+/// none where `size` is 0.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn chunks_before(path: &Path, next: u64, size: u64) -> Result<FileChunks, SourceError> {
+    let fail = |source| SourceError::Read { path: path.to_owned(), source };
+    if size == 0 || next == 0 {
+        return Ok(Chunks::new(Box::new(io::empty()), Pace::Full, next, Tail::default()));
+    }
+    let from = next.saturating_sub(size);
+    // One byte sooner: where that is a newline, a line begins at `from` itself.
+    let mut first = from.saturating_sub(1);
+    let reader: Box<dyn Read + Send> = match open_at(path, first).map_err(fail)? {
+        Place::At(reader, _) => reader,
+        Place::EndsAt(_) => Box::new(io::empty()),
+    };
+    let mut reader = BufReader::new(reader.take(next - first));
+    if from > 0 {
+        first += reader.skip_until(b'\n').map_err(fail)? as u64;
+    }
+    Ok(Chunks::new(Box::new(reader), Pace::Full, first, Tail::default()))
 }
 
 /// Opens a file, gzip, zstd or plain, behind what `known` says was counted of it. `None` where
@@ -336,6 +372,25 @@ mod tests {
         let counted = [known(&first.partition, &small)];
         let grown = open(&write(folder.path(), "a", &lines(0, 900)), &counted);
         assert_eq!(grown.expect("readable").expect("not empty").offset, small.len() as u64);
+    }
+
+    #[test]
+    fn what_stands_before_an_offset_begins_with_a_whole_line() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = write(folder.path(), "a", b"one\ntwo\nthree\nfour\n");
+        let check = |next, size, expect: Option<(u64, &str)>| {
+            let mut chunks = chunks_before(&path, next, size).expect("readable");
+            let chunk = chunks.next_chunk().expect("readable");
+            let found = chunk.as_ref().map(|chunk| (chunk.first, chunk.bytes.as_slice()));
+            assert_eq!(found, expect.map(|(first, text)| (first, text.as_bytes())), "{size}");
+        };
+        check(14, 0, None);
+        check(14, 5, None);
+        check(14, 6, Some((8, "three\n")));
+        check(14, 9, Some((8, "three\n")));
+        check(14, 10, Some((4, "two\nthree\n")));
+        check(14, 14, Some((0, "one\ntwo\nthree\n")));
+        check(14, 1_000, Some((0, "one\ntwo\nthree\n")));
     }
 
     #[test]
