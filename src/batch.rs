@@ -31,7 +31,7 @@ pub fn replay(
     let mut config = load(place)?;
     set_format(&mut config, format)?;
     let paths = expand(files)?;
-    let table = Table::open_or_create(&data(place, &config)?)?;
+    let table = Table::open_or_create(&table_dir(place, &config)?)?;
     let mut pipeline = Pipeline::new(options(&config), table, false, random_seed());
     let mut partitions = Vec::new();
     for path in &paths {
@@ -80,7 +80,7 @@ pub fn verify(
 ) -> anyhow::Result<ExitCode> {
     let mut config = load(place)?;
     set_format(&mut config, format)?;
-    let table = open_table(&data(place, &config)?)?;
+    let table = open_table(&table_dir(place, &config)?)?;
     let verdict: Verdict = pipeline::verify::verify(options(&config), &table, &expand(files)?)?;
     if json {
         show::json(&verdict)?;
@@ -245,10 +245,12 @@ fn load_file(path: &Path) -> anyhow::Result<Config> {
     Config::parse(&text, &name).map_err(|problems| anyhow::anyhow!("{problems}"))
 }
 
-/// The folder of the table.
-pub fn data(place: &Place, config: &Config) -> anyhow::Result<PathBuf> {
+/// The folder of the table: `rollups` in the data folder, so that more can stand beside it.
+pub fn table_dir(place: &Place, config: &Config) -> anyhow::Result<PathBuf> {
     let data = place.data.clone().or_else(|| config.data.clone());
-    data.context("where is the table? give --data DIR, or [table] dir in the configuration")
+    let data =
+        data.context("where is the table? give --data DIR, or [table] dir in the configuration")?;
+    Ok(data.join("rollups"))
 }
 
 /// What `--format` says.

@@ -42,7 +42,7 @@ pub fn demo(port: Option<u16>, seed: u64, for_s: Option<u64>) -> anyhow::Result<
     let folder = Folder::new()?;
     let demo = Arc::new(Mutex::new(Demo::new(seed, clock_ms())));
     let config = Config { commit_interval_ms: COMMIT_INTERVAL_MS, ..Config::default() };
-    let service = Service::open(config, folder.0.clone())?;
+    let service = Service::open(config, folder.0.join("rollups"))?;
     let (sender, messages) = sync_channel(8);
     let mut writer = ChunkWriter::begin(sender)?;
     let started = Instant::now();

@@ -211,7 +211,11 @@ impl Service {
                         pipeline.ingest(number, &chunks);
                     }
                     let decode = settled_decode(&label, decode, &head)?;
-                    pipeline.partition(&partition, &label, decode, place)?;
+                    let (begun, offset) = (pipeline.number_of(&partition).is_some(), place.0);
+                    let number = pipeline.partition(&partition, &label, decode, place)?;
+                    if !begun {
+                        pipeline.remember(number, Path::new(&label), offset)?;
+                    }
                 }
                 Message::Chunk { partition, chunk } => {
                     let number = pipeline.number_of(&partition).context("it has begun")?;
@@ -262,7 +266,7 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
     if let Some(listen) = args.listen {
         config.listen = listen;
     }
-    let data = batch::data(place, &config)?;
+    let data = batch::table_dir(place, &config)?;
     let sources = sources(&config, &args)?;
     let listen = config.listen;
     let service = Service::open(config, data)?;

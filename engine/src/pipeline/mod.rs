@@ -297,16 +297,6 @@ impl Pipeline {
         self.state.apply(blocks);
     }
 
-    /// Feeds the dedupe window with what stands before a resumed partition's offset.
-    pub fn remember(&mut self, number: u16, chunks: &[Chunk]) {
-        let mut blocks = self.decode(number, chunks);
-        if let Some(window) = &mut self.partitions[usize::from(number)].dedupe {
-            blocks.iter_mut().for_each(|block| {
-                window.drop_duplicates(block);
-            });
-        }
-    }
-
     /// Whether the epoch is as large as it may be.
     pub fn epoch_is_full(&self) -> bool {
         self.state.pending() >= self.options.epoch_events_max

@@ -30,8 +30,12 @@ impl Pipeline {
         let label = path.display().to_string();
         let decode = self.options().decode.clone();
         let decode = settled_decode(&label, decode, &opened.head)?;
+        let begun = self.number_of(&opened.partition).is_some();
         let number =
             self.partition(&opened.partition, &label, decode, (opened.offset, opened.tail))?;
+        if !begun {
+            self.remember(number, path, opened.offset)?;
+        }
         let mut chunks = opened.chunks;
         let threads = rayon::current_num_threads();
         let (sender, queue) = sync_channel(threads * CHUNKS_PER_THREAD);

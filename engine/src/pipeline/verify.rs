@@ -113,7 +113,8 @@ fn recount(
     Ok(sums)
 }
 
-fn next_chunks(chunks: &mut file::FileChunks) -> std::io::Result<Vec<Chunk>> {
+/// As many chunks as all cores decode at once; none at the end.
+pub(super) fn next_chunks(chunks: &mut file::FileChunks) -> std::io::Result<Vec<Chunk>> {
     let most = rayon::current_num_threads() * 4;
     let mut batch = Vec::new();
     while batch.len() < most

@@ -7,7 +7,7 @@
 //! behind its name. The offset is the count of bytes of plain text.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -82,6 +82,24 @@ pub fn chunks_until(path: &Path, size: u64) -> Result<FileChunks, SourceError> {
     let fail = |source| SourceError::Read { path: path.to_owned(), source };
     let reader: Box<dyn Read + Send> = Box::new(plain(path).map_err(fail)?.take(size));
     Ok(Chunks::new(reader, Pace::Full, 0, Tail::default()))
+}
+
+/// The lines of a file that begin in the last `window` bytes of its plain text before `next`, in
+/// chunks: what a dedupe window holds there.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn chunks_before(path: &Path, next: u64, window: u64) -> Result<FileChunks, SourceError> {
+    let fail = |source| SourceError::Read { path: path.to_owned(), source };
+    // The byte before the window tells whether its first one begins a line.
+    let from = next.saturating_sub(window.saturating_add(1));
+    let Place::At(reader, _) = open_at(path, from).map_err(fail)? else {
+        return Ok(Chunks::new(Box::new(io::empty()), Pace::Full, next, Tail::default()));
+    };
+    let mut reader = BufReader::with_capacity(1 << 16, reader);
+    let skipped = if from == 0 { 0 } else { reader.skip_until(b'\n').map_err(fail)? as u64 };
+    let first = (from + skipped).min(next);
+    Ok(Chunks::new(Box::new(reader.take(next - first)), Pace::Full, first, Tail::default()))
 }
 
 /// Opens a file, gzip, zstd or plain, behind what `known` says was counted of it. `None` where
@@ -336,6 +354,28 @@ mod tests {
         let counted = [known(&first.partition, &small)];
         let grown = open(&write(folder.path(), "a", &lines(0, 900)), &counted);
         assert_eq!(grown.expect("readable").expect("not empty").offset, small.len() as u64);
+    }
+
+    #[test]
+    fn the_lines_of_a_window_are_those_that_begin_in_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = write(folder.path(), "a", b"one\ntwo\nthree\nfour\n");
+        let check = |next, window, expect: &[u8]| {
+            let mut chunks = chunks_before(&path, next, window).expect("readable");
+            let mut found = Vec::new();
+            while let Some(chunk) = chunks.next_chunk().expect("readable") {
+                assert_eq!(chunk.first + found.len() as u64 + chunk.bytes.len() as u64, next);
+                found.extend(chunk.bytes);
+            }
+            assert_eq!(found, expect, "{window} before {next}");
+        };
+        check(14, 100, b"one\ntwo\nthree\n");
+        check(14, 14, b"one\ntwo\nthree\n");
+        check(14, 10, b"two\nthree\n");
+        check(14, 9, b"three\n");
+        check(14, 6, b"three\n");
+        check(14, 5, b"");
+        check(4, 2, b"");
     }
 
     #[test]
