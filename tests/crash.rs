@@ -172,7 +172,11 @@ fn orphans(data: &Path) -> BTreeSet<String> {
             if name.starts_with("_delta_log") {
                 continue;
             }
-            if path.is_dir() { folders.push(path) } else { drop(files.insert(name)) }
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.insert(name);
+            }
         }
     }
     for entry in fs::read_dir(rollups.join("_delta_log")).unwrap() {
