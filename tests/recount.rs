@@ -270,7 +270,7 @@ fn a_recount_finds_the_truth_of_hostile_data() {
     for seed in 0..4 {
         let mut lines = Vec::new();
         let truth: Truth = generate(&hostile(seed), &mut lines).unwrap();
-        let found = Recount::of(&lines, Rules { dedupe_lines: 1_000, ..Rules::default() });
+        let found = Recount::of(&lines, Rules { dedupe_bytes: 1 << 20, ..Rules::default() });
         let expect = (truth.lines, truth.counted, truth.duplicate, truth.dead);
         assert_eq!((found.read, found.counted, found.duplicate, found.dead), expect, "seed {seed}");
         assert_eq!(found.invalid_latency, truth.invalid_latency, "seed {seed}");

@@ -53,14 +53,15 @@ impl Counts {
 pub struct Rules {
     /// A timed event slower than this is slow.
     pub slow_over_us: u64,
-    /// An id that one of this many lines before it carries is a duplicate; 0 = none is.
-    pub dedupe_lines: u64,
+    /// An id that stood within this many bytes before it, from the start of one line to that of
+    /// the other, is a duplicate; 0 = none is.
+    pub dedupe_bytes: u64,
 }
 
 impl Default for Rules {
     /// One second, and no dedupe window.
     fn default() -> Rules {
-        Rules { slow_over_us: 1_000_000, dedupe_lines: 0 }
+        Rules { slow_over_us: 1_000_000, dedupe_bytes: 0 }
     }
 }
 
@@ -94,9 +95,12 @@ impl Recount {
     /// Counts the lines of a file; the last may lack its newline.
     pub fn of(lines: &[u8], rules: Rules) -> Recount {
         let mut recount = Recount::default();
-        // The number of the newest line that carried each id.
+        // Where the newest line that carried each id begins.
         let mut ids: BTreeMap<String, u64> = BTreeMap::new();
+        let mut next = 0;
         for line in lines.split(|byte| *byte == b'\n') {
+            let offset = next;
+            next += line.len() as u64 + 1;
             if line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
@@ -106,11 +110,9 @@ impl Recount {
                 continue;
             };
             let id = event.id.clone();
-            let seen = id.and_then(|id| ids.insert(id, recount.read));
+            let seen = id.and_then(|id| ids.insert(id, offset));
             match seen {
-                Some(number) if recount.read - number <= rules.dedupe_lines => {
-                    recount.duplicate += 1;
-                }
+                Some(before) if offset - before <= rules.dedupe_bytes => recount.duplicate += 1,
                 _ => recount.count(&event, rules),
             }
         }

@@ -7,13 +7,13 @@ DIR is the table itself (DATA/rollups). One object per reader, all of which must
 
     {"deltalake": {"version": 3,
                    "grains": {"series": {"rows": 9, "valid": 120, ..., "latency_max_us": 7}},
-                   "minutes": [["acme", "api", "2026-11-01T00:00:00Z", 10, 1, 0, 9, 2, 1234]]},
+                   "minutes": [["acme", "api", "2026-11-01T00:00:00Z", 10, 1, 0, 9, 2, 1234, 900]]},
      "polars": {...}, "duckdb": {...}}
 
 `grains`: per grain its rows, the sum of each whole number (of `latency_max_us` the greatest,
 0 where none) and, as `latency_bytes`, how many bytes its histograms have. `minutes`, with
 --minutes: the grain `series` summed by customer, service and minute, in that order: valid, bad,
-excluded, timed, slow, latency_sum_us. Needs deltalake and pyarrow; polars and duckdb are
+excluded, timed, slow, latency_sum_us, and the greatest latency_max_us. Needs deltalake and pyarrow; polars and duckdb are
 reported as {"skipped": why} where they are not installed.
 """
 
@@ -28,12 +28,17 @@ INTS = [
 ]
 # DataFusion, which is inside of deltalake, has no length of bytes.
 HEX_SIZE = "length(encode(latency, 'hex')) / 2"
-MEASURES = ["valid", "bad", "excluded", "timed", "slow", "latency_sum_us"]
+MEASURES = ["valid", "bad", "excluded", "timed", "slow", "latency_sum_us", "latency_max_us"]
+
+
+def is_maximum(name):
+    """Whether rows of one key have a greatest value rather than a sum."""
+    return name == "latency_max_us"
 
 
 def aggregate_sql(table, latency_size):
     ints = ", ".join(
-        f'coalesce({"max" if name == "latency_max_us" else "sum"}("{name}"), 0) as "{name}"'
+        f'coalesce({"max" if is_maximum(name) else "sum"}("{name}"), 0) as "{name}"'
         for name in INTS
     )
     length = f"coalesce(sum({latency_size}), 0) as latency_bytes"
@@ -41,7 +46,10 @@ def aggregate_sql(table, latency_size):
 
 
 def minutes_sql(table, minute="minute"):
-    sums = ", ".join(f'cast(sum("{name}") as bigint) as "{name}"' for name in MEASURES)
+    sums = ", ".join(
+        f'cast({"max" if is_maximum(name) else "sum"}("{name}") as bigint) as "{name}"'
+        for name in MEASURES
+    )
     return (
         f"select customer, service, {minute} as minute, {sums} from {table} "
         "where grain = 'series' group by customer, service, minute"
@@ -87,11 +95,11 @@ def read_polars(directory, minutes):
     import polars
 
     table = polars.scan_delta(directory)
-    sums = [
-        (polars.col(name).max() if name == "latency_max_us" else polars.col(name).sum())
-        .fill_null(0)
-        for name in INTS
-    ]
+    def total(name):
+        column = polars.col(name)
+        return column.max() if is_maximum(name) else column.sum()
+
+    sums = [total(name).fill_null(0) for name in INTS]
     length = polars.col("latency").bin.size("b").sum().fill_null(0).alias("latency_bytes")
     grains = table.group_by("grain").agg(polars.len().alias("rows"), *sums, length)
     found = {"grains": grains_of(grains.collect().to_dicts())}
@@ -99,7 +107,7 @@ def read_polars(directory, minutes):
         key = ["customer", "service", "minute"]
         series = table.filter(polars.col("grain") == "series")
         found["minutes"] = minutes_of(
-            series.group_by(key).agg(polars.col(MEASURES).sum()).collect().to_dicts()
+            series.group_by(key).agg(*map(total, MEASURES)).collect().to_dicts()
         )
     return found
 
