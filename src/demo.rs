@@ -19,7 +19,7 @@ use ninefold_engine::decode::{self, Format};
 use ninefold_engine::source::chunk::{Chunk, ChunkKind, Tail};
 use ninefold_engine::synth::demo::Demo;
 
-use crate::live::{Message, Service, clock_ms, send};
+use crate::live::{Begin, Message, Service, clock_ms, send};
 use crate::{serve, states};
 
 /// The name of the demo's only partition.
@@ -138,7 +138,8 @@ impl ChunkWriter {
         let (partition, label) = (PARTITION.to_owned(), "demo".to_owned());
         let place = (0, Tail::default());
         let (head, before) = (Vec::new(), None);
-        send(&sender, Message::Begin { partition, label, decode, head, place, before })?;
+        let begin = Begin { partition, label, decode, head, place, before };
+        send(&sender, Message::Begin(Box::new(begin)))?;
         Ok(ChunkWriter { sender, bytes: Vec::new(), offset: 0, tail: Tail::default() })
     }
 

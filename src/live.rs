@@ -67,23 +67,26 @@ pub fn clock_ms() -> i64 {
     since.map_or(0, |since| since.as_millis() as i64)
 }
 
+/// A partition that begins, or goes on where the pipeline knows.
+pub struct Begin {
+    /// Its name.
+    pub partition: String,
+    /// Its path, for people.
+    pub label: String,
+    /// How it is read; the format may be left to its first bytes.
+    pub decode: decode::Options,
+    /// Its first bytes.
+    pub head: Vec<u8>,
+    /// Where its chunks begin, and what stands before.
+    pub place: (u64, Tail),
+    /// The lines of the dedupe window before that place.
+    pub before: Option<FileChunks>,
+}
+
 /// What a source thread tells the loop.
 pub enum Message {
-    /// A partition begins, or goes on, where the pipeline knows.
-    Begin {
-        /// Its name.
-        partition: String,
-        /// Its path, for people.
-        label: String,
-        /// How it is read; the format may be left to its first bytes.
-        decode: decode::Options,
-        /// Its first bytes.
-        head: Vec<u8>,
-        /// Where its chunks begin, and what stands before.
-        place: (u64, Tail),
-        /// The lines of the dedupe window before that place.
-        before: Option<FileChunks>,
-    },
+    /// A partition begins, or goes on.
+    Begin(Box<Begin>),
     /// The next chunk of a partition that has begun.
     Chunk {
         /// Which.
@@ -231,7 +234,8 @@ impl Service {
             match message {
                 Message::Failed(error) => return Err(error),
                 Message::PastEnded => ended = true,
-                Message::Begin { partition, label, decode, head, place, before } => {
+                Message::Begin(begin) => {
+                    let Begin { partition, label, decode, head, place, before } = *begin;
                     if let Some((number, chunks)) = waiting.take() {
                         pipeline.ingest(number, &chunks);
                     }
@@ -471,14 +475,14 @@ impl SourceReader {
             if self.is_stdin() { None } else { Some(file::chunks_before(path, offset, window)?) };
         send(
             &self.sender,
-            Message::Begin {
+            Message::Begin(Box::new(Begin {
                 partition: partition.clone(),
                 label: path.display().to_string(),
                 decode: self.source.decode.clone(),
                 head,
                 place: (offset, tail),
                 before,
-            },
+            })),
         )?;
         while let Some(chunk) = chunks.next_chunk()? {
             if chunk.kind != ChunkKind::Unterminated || !follow {
