@@ -296,7 +296,7 @@ fn known_by_top(error: AskError) -> anyhow::Error {
 
 fn asker(place: &Place) -> anyhow::Result<Asker<TableStates>> {
     let config = batch::load(place)?;
-    let table = open_table(&batch::data(place, &config)?)?;
+    let table = open_table(&batch::table_dir(place, &config)?)?;
     let (slis, values_max) = (config.slis.clone(), config.dimension_values_max);
     Ok(Asker::new(TableStates::new(table, slis, values_max, live::clock_ms), config))
 }

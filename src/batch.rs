@@ -36,7 +36,7 @@ pub fn replay(place: &Place, files: &Files, json: bool) -> anyhow::Result<ExitCo
     let mut config = load(place)?;
     set_format(&mut config, files.format);
     let paths = expand(&files.files)?;
-    let table = Table::open_or_create(&data(place, &config)?)?;
+    let table = Table::open_or_create(&table_dir(place, &config)?)?;
     let mut pipeline = Pipeline::new(options(&config), table, false, random_seed());
     let mut partitions = Vec::new();
     for path in &paths {
@@ -100,7 +100,7 @@ fn open(path: &Path, pipeline: &Pipeline) -> Result<Option<Opened>, PipelineErro
 pub fn verify(place: &Place, files: &Files, json: bool) -> anyhow::Result<ExitCode> {
     let mut config = load(place)?;
     set_format(&mut config, files.format);
-    let table = open_table(&data(place, &config)?)?;
+    let table = open_table(&table_dir(place, &config)?)?;
     let paths = expand(&files.files)?;
     let verdict: Verdict = pipeline::verify::verify(options(&config), &table, &paths)?;
     if json {
@@ -300,11 +300,11 @@ fn load_file(path: &Path) -> anyhow::Result<Config> {
     })
 }
 
-/// The folder of the table.
-pub fn data(place: &Place, config: &Config) -> anyhow::Result<PathBuf> {
+/// The folder of the table: `rollups` in the data folder, so that more can stand beside it.
+pub fn table_dir(place: &Place, config: &Config) -> anyhow::Result<PathBuf> {
     let data = place.data.clone().or_else(|| config.data.clone());
     let takes = "where is the table? give --data DIR, or [table] dir in the configuration";
-    data.ok_or_else(|| Usage(takes.to_owned()).into())
+    Ok(data.ok_or_else(|| Usage(takes.to_owned()))?.join("rollups"))
 }
 
 /// What `--format` says.

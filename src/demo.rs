@@ -46,7 +46,7 @@ pub fn demo(port: Option<u16>, seed: u64, for_s: Option<u64>) -> anyhow::Result<
         let (name, tier) = (customer.name.to_owned(), customer.tier.to_owned());
         config.objectives.tier_of.insert(name, tier);
     }
-    let service = Service::open(config, folder.0.clone())?;
+    let service = Service::open(config, folder.0.join("rollups"))?;
     let (sender, messages) = sync_channel(8);
     let mut writer = ChunkWriter::begin(sender)?;
     let started = Instant::now();

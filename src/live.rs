@@ -301,7 +301,7 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
     if let Some(listen) = args.listen {
         config.listen = listen;
     }
-    let data = batch::data(place, &config)?;
+    let data = batch::table_dir(place, &config)?;
     let sources = sources(&config, &args)?;
     let listen = config.listen;
     let service = Service::open(config, data)?;

@@ -22,7 +22,7 @@ use crate::{Place, batch};
 /// `ninefold serve`: until Ctrl-C or SIGTERM.
 pub fn serve_table(place: &Place, listen: Option<SocketAddr>) -> anyhow::Result<ExitCode> {
     let config = batch::load(place)?;
-    let table = open_table(&batch::data(place, &config)?)?;
+    let table = open_table(&batch::table_dir(place, &config)?)?;
     let listen = listen.unwrap_or(config.listen);
     let options = options(&config, "");
     let (slis, values_max) = (config.slis.clone(), config.dimension_values_max);

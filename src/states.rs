@@ -13,8 +13,10 @@ use ninefold_engine::pipeline::watch::stored_transitions;
 use ninefold_engine::query::body::AlertTransition;
 use ninefold_engine::query::{AskError, Health};
 use ninefold_engine::slo::excess::Row;
+use ninefold_engine::slo::histogram::Histogram;
 use ninefold_engine::slo::sli::Slis;
-use ninefold_engine::state::{RECENT_MINUTES, State};
+use ninefold_engine::state::series::Series;
+use ninefold_engine::state::{HISTOGRAM_MINUTES, Key, RECENT_MINUTES, State};
 use ninefold_engine::table::{Table, TableError};
 use ninefold_engine::time::Minute;
 
@@ -181,6 +183,53 @@ impl LiveStates {
     ) -> LiveStates {
         LiveStates { pipeline, table, memory_from, clock, health }
     }
+
+    /// Counts from memory, which are exact at every moment, and of a time before the latencies
+    /// in memory those that the table holds.
+    fn with_older_histograms<R>(
+        &self,
+        need: &Need,
+        answer: impl FnOnce(&State) -> R,
+    ) -> Result<R, AskError> {
+        self.table.with(need, |committed| {
+            let mut state = self.table.empty();
+            let pipeline = read(&self.pipeline);
+            let series = match &need.customer {
+                Some(customer) => pipeline.state.series_of(customer),
+                None => pipeline.state.all_series(),
+            };
+            let latencies = committed.all_series();
+            for series in series {
+                let name = (&series.customer, &series.service);
+                let found = latencies.binary_search_by_key(&name, |s| (&s.customer, &s.service));
+                let latency = found.ok().map(|at| latencies[at].histograms.as_slice());
+                copy_series(&mut state, series, latency.unwrap_or_default());
+            }
+            answer(&state)
+        })
+    }
+}
+
+/// Whether the latencies that are asked for are in memory, where they are of the last hours.
+fn holds_histograms(state: &State, need: &Need) -> bool {
+    let oldest = state.newest().map(|newest| newest.minus(HISTOGRAM_MINUTES - 1));
+    let asked = need.histograms.as_ref().map(|minutes| *minutes.start());
+    asked.is_none_or(|asked| oldest.is_none_or(|oldest| asked >= oldest))
+}
+
+/// Folds a series into another state, with the latencies of `histograms`, sorted by minute.
+fn copy_series(state: &mut State, series: &Series, histograms: &[(Minute, Histogram)]) {
+    let key = |minute| Key { customer: &series.customer, service: &series.service, minute };
+    for cell in &series.cells {
+        let found = histograms.binary_search_by_key(&cell.minute, |(minute, _)| *minute);
+        let latency = found.ok().map(|at| &histograms[at].1);
+        state.fold_series(key(cell.minute), &cell.measures, latency);
+    }
+    for (sli, cells) in series.further.iter().enumerate() {
+        for cell in cells {
+            state.fold_sli(key(cell.minute), sli, cell.counts);
+        }
+    }
 }
 
 impl States for LiveStates {
@@ -194,10 +243,16 @@ impl States for LiveStates {
     }
 
     fn with<R>(&self, need: &Need, answer: impl FnOnce(&State) -> R) -> Result<R, AskError> {
-        if *need.minutes.start() >= self.memory_from {
-            return Ok(answer(&read(&self.pipeline).state));
+        if *need.minutes.start() < self.memory_from {
+            return self.table.with(need, answer);
         }
-        self.table.with(need, answer)
+        {
+            let pipeline = read(&self.pipeline);
+            if holds_histograms(&pipeline.state, need) {
+                return Ok(answer(&pipeline.state));
+            }
+        }
+        self.with_older_histograms(need, answer)
     }
 
     fn with_dimensions<R>(

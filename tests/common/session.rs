@@ -59,8 +59,12 @@ impl Session {
     }
 
     pub fn read(&self, name: &str) -> String {
+        String::from_utf8(self.bytes(name)).expect("the file is UTF-8")
+    }
+
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
         let path = self.path(name);
-        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
     /// The program in this folder, not started yet.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::{Pipeline, PipelineError};
+use super::{Options, Pipeline, PipelineError};
 use crate::decode::{self, Format, Line, parquet};
 use crate::source::chunk::Tail;
 use crate::source::file::{HEAD_BYTES, SourceError, name_of};
@@ -23,12 +23,7 @@ impl Pipeline {
     /// # Errors
     /// The file cannot be read.
     pub fn is_parquet(&self, path: &Path) -> Result<bool, PipelineError> {
-        if path == Path::new("-") {
-            return Ok(false);
-        }
-        let configured = self.options().decode.format;
-        let begins = ends(path)?.starts_with(&MAGIC);
-        Ok(configured == Format::Parquet || (configured == Format::Auto && begins))
+        Ok(is_parquet(&self.options().decode, path)?)
     }
 
     /// Counts the rows of a Parquet file that were not counted before; its partition.
@@ -37,7 +32,7 @@ impl Pipeline {
     /// The file is not to be read as events, or the table fails.
     pub fn replay_parquet(&mut self, path: &Path) -> Result<String, PipelineError> {
         let label = path.display().to_string();
-        let name = name_of(&ends(path)?);
+        let name = partition_of(path)?;
         let known = self.known()?;
         let counted = known.iter().find(|one| one.partition == name).map_or(0, |one| one.next);
         let place = (counted, Tail::default());
@@ -86,6 +81,49 @@ impl Pipeline {
         }
         Ok(())
     }
+}
+
+/// As [`Pipeline::is_parquet`].
+pub(super) fn is_parquet(decode: &decode::Options, path: &Path) -> Result<bool, SourceError> {
+    if path == Path::new("-") {
+        return Ok(false);
+    }
+    let begins = || Ok(ends(path)?.starts_with(&MAGIC));
+    Ok(decode.format == Format::Parquet || (decode.format == Format::Auto && begins()?))
+}
+
+/// The name of a Parquet file's partition.
+pub(super) fn partition_of(path: &Path) -> Result<String, SourceError> {
+    Ok(name_of(&ends(path)?))
+}
+
+/// Visits the first `rows` rows of a Parquet file as blocks.
+pub(super) fn for_each_block(
+    options: &Options,
+    path: &Path,
+    rows: u64,
+    mut visit: impl FnMut(Block),
+) -> Result<(), PipelineError> {
+    let fail = |source| SourceError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(fail)?;
+    let mut builder = BlockBuilder::new(0, options.dedupe_window_bytes > 0);
+    builder.begin(0, 0);
+    let outcome = parquet::for_each(file, &options.decode, 0, |row, line| {
+        if row >= rows {
+            return;
+        }
+        match line {
+            Line::Event(event) => builder.push(&event, &options.slis, row),
+            Line::Dead(reason) => builder.push_dead(row, reason, b""),
+            Line::Skip => {}
+        }
+        if (row + 1) % BLOCK_ROWS == 0 || row + 1 == rows {
+            visit(builder.finish(row + 1));
+            builder.begin(0, row + 1);
+        }
+    });
+    let label = path.display().to_string();
+    outcome.map(drop).map_err(|source| PipelineError::Parquet { path: label, source })
 }
 
 /// The first and the last bytes of a file.
