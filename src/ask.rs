@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::anyhow;
 use ninefold_engine::config::Config;
 use ninefold_engine::pipeline::fold::Need;
 use ninefold_engine::query::body::{
@@ -17,7 +17,7 @@ use ninefold_engine::report;
 use ninefold_engine::slo::objective::Objective;
 use ninefold_engine::slo::period::{Period, month_range};
 use ninefold_engine::slo::window::{WINDOW_MINUTES_MAX, window_range};
-use ninefold_engine::time::{DAY_MINUTES, Minute, TS_MS_END, parse_rfc3339};
+use ninefold_engine::time::{DAY_MINUTES, Minute};
 
 use crate::states::{States, TableStates, open_table};
 use crate::{AlertBasis, Place, ReportFormat, TopBy, batch, live, show};
@@ -224,11 +224,10 @@ pub fn sla(
     place: &Place,
     customer: &str,
     service: Option<&str>,
-    at: Option<&str>,
+    at: Option<Minute>,
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let at = at.map(|at| minute("--at", at)).transpose()?;
-    let body = asker(place)?.sla(customer, service, at)?;
+    let body = asker(place)?.sla(customer, service, at).map_err(known_by_top)?;
     print(&body, as_json, show::sla)
 }
 
@@ -240,7 +239,7 @@ pub fn report(
     customer: Option<&str>,
     format: ReportFormat,
 ) -> anyhow::Result<ExitCode> {
-    let body = asker(place)?.report(month, tz, customer)?;
+    let body = asker(place)?.report(month, tz, customer).map_err(known_by_top)?;
     match format {
         ReportFormat::Json => show::json(&body)?,
         ReportFormat::Table => show::text(&report::table(&body))?,
@@ -251,8 +250,7 @@ pub fn report(
 }
 
 /// `ninefold impact`.
-pub fn impact(place: &Place, from: &str, to: &str, as_json: bool) -> anyhow::Result<ExitCode> {
-    let (from, to) = (minute("--from", from)?, minute("--to", to)?);
+pub fn impact(place: &Place, from: Minute, to: Minute, as_json: bool) -> anyhow::Result<ExitCode> {
     print(&asker(place)?.impact(from, to)?, as_json, show::impact)
 }
 
@@ -260,11 +258,10 @@ pub fn impact(place: &Place, from: &str, to: &str, as_json: bool) -> anyhow::Res
 pub fn top(
     place: &Place,
     by: TopBy,
-    at: Option<&str>,
+    at: Option<Minute>,
     limit: usize,
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let at = at.map(|at| minute("--at", at)).transpose()?;
     let by = match by {
         TopBy::Burn => By::Burn,
         TopBy::Budget => By::Budget,
@@ -277,13 +274,11 @@ pub fn top(
 /// `ninefold alerts`.
 pub fn alerts(
     place: &Place,
-    from: Option<&str>,
-    to: Option<&str>,
+    from: Option<Minute>,
+    to: Option<Minute>,
     basis: AlertBasis,
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let from = from.map(|from| minute("--from", from)).transpose()?;
-    let to = to.map(|to| minute("--to", to)).transpose()?;
     let basis = match basis {
         AlertBasis::Live => Basis::Live,
         AlertBasis::Settled => Basis::Settled,
@@ -291,9 +286,17 @@ pub fn alerts(
     print(&asker(place)?.alerts(from, to, basis)?, as_json, show::alerts)
 }
 
+/// An unknown name, with where the known ones are told.
+fn known_by_top(error: AskError) -> anyhow::Error {
+    match error {
+        AskError::Unknown { .. } => anyhow!("{error}: `ninefold top` lists whom the table knows"),
+        error => error.into(),
+    }
+}
+
 fn asker(place: &Place) -> anyhow::Result<Asker<TableStates>> {
     let config = batch::load(place)?;
-    let table = open_table(&batch::table_dir(place, &config)?)?;
+    let table = open_table(&batch::data(place, &config)?)?;
     let (slis, values_max) = (config.slis.clone(), config.dimension_values_max);
     Ok(Asker::new(TableStates::new(table, slis, values_max, live::clock_ms), config))
 }
@@ -309,12 +312,4 @@ fn print<B: serde::Serialize>(
         text(body)?
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The minute of a time on the command line.
-fn minute(flag: &str, text: &str) -> anyhow::Result<Minute> {
-    let ms = parse_rfc3339(text.as_bytes());
-    let ms = ms.filter(|ms| (0..TS_MS_END).contains(ms));
-    let example = "2026-11-01T12:00:00Z";
-    Ok(Minute::of_ms(ms.with_context(|| format!("{flag} {text}: an RFC 3339 time, {example}"))?))
 }

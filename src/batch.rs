@@ -1,41 +1,46 @@
 //! Work on files that ends: counting them, proving the table against them, making them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use ninefold_engine::config::{self, Config};
-use ninefold_engine::decode::{self, Decoder, Line};
+use ninefold_engine::decode::{self, Decoder, Format, Line};
 use ninefold_engine::pipeline::{self, Pipeline, PipelineError, verify::Verdict};
 use ninefold_engine::source::chunk::Pace;
 use ninefold_engine::source::file::{self, Opened};
 use ninefold_engine::synth;
-use ninefold_engine::table::Table;
-use ninefold_engine::time::parse_rfc3339;
+use ninefold_engine::table::{Filter, Table};
+use ninefold_engine::time::Minute;
 
 use crate::states::open_table;
-use crate::{Place, show};
+use crate::{Place, Usage, show};
+
+/// Files on a command line.
+pub struct Files {
+    /// Names and globs; `-` is standard input.
+    pub files: Vec<String>,
+    /// Their format; told from their first lines unless given.
+    pub format: Option<Format>,
+    /// Say of each where its counting goes on.
+    pub verbose: bool,
+}
 
 /// `ninefold replay`.
-pub fn replay(
-    place: &Place,
-    files: &[String],
-    format: Option<&str>,
-    json: bool,
-) -> anyhow::Result<ExitCode> {
+pub fn replay(place: &Place, files: &Files, json: bool) -> anyhow::Result<ExitCode> {
     let mut config = load(place)?;
-    set_format(&mut config, format)?;
-    let paths = expand(files)?;
-    let table = Table::open_or_create(&table_dir(place, &config)?)?;
+    set_format(&mut config, files.format);
+    let paths = expand(&files.files)?;
+    let table = Table::open_or_create(&data(place, &config)?)?;
     let mut pipeline = Pipeline::new(options(&config), table, false, random_seed());
     let mut partitions = Vec::new();
     for path in &paths {
-        if let Some(partition) = replay_one(&mut pipeline, path)? {
+        if let Some(partition) = replay_one(&mut pipeline, path, files.verbose)? {
             partitions.push(partition);
         }
     }
@@ -44,18 +49,38 @@ pub fn replay(
     if json {
         show::json(&summary)?;
     } else {
-        show::summary(&summary)?;
+        show::summary(&summary, &dead_reasons(pipeline.table(), &partitions)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Why lines of these partitions are dead, and how many for each reason; the most first.
+fn dead_reasons(table: &Table, partitions: &[String]) -> anyhow::Result<Vec<(String, u64)>> {
+    let mut reasons: HashMap<String, u64> = HashMap::new();
+    table.for_each_dead(&Filter::default(), |row| {
+        if partitions.iter().any(|partition| partition == row.partition) {
+            *reasons.entry(row.reason.to_owned()).or_default() += 1;
+        }
+    })?;
+    let mut reasons: Vec<(String, u64)> = reasons.into_iter().collect();
+    reasons.sort_unstable_by(|a, b| (b.1, &a.0).cmp(&(a.1, &b.0)));
+    Ok(reasons)
+}
+
 /// Counts one file; its partition, where it is not empty.
-fn replay_one(pipeline: &mut Pipeline, path: &Path) -> anyhow::Result<Option<String>> {
+fn replay_one(
+    pipeline: &mut Pipeline,
+    path: &Path,
+    verbose: bool,
+) -> anyhow::Result<Option<String>> {
     if pipeline.is_parquet(path)? {
         return Ok(Some(pipeline.replay_parquet(path)?));
     }
     let Some(opened) = open(path, pipeline)? else { return Ok(None) };
     let partition = opened.partition.clone();
+    if verbose {
+        eprintln!("ninefold: {}: {partition} from byte {}", path.display(), opened.offset);
+    }
     let size = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
     let bar = progress(size, path);
     pipeline.replay(path, opened, &|offset| bar.set_position(offset))?;
@@ -72,16 +97,12 @@ fn open(path: &Path, pipeline: &Pipeline) -> Result<Option<Opened>, PipelineErro
 }
 
 /// `ninefold verify`: exit 1 where the table differs from its source.
-pub fn verify(
-    place: &Place,
-    files: &[String],
-    format: Option<&str>,
-    json: bool,
-) -> anyhow::Result<ExitCode> {
+pub fn verify(place: &Place, files: &Files, json: bool) -> anyhow::Result<ExitCode> {
     let mut config = load(place)?;
-    set_format(&mut config, format)?;
-    let table = open_table(&table_dir(place, &config)?)?;
-    let verdict: Verdict = pipeline::verify::verify(options(&config), &table, &expand(files)?)?;
+    set_format(&mut config, files.format);
+    let table = open_table(&data(place, &config)?)?;
+    let paths = expand(&files.files)?;
+    let verdict: Verdict = pipeline::verify::verify(options(&config), &table, &paths)?;
     if json {
         show::json(&verdict)?;
     } else {
@@ -122,85 +143,108 @@ pub struct GenerateArgs {
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Names the data among all that the other options could give.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
     /// How many lines.
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
     events: u64,
     /// How many customers.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
     customers: u32,
     /// The span of event time in days.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_name = "D")]
     days: f64,
-    /// Its begin (RFC 3339).
-    #[arg(long, default_value = "2025-12-01T00:00:00Z")]
-    start: String,
+    /// Its first minute.
+    #[arg(long, default_value = "2025-12-01T00:00:00Z", value_name = "TIME")]
+    #[arg(value_parser = crate::minute)]
+    start: Minute,
     /// Zipf's exponent of the customers: 0 = all alike.
-    #[arg(long, default_value_t = 1.1)]
+    #[arg(long, default_value_t = 1.1, value_name = "S")]
     zipf: f64,
     /// The share of requests that fail outside incidents.
-    #[arg(long, default_value_t = 0.0005)]
+    #[arg(long, default_value_t = 0.0005, value_name = "RATIO")]
     error_ratio: f64,
     /// How many services, at most 7.
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 7, value_name = "N")]
     services: u32,
     /// What goes wrong, several times if given several times:
     /// `release=r42,cohort=canary,from=12:00,minutes=20,rate=0.2,latency=2.5`.
     #[arg(long, value_name = "INCIDENT")]
     incident: Vec<synth::Incident>,
     /// Lines stand up to so many seconds behind their time.
-    #[arg(long, default_value_t = 2.0)]
-    disorder_s: f64,
-    /// The share of lines that come much later still, by up to a third of the span.
-    #[arg(long, default_value_t = 0.0)]
-    late: f64,
+    #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
+    disorder: f64,
+    /// The share of lines that come much later still.
+    #[arg(long, default_value_t = 0.0, value_name = "RATIO")]
+    late_share: f64,
+    /// By how much at most, as a share of the span.
+    #[arg(long, default_value_t = 1.0 / 3.0, value_name = "RATIO", hide_default_value = true)]
+    late_up_to: f64,
     /// The share of lines that stand for several requests.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_name = "RATIO")]
     weights: f64,
     /// The share of lines that are broken.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_name = "RATIO")]
     broken: f64,
     /// The share of lines that carry an id.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_name = "RATIO")]
     ids: f64,
     /// The share of lines that repeat an earlier one with its id.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_name = "RATIO")]
     duplicates: f64,
     /// Names and spellings that break trusting software.
     #[arg(long)]
     hostile: bool,
-    /// Write a Combined access log instead of the native form.
-    #[arg(long)]
-    combined: bool,
-    /// Write times as RFC 3339 instead of epoch milliseconds.
-    #[arg(long)]
-    rfc3339: bool,
+    /// The native form, or a web server's Combined log.
+    #[arg(long, value_enum, default_value_t = LineForm::Ndjson)]
+    format: LineForm,
+    /// Times as epoch milliseconds, or in RFC 3339.
+    #[arg(long, value_enum, default_value_t = TimeForm::Epoch)]
+    time: TimeForm,
+}
+
+/// How `generate` writes a line.
+#[derive(Clone, Copy, ValueEnum)]
+enum LineForm {
+    Ndjson,
+    Combined,
+}
+
+/// How `generate` writes `ts`.
+#[derive(Clone, Copy, ValueEnum)]
+enum TimeForm {
+    Epoch,
+    Rfc3339,
 }
 
 impl GenerateArgs {
     fn options(&self) -> anyhow::Result<synth::Options> {
-        let start = parse_rfc3339(self.start.as_bytes());
         let options = synth::Options {
             seed: self.seed,
             events: self.events,
             customers: self.customers,
             days: self.days,
-            start_ms: start.with_context(|| format!("--start {}: an RFC 3339 time", self.start))?,
+            start_ms: self.start.start_ms(),
             zipf: self.zipf,
             error_ratio: self.error_ratio,
             services: self.services,
             incidents: self.incident.clone(),
-            disorder_s: self.disorder_s,
-            late_share: self.late,
+            disorder_s: self.disorder,
+            late_share: self.late_share,
+            late_up_to: self.late_up_to,
             weights: self.weights,
             broken: self.broken,
             ids: self.ids,
             duplicates: self.duplicates,
             hostile: self.hostile,
-            format: if self.combined { synth::Format::Combined } else { synth::Format::Ndjson },
-            time: if self.rfc3339 { synth::TimeForm::Rfc3339 } else { synth::TimeForm::Epoch },
-            ..synth::Options::default()
+            format: match self.format {
+                LineForm::Ndjson => synth::Format::Ndjson,
+                LineForm::Combined => synth::Format::Combined,
+            },
+            time: match self.time {
+                TimeForm::Epoch => synth::TimeForm::Epoch,
+                TimeForm::Rfc3339 => synth::TimeForm::Rfc3339,
+            },
         };
         options.check()?;
         Ok(options)
@@ -236,29 +280,36 @@ pub fn generate(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
 
 /// The configuration of a command.
 pub fn load(place: &Place) -> anyhow::Result<Config> {
-    place.config.as_deref().map_or_else(|| Ok(Config::default()), load_file)
+    let Some(path) = place.config.as_deref() else { return Ok(Config::default()) };
+    let config = load_file(path)?;
+    if let Some(threads) = config.threads {
+        // Where the command line has said how many, the pool is there and this changes nothing.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    }
+    Ok(config)
 }
 
 fn load_file(path: &Path) -> anyhow::Result<Config> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-    Config::parse(&text, &name).map_err(|problems| anyhow::anyhow!("{problems}"))
+    Config::parse(&text, &name).map_err(|problems| {
+        let text = problems.to_string();
+        let count = text.lines().count();
+        let plural = if count == 1 { "" } else { "s" };
+        anyhow::anyhow!("{name} has {count} problem{plural}\n{text}")
+    })
 }
 
-/// The folder of the table: `rollups` in the data folder, so that more can stand beside it.
-pub fn table_dir(place: &Place, config: &Config) -> anyhow::Result<PathBuf> {
+/// The folder of the table.
+pub fn data(place: &Place, config: &Config) -> anyhow::Result<PathBuf> {
     let data = place.data.clone().or_else(|| config.data.clone());
-    let data =
-        data.context("where is the table? give --data DIR, or [table] dir in the configuration")?;
-    Ok(data.join("rollups"))
+    let takes = "where is the table? give --data DIR, or [table] dir in the configuration";
+    data.ok_or_else(|| Usage(takes.to_owned()).into())
 }
 
 /// What `--format` says.
-pub fn set_format(config: &mut Config, format: Option<&str>) -> anyhow::Result<()> {
-    if let Some(format) = format {
-        config.decode.format = format.parse()?;
-    }
-    Ok(())
+pub fn set_format(config: &mut Config, format: Option<Format>) {
+    config.decode.format = format.unwrap_or(config.decode.format);
 }
 
 /// Files and globs as paths; a name that matches nothing is an error.
@@ -274,7 +325,7 @@ pub fn expand(files: &[String]) -> anyhow::Result<Vec<PathBuf>> {
             paths.push(path?);
         }
         if paths.len() == before {
-            bail!("{file}: no such file");
+            bail!("{file}: no such file, and no file matches it as a pattern");
         }
     }
     Ok(paths)

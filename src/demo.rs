@@ -19,7 +19,7 @@ use ninefold_engine::decode::{self, Format};
 use ninefold_engine::source::chunk::{Chunk, ChunkKind, Tail};
 use ninefold_engine::synth::demo::Demo;
 
-use crate::live::{Message, Service, clock_ms};
+use crate::live::{Message, Service, clock_ms, send};
 use crate::{serve, states};
 
 /// The name of the demo's only partition.
@@ -41,8 +41,12 @@ const COMMIT_INTERVAL_MS: u64 = 5_000;
 pub fn demo(port: Option<u16>, seed: u64, for_s: Option<u64>) -> anyhow::Result<ExitCode> {
     let folder = Folder::new()?;
     let demo = Arc::new(Mutex::new(Demo::new(seed, clock_ms())));
-    let config = Config { commit_interval_ms: COMMIT_INTERVAL_MS, ..Config::default() };
-    let service = Service::open(config, folder.0.join("rollups"))?;
+    let mut config = Config { commit_interval_ms: COMMIT_INTERVAL_MS, ..Config::default() };
+    for customer in states::lock(&demo).customers() {
+        let (name, tier) = (customer.name.to_owned(), customer.tier.to_owned());
+        config.objectives.tier_of.insert(name, tier);
+    }
+    let service = Service::open(config, folder.0.clone())?;
     let (sender, messages) = sync_channel(8);
     let mut writer = ChunkWriter::begin(sender)?;
     let started = Instant::now();
@@ -62,7 +66,7 @@ pub fn demo(port: Option<u16>, seed: u64, for_s: Option<u64>) -> anyhow::Result<
     let announce = |address: SocketAddr| {
         let incident_from_ms = clock_ms() + INCIDENT_AFTER_MS;
         states::lock(&demo).incident_from_ms = Some(incident_from_ms);
-        announce(address, &folder, incident_from_ms);
+        announce(address, &folder, incident_from_ms)?;
         std::thread::spawn(move || stream(&demo, writer, &stop, for_s));
         Ok(())
     };
@@ -71,12 +75,14 @@ pub fn demo(port: Option<u16>, seed: u64, for_s: Option<u64>) -> anyhow::Result<
     Ok(ExitCode::SUCCESS)
 }
 
-fn announce(address: SocketAddr, folder: &Folder, incident_from_ms: i64) {
+fn announce(address: SocketAddr, folder: &Folder, incident_from_ms: i64) -> io::Result<()> {
     let at = ninefold_engine::time::rfc3339(incident_from_ms);
-    println!("open http://{address}/");
-    println!("a canary release goes wrong at {at}; table in {}", folder.0.display());
-    println!("ask from another terminal: ninefold top --data {}", folder.0.display());
-    println!("Ctrl-C ends the demo and removes the table");
+    let data = folder.0.display();
+    let mut out = io::stdout().lock();
+    writeln!(out, "open http://{address}/")?;
+    writeln!(out, "a canary release goes wrong at {at}; table in {data}")?;
+    writeln!(out, "ask from another terminal: ninefold top --data {data}")?;
+    writeln!(out, "Ctrl-C ends the demo and removes the table")
 }
 
 /// Sends the live stream, slice by slice, until a stop.
@@ -131,7 +137,8 @@ impl ChunkWriter {
         let decode = decode::Options { format: Format::Ndjson, ..decode::Options::default() };
         let (partition, label) = (PARTITION.to_owned(), "demo".to_owned());
         let place = (0, Tail::default());
-        sender.send(Message::Begin { partition, label, decode, head: Vec::new(), place })?;
+        let (head, before) = (Vec::new(), None);
+        send(&sender, Message::Begin { partition, label, decode, head, place, before })?;
         Ok(ChunkWriter { sender, bytes: Vec::new(), offset: 0, tail: Tail::default() })
     }
 
@@ -145,12 +152,11 @@ impl ChunkWriter {
         let (first, tail) = (self.offset, self.tail.clone());
         self.offset += bytes.len() as u64;
         let chunk = Chunk { first, next: self.offset, kind: ChunkKind::Lines, bytes, tail };
-        self.sender.send(Message::Chunk { partition: PARTITION.to_owned(), chunk })?;
-        Ok(())
+        send(&self.sender, Message::Chunk { partition: PARTITION.to_owned(), chunk })
     }
 
     fn end(&self) -> anyhow::Result<()> {
-        Ok(self.sender.send(Message::PastEnded)?)
+        send(&self.sender, Message::PastEnded)
     }
 }
 

@@ -4,6 +4,7 @@
 //! at intervals and at once where an alert has changed; the API reads under a shared lock. Only
 //! this module reads the wall clock.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,7 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use ninefold_engine::config::Config;
 use ninefold_engine::decode;
 use ninefold_engine::decode::Format;
@@ -21,14 +22,14 @@ use ninefold_engine::pipeline::fold::oldest_minute;
 use ninefold_engine::pipeline::replay::settled_decode;
 use ninefold_engine::query::Health;
 use ninefold_engine::source::chunk::{Chunk, ChunkKind, Chunks, Pace, Tail};
-use ninefold_engine::source::file::{self, Opened};
+use ninefold_engine::source::file::{self, FileChunks, Opened};
 use ninefold_engine::source::follow::FollowReader;
 use ninefold_engine::table::Table;
 use ninefold_engine::time::{DAY_MINUTES, Minute};
 
 use crate::ask::Asker;
 use crate::states::{LiveStates, TableStates, lock, read};
-use crate::{Place, batch, serve};
+use crate::{Place, Usage, batch, serve};
 
 /// The longest time between two evaluations of the alerts.
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,7 +55,9 @@ pub struct RunArgs {
     /// Where to answer.
     pub listen: Option<SocketAddr>,
     /// Format of the files.
-    pub format: Option<String>,
+    pub format: Option<Format>,
+    /// Say of each source where its counting goes on.
+    pub verbose: bool,
 }
 
 /// The wall clock in epoch milliseconds.
@@ -78,6 +81,8 @@ pub enum Message {
         head: Vec<u8>,
         /// Where its chunks begin, and what stands before.
         place: (u64, Tail),
+        /// The lines of the dedupe window before that place.
+        before: Option<FileChunks>,
     },
     /// The next chunk of a partition that has begun.
     Chunk {
@@ -86,10 +91,23 @@ pub enum Message {
         /// Its bytes.
         chunk: Chunk,
     },
+    /// A partition has no more chunks for now; another source may go on with it.
+    End {
+        /// Which.
+        partition: String,
+    },
     /// All of the past was sent: what follows is live.
     PastEnded,
     /// A source cannot be read any more.
     Failed(anyhow::Error),
+}
+
+/// Sends a message to the loop.
+///
+/// # Errors
+/// The loop has ended.
+pub fn send(sender: &SyncSender<Message>, message: Message) -> anyhow::Result<()> {
+    sender.send(message).map_err(|_| anyhow!("the service has ended"))
 }
 
 /// A service that is running.
@@ -99,9 +117,15 @@ pub struct Service {
     /// Set to end it.
     pub stop: Arc<AtomicBool>,
     health: Arc<Mutex<Health>>,
+    /// The partitions that a source is reading. Of two paths to one content the second waits
+    /// until the loop has taken all of the first.
+    claims: Claims,
     config: Config,
     data: PathBuf,
 }
+
+/// Names of partitions, shared by the sources and the loop.
+type Claims = Arc<Mutex<HashSet<String>>>;
 
 impl Service {
     /// Opens the table and folds it into memory.
@@ -118,6 +142,7 @@ impl Service {
             pipeline: Arc::new(RwLock::new(pipeline)),
             stop: Arc::new(AtomicBool::new(false)),
             health: Arc::new(Mutex::new(Health::default())),
+            claims: Claims::default(),
             config,
             data,
         })
@@ -206,16 +231,22 @@ impl Service {
             match message {
                 Message::Failed(error) => return Err(error),
                 Message::PastEnded => ended = true,
-                Message::Begin { partition, label, decode, head, place } => {
+                Message::Begin { partition, label, decode, head, place, before } => {
                     if let Some((number, chunks)) = waiting.take() {
                         pipeline.ingest(number, &chunks);
                     }
                     let decode = settled_decode(&label, decode, &head)?;
-                    let (begun, offset) = (pipeline.number_of(&partition).is_some(), place.0);
+                    let is_new = pipeline.number_of(&partition).is_none();
                     let number = pipeline.partition(&partition, &label, decode, place)?;
-                    if !begun {
-                        pipeline.remember(number, Path::new(&label), offset)?;
+                    if is_new && let Some(before) = before {
+                        pipeline.remember_file(number, Path::new(&label), before)?;
                     }
+                }
+                Message::End { partition } => {
+                    if let Some((number, chunks)) = waiting.take() {
+                        pipeline.ingest(number, &chunks);
+                    }
+                    lock(&self.claims).remove(&partition);
                 }
                 Message::Chunk { partition, chunk } => {
                     let number = pipeline.number_of(&partition).context("it has begun")?;
@@ -262,20 +293,28 @@ impl Service {
 /// `ninefold run`.
 pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
     let mut config = batch::load(place)?;
-    batch::set_format(&mut config, args.format.as_deref())?;
+    batch::set_format(&mut config, args.format);
     if let Some(listen) = args.listen {
         config.listen = listen;
     }
-    let data = batch::table_dir(place, &config)?;
+    let data = batch::data(place, &config)?;
     let sources = sources(&config, &args)?;
     let listen = config.listen;
     let service = Service::open(config, data)?;
     let (sender, messages) = sync_channel(QUEUE_CHUNKS);
     for source in sources {
-        let (sender, stop) = (sender.clone(), Arc::clone(&service.stop));
-        let pipeline = Arc::clone(&service.pipeline);
+        let reader = SourceReader {
+            source,
+            pipeline: Arc::clone(&service.pipeline),
+            claims: Arc::clone(&service.claims),
+            stop: Arc::clone(&service.stop),
+            dedupe_window_bytes: service.config.dedupe_window_bytes,
+            verbose: args.verbose,
+            sender: sender.clone(),
+        };
+        let sender = sender.clone();
         std::thread::spawn(move || {
-            if let Err(error) = read_source(&source, &pipeline, &sender, &stop) {
+            if let Err(error) = reader.read() {
                 // The loop may be gone already; then there is nobody to tell.
                 let _ = sender.send(Message::Failed(error));
             }
@@ -321,71 +360,131 @@ fn sources(config: &Config, args: &RunArgs) -> anyhow::Result<Vec<Source>> {
         let decode = decode(stdin.format, &stdin.service);
         sources.push(Source { path: PathBuf::from("-"), follow: false, decode });
     }
-    anyhow::ensure!(
-        !sources.is_empty(),
-        "nothing to count: name files (or `-` for standard input), or configure [[source.file]]"
-    );
+    if sources.is_empty() {
+        let takes = "name files (or `-` for standard input), or configure [[source.file]]";
+        return Err(Usage(format!("nothing to count: {takes}")).into());
+    }
     Ok(sources)
 }
 
-fn read_source(
-    source: &Source,
-    pipeline: &RwLock<Pipeline>,
-    sender: &SyncSender<Message>,
-    stop: &Arc<AtomicBool>,
-) -> anyhow::Result<()> {
-    loop {
-        let known = read(pipeline).known()?;
-        let opened = if source.path == Path::new("-") {
-            file::open_stream(std::io::stdin(), Pace::Eager, &known)?
-        } else {
-            file::open(&source.path, &known)?
-        };
-        let ended = match opened {
-            Some(opened) if source.follow => follow(source, opened, sender, stop)?,
-            Some(opened) => {
-                send_all(source, opened, sender, true)?;
-                true
+/// How long a source waits before it looks again at a file that is empty, or that another
+/// source is reading.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a source finds at its path.
+enum Found {
+    /// Something to count, which is claimed.
+    Opened(Opened),
+    /// Nothing yet.
+    Empty,
+    /// Content that another source is reading.
+    Taken,
+}
+
+/// What the thread of a source works with.
+struct SourceReader {
+    source: Source,
+    pipeline: Arc<RwLock<Pipeline>>,
+    claims: Claims,
+    stop: Arc<AtomicBool>,
+    dedupe_window_bytes: u64,
+    verbose: bool,
+    sender: SyncSender<Message>,
+}
+
+impl SourceReader {
+    /// Reads a source to its end; a followed one until a stop, through rotations.
+    fn read(&self) -> anyhow::Result<()> {
+        let follow = self.source.follow && !self.is_stdin();
+        while !self.stop.load(Ordering::Relaxed) {
+            match self.open()? {
+                Found::Opened(opened) => {
+                    let follow = follow && !file::is_compressed(&self.source.path)?;
+                    self.send(opened, follow)?;
+                    if !follow {
+                        return Ok(());
+                    }
+                }
+                Found::Empty if !follow => return Ok(()),
+                Found::Empty | Found::Taken => {}
             }
-            None => !source.follow,
-        };
-        if ended || stop.load(Ordering::Relaxed) {
-            return Ok(());
+            std::thread::sleep(RETRY_INTERVAL);
         }
-        std::thread::sleep(Duration::from_millis(100));
+        Ok(())
     }
-}
 
-/// Follows a file until it is rotated away (false) or the service stops (true).
-fn follow(
-    source: &Source,
-    opened: Opened,
-    sender: &SyncSender<Message>,
-    stop: &Arc<AtomicBool>,
-) -> anyhow::Result<bool> {
-    let reader = FollowReader::open(&source.path, opened.offset, Arc::clone(stop))?;
-    let chunks: file::FileChunks =
-        Chunks::new(Box::new(reader), Pace::Eager, opened.offset, opened.tail.clone());
-    send_all(source, Opened { chunks, ..opened }, sender, false)?;
-    Ok(stop.load(Ordering::Relaxed))
-}
+    fn is_stdin(&self) -> bool {
+        self.source.path == Path::new("-")
+    }
 
-/// Sends a source's chunks to its end; an unterminated last line only where `whole` says that
-/// nothing will be added to it.
-fn send_all(
-    source: &Source,
-    opened: Opened,
-    sender: &SyncSender<Message>,
-    whole: bool,
-) -> anyhow::Result<()> {
-    let Opened { partition, head, mut chunks, offset, tail } = opened;
-    let label = source.path.display().to_string();
-    let (decode, place) = (source.decode.clone(), (offset, tail));
-    sender.send(Message::Begin { partition: partition.clone(), label, decode, head, place })?;
-    while let Some(chunk) = chunks.next_chunk()? {
-        if chunk.kind != ChunkKind::Unterminated || whole {
-            sender.send(Message::Chunk { partition: partition.clone(), chunk })?;
+    /// Opens the source where its counting goes on, with a claim on its partition.
+    fn open(&self) -> anyhow::Result<Found> {
+        if self.is_stdin() {
+            let known = read(&self.pipeline).known()?;
+            let Some(opened) = file::open_stream(std::io::stdin(), Pace::Eager, &known)? else {
+                return Ok(Found::Empty);
+            };
+            let label = "standard input is a log that another source is reading";
+            anyhow::ensure!(self.claim(&opened.partition), label);
+            return Ok(Found::Opened(opened));
+        }
+        let Some(first) = self.open_file()? else { return Ok(Found::Empty) };
+        if !self.claim(&first.partition) {
+            return Ok(Found::Taken);
+        }
+        // Who had the claim before may have counted on since: only with it the place stands.
+        match self.open_file() {
+            Ok(Some(opened)) if opened.partition == first.partition => Ok(Found::Opened(opened)),
+            other => {
+                lock(&self.claims).remove(&first.partition);
+                other.map(|_| Found::Taken)
+            }
         }
     }
-    Ok(())
+
+    fn open_file(&self) -> anyhow::Result<Option<Opened>> {
+        let known = read(&self.pipeline).known()?;
+        let opened = file::open(&self.source.path, &known)?;
+        // The begin of a growing file is its name: half a line of it would name others as well.
+        let is_begun = |opened: &Opened| !self.source.follow || opened.head.contains(&b'\n');
+        Ok(opened.filter(is_begun))
+    }
+
+    /// Takes a partition for this source, unless another one has it.
+    fn claim(&self, partition: &str) -> bool {
+        lock(&self.claims).insert(partition.to_owned())
+    }
+
+    /// Sends the chunks of an opened source: to its end, or until it is rotated away or the
+    /// service stops. An unterminated last line only where nothing will be added to it.
+    fn send(&self, opened: Opened, follow: bool) -> anyhow::Result<()> {
+        let Opened { partition, head, mut chunks, offset, tail } = opened;
+        let (path, window) = (&self.source.path, self.dedupe_window_bytes);
+        if self.verbose {
+            eprintln!("ninefold: {}: {partition} from byte {offset}", path.display());
+        }
+        if follow {
+            let reader = FollowReader::open(path, offset, Arc::clone(&self.stop))?;
+            chunks = Chunks::new(Box::new(reader), Pace::Eager, offset, tail.clone());
+        }
+        let before =
+            if self.is_stdin() { None } else { Some(file::chunks_before(path, offset, window)?) };
+        send(
+            &self.sender,
+            Message::Begin {
+                partition: partition.clone(),
+                label: path.display().to_string(),
+                decode: self.source.decode.clone(),
+                head,
+                place: (offset, tail),
+                before,
+            },
+        )?;
+        while let Some(chunk) = chunks.next_chunk()? {
+            if chunk.kind != ChunkKind::Unterminated || !follow {
+                send(&self.sender, Message::Chunk { partition: partition.clone(), chunk })?;
+            }
+        }
+        send(&self.sender, Message::End { partition })
+    }
 }

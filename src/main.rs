@@ -2,8 +2,10 @@
 //!
 //! `batch` counts files and proves the table, `ask` answers questions from a table, `live` runs
 //! the service (and alone reads the wall clock), `demo` runs it on made-up traffic. Exit codes:
-//! 0 fine, 1 failed, 2 usage.
+//! 0 fine, 1 failed, 2 usage. Standard output carries answers alone; what else is to be said goes
+//! to standard error. A reader of the output that has gone (`| head`) is no failure.
 
+mod allocator;
 mod ask;
 mod batch;
 mod demo;
@@ -12,35 +14,52 @@ mod serve;
 mod show;
 mod states;
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use ninefold_engine::decode::Format;
+use ninefold_engine::query::AskError;
+use ninefold_engine::slo::period::month_range;
+use ninefold_engine::synth::OptionsError;
+use ninefold_engine::time::{Minute, TS_MS_END, TS_MS_MIN, parse_rfc3339};
 
 /// Exact SLOs, uptime and burn-rate alerts from request events, per customer.
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_help = FIRST_STEPS)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Worker threads; all cores unless given.
-    #[arg(long, global = true, value_name = "N")]
-    threads: Option<usize>,
-    /// Say more on standard error.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    verbose: u8,
+    /// Worker threads; all cores unless given. Results are the same for any.
+    #[arg(long, global = true, value_name = "N", display_order = 900)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Say on standard error what is read, and where counting goes on.
+    #[arg(short, long, global = true, display_order = 901)]
+    verbose: bool,
 }
+
+/// Below the list of commands.
+const FIRST_STEPS: &str = "\
+First steps:
+  ninefold demo                                   watch an incident, nothing to set up
+  ninefold replay access.log --data d             count a log into a table
+  ninefold report --data d --month 2026-10        to whom was the promise broken?
+  ninefold top --data d                           who is worst off?
+  ninefold init access.log -o ninefold.toml       a configuration of your own
+
+Times are RFC 3339, such as 2026-11-01T12:00:00Z.
+Exit codes: 0 fine, 1 failed, 2 usage.";
 
 /// Where the table is, and what is promised.
 #[derive(Args, Clone)]
 struct Place {
-    /// Folder that holds the table.
+    /// Folder of the table; `[table] dir` of the configuration unless given.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Configuration; the defaults promise everyone 99.8% over 30 days.
+    /// Configuration; without one, everyone is promised 99.8% over 30 days.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -50,10 +69,10 @@ enum Command {
     /// A busy service with an incident, streamed live: no set-up, prints the address of its page.
     Demo {
         /// Port on loopback; a free one unless given.
-        #[arg(long)]
+        #[arg(long, value_name = "PORT")]
         port: Option<u16>,
         /// Seed of the made-up traffic.
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = 1, value_name = "N")]
         seed: u64,
         /// Stop after so many seconds; else at Ctrl-C.
         #[arg(long, value_name = "SECONDS")]
@@ -61,38 +80,56 @@ enum Command {
     },
     /// Write a commented configuration to standard output, from a sample log if one is given.
     Init {
-        /// A log whose format and customers the configuration should name.
+        /// A log whose format and services the configuration should name.
+        #[arg(value_name = "FILE")]
         sample: Option<PathBuf>,
         /// Write it there instead; an existing file is not overwritten.
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// The service: count what is configured (or standard input), evaluate, answer.
+    /// The service: count what is configured, evaluate alerts, answer over HTTP.
+    ///
+    /// Without --follow, and with standard input, it ends where its sources end; a SIGTERM or
+    /// Ctrl-C ends it at any time. Either way everything is committed first.
+    #[command(after_help = "\
+Examples:
+  ninefold run -c ninefold.toml
+  ninefold run --data d --follow /var/log/nginx/access.log
+  tail -F app.ndjson | ninefold run --data d -")]
     Run {
         #[command(flatten)]
         place: Place,
-        /// Files to count; `-` is standard input. Else those of the configuration.
+        /// Files or globs; `-` is standard input. Those of the configuration unless given.
+        #[arg(value_name = "FILE")]
         files: Vec<String>,
         /// Go on at the end of the files, through rotations.
         #[arg(long)]
         follow: bool,
-        /// Address of API and pages.
+        /// Address of API and pages, 127.0.0.1:8089 unless given or configured.
         #[arg(long, value_name = "ADDRESS")]
         listen: Option<std::net::SocketAddr>,
-        /// Format of the files; told from their first lines unless given.
+        /// Format of the files, such as combined; told from their first lines unless given.
         #[arg(long)]
-        format: Option<String>,
+        format: Option<Format>,
     },
     /// Count files into a table and print the summary; what was counted before adds nothing.
+    ///
+    /// A file is known by its content: a second replay, also of a copy that was moved or
+    /// compressed, adds nothing, and a file that has grown adds its new lines.
+    #[command(after_help = "\
+Examples:
+  ninefold replay access.log --data d
+  ninefold replay '/var/log/nginx/access.log*' --data d
+  zcat old.gz | ninefold replay - --data d --json")]
     Replay {
         #[command(flatten)]
         place: Place,
         /// Files or globs; gzip and zstd are inflated, `-` is standard input.
-        #[arg(required = true)]
+        #[arg(required = true, value_name = "FILE")]
         files: Vec<String>,
-        /// Format of the files; told from their first lines unless given.
+        /// Format of the files, such as combined; told from their first lines unless given.
         #[arg(long)]
-        format: Option<String>,
+        format: Option<Format>,
         /// Print the summary as JSON.
         #[arg(long)]
         json: bool,
@@ -101,45 +138,53 @@ enum Command {
     Sla {
         #[command(flatten)]
         place: Place,
-        /// Who.
+        /// Whose.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         customer: String,
         /// One service only.
-        #[arg(long)]
+        #[arg(long, value_name = "NAME")]
         service: Option<String>,
-        /// As of the minute of this time (RFC 3339); the newest counted one unless given.
-        #[arg(long, value_name = "TIME")]
-        at: Option<String>,
+        /// As of the whole minute of this time; the newest counted one unless given.
+        #[arg(long, value_name = "TIME", value_parser = minute)]
+        at: Option<Minute>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
     /// The monthly statement of every customer, or of one.
+    #[command(after_help = "\
+Examples:
+  ninefold report --data d --month 2026-10
+  ninefold report --data d --month 2026-10 --tz Europe/Berlin --format csv > october.csv")]
     Report {
         #[command(flatten)]
         place: Place,
-        /// Calendar month, `2026-10`.
-        #[arg(long)]
+        /// Calendar month, such as 2026-10.
+        #[arg(long, value_name = "MONTH", value_parser = month)]
         month: String,
         /// IANA zone of the month; that of the configuration unless given.
         #[arg(long, value_name = "ZONE")]
         tz: Option<String>,
         /// One customer only.
-        #[arg(long)]
+        #[arg(long, value_name = "NAME")]
         customer: Option<String>,
         /// What to print.
         #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
         format: ReportFormat,
     },
     /// Who was hit in a span of time, and what caused it.
+    #[command(after_help = "\
+Example:
+  ninefold impact --data d --from 2026-11-01T12:00:00Z --to 2026-11-01T12:20:00Z")]
     Impact {
         #[command(flatten)]
         place: Place,
-        /// First minute (RFC 3339).
-        #[arg(long, value_name = "TIME")]
-        from: String,
+        /// First minute.
+        #[arg(long, value_name = "TIME", value_parser = minute)]
+        from: Minute,
         /// Last minute, included.
-        #[arg(long, value_name = "TIME")]
-        to: String,
+        #[arg(long, value_name = "TIME", value_parser = minute)]
+        to: Minute,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -148,30 +193,30 @@ enum Command {
     Top {
         #[command(flatten)]
         place: Place,
-        /// What is worst.
+        /// What is worst: burn rate of the last hour, budget left, bad or valid events.
         #[arg(long, value_enum, default_value_t = TopBy::Burn)]
         by: TopBy,
-        /// As of the minute of this time.
-        #[arg(long, value_name = "TIME")]
-        at: Option<String>,
+        /// As of the whole minute of this time; the newest counted one unless given.
+        #[arg(long, value_name = "TIME", value_parser = minute)]
+        at: Option<Minute>,
         /// How many.
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, default_value_t = 20, value_name = "N")]
         limit: usize,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Alert history.
+    /// Alert history: what fired, when, and on which counts.
     Alerts {
         #[command(flatten)]
         place: Place,
-        /// First minute.
-        #[arg(long, value_name = "TIME")]
-        from: Option<String>,
-        /// Last minute, included.
-        #[arg(long, value_name = "TIME")]
-        to: Option<String>,
-        /// From final counts, or as it was known then.
+        /// First minute; from the begin unless given.
+        #[arg(long, value_name = "TIME", value_parser = minute)]
+        from: Option<Minute>,
+        /// Last minute, included; to the end unless given.
+        #[arg(long, value_name = "TIME", value_parser = minute)]
+        to: Option<Minute>,
+        /// Settled: judged from the final counts. Live: what `run` knew then.
         #[arg(long, value_enum, default_value_t = AlertBasis::Settled)]
         basis: AlertBasis,
         /// Print JSON.
@@ -182,7 +227,7 @@ enum Command {
     Serve {
         #[command(flatten)]
         place: Place,
-        /// Address; that of the configuration unless given.
+        /// Address of API and pages, 127.0.0.1:8089 unless given or configured.
         #[arg(long, value_name = "ADDRESS")]
         listen: Option<std::net::SocketAddr>,
     },
@@ -190,22 +235,27 @@ enum Command {
     Verify {
         #[command(flatten)]
         place: Place,
-        /// The files that were counted.
-        #[arg(required = true)]
+        /// The files that were counted, or copies of them.
+        #[arg(required = true, value_name = "FILE")]
         files: Vec<String>,
-        /// Format of the files; told from their first lines unless given.
+        /// Format of the files, such as combined; told from their first lines unless given.
         #[arg(long)]
-        format: Option<String>,
+        format: Option<Format>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Check a configuration and say what it means.
+    /// Check a configuration: every problem at once, or what it means.
     Check {
         /// The configuration.
+        #[arg(value_name = "FILE")]
         config: PathBuf,
     },
-    /// Made-up events with a known truth beside them.
+    /// Made-up events, with their truth in a file beside them.
+    #[command(after_help = "\
+Example:
+  ninefold generate --events 100000 --customers 500 --out events.ndjson \\
+    --incident release=r42,cohort=canary,from=12:00,minutes=20,rate=0.2")]
     Generate(batch::GenerateArgs),
 }
 
@@ -231,49 +281,103 @@ enum AlertBasis {
     Settled,
 }
 
+/// The minute of a time on the command line.
+fn minute(text: &str) -> Result<Minute, String> {
+    let ms = parse_rfc3339(text.as_bytes()).filter(|ms| (TS_MS_MIN..TS_MS_END).contains(ms));
+    let takes = "takes an RFC 3339 time of the years 2000 to 2100, such as 2026-11-01T12:00:00Z";
+    ms.map(Minute::of_ms).ok_or_else(|| takes.to_owned())
+}
+
+/// A month on the command line.
+fn month(text: &str) -> Result<String, String> {
+    month_range(text, "UTC").map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
+}
+
+/// A command line that cannot be meant: exit code 2.
+#[derive(Debug)]
+struct Usage(String);
+
+impl std::error::Error for Usage {}
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
 fn main() -> ExitCode {
+    allocator::keep_freed_memory();
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => code,
+        Err(error) if is_gone_reader(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ninefold: {error:#}");
-            ExitCode::from(1)
+            eprintln!("ninefold: {}", message(&error));
+            ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }
 }
 
+/// Whether nobody reads standard output any more, as after `| head`.
+fn is_gone_reader(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    kind == Some(io::ErrorKind::BrokenPipe)
+}
+
+fn is_usage(error: &anyhow::Error) -> bool {
+    let argument = |error: &AskError| matches!(error, AskError::Argument { .. });
+    error.is::<Usage>()
+        || error.is::<OptionsError>()
+        || error.downcast_ref::<AskError>().is_some_and(argument)
+}
+
+/// An error with its causes, each told once: many quote theirs.
+fn message(error: &anyhow::Error) -> String {
+    let mut message = error.to_string();
+    if let Some(AskError::Argument { .. }) = error.downcast_ref::<AskError>() {
+        message.insert_str(0, "--");
+    }
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !message.contains(&cause) {
+            message.push_str(": ");
+            message.push_str(&cause);
+        }
+    }
+    message
+}
+
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if let Some(threads) = cli.threads {
-        anyhow::ensure!(threads > 0, "--threads takes 1 or more");
+        let threads = usize::from(threads);
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     }
     match cli.command {
         Command::Demo { port, seed, for_s } => demo::demo(port, seed, for_s),
         Command::Init { sample, output } => batch::init(sample, output),
         Command::Run { place, files, follow, listen, format } => {
-            live::run(&place, live::RunArgs { files, follow, listen, format })
+            let verbose = cli.verbose;
+            live::run(&place, live::RunArgs { files, follow, listen, format, verbose })
         }
         Command::Replay { place, files, format, json } => {
-            batch::replay(&place, &files, format.as_deref(), json)
+            batch::replay(&place, &batch::Files { files, format, verbose: cli.verbose }, json)
         }
         Command::Verify { place, files, format, json } => {
-            batch::verify(&place, &files, format.as_deref(), json)
+            batch::verify(&place, &batch::Files { files, format, verbose: cli.verbose }, json)
         }
         Command::Check { config } => batch::check(&config),
         Command::Generate(args) => batch::generate(&args),
         Command::Serve { place, listen } => serve::serve_table(&place, listen),
         Command::Sla { place, customer, service, at, json } => {
-            ask::sla(&place, &customer, service.as_deref(), at.as_deref(), json)
+            ask::sla(&place, &customer, service.as_deref(), at, json)
         }
         Command::Report { place, month, tz, customer, format } => {
             ask::report(&place, &month, tz.as_deref(), customer.as_deref(), format)
         }
-        Command::Impact { place, from, to, json } => ask::impact(&place, &from, &to, json),
-        Command::Top { place, by, at, limit, json } => {
-            ask::top(&place, by, at.as_deref(), limit, json)
-        }
+        Command::Impact { place, from, to, json } => ask::impact(&place, from, to, json),
+        Command::Top { place, by, at, limit, json } => ask::top(&place, by, at, limit, json),
         Command::Alerts { place, from, to, basis, json } => {
-            ask::alerts(&place, from.as_deref(), to.as_deref(), basis, json)
+            ask::alerts(&place, from, to, basis, json)
         }
     }
 }

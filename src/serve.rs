@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Context;
 use ninefold_api::Options;
-use ninefold_engine::config::Config;
+use ninefold_engine::config::{Config, check_listen};
 use ninefold_engine::query::Answers;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -22,7 +22,7 @@ use crate::{Place, batch};
 /// `ninefold serve`: until Ctrl-C or SIGTERM.
 pub fn serve_table(place: &Place, listen: Option<SocketAddr>) -> anyhow::Result<ExitCode> {
     let config = batch::load(place)?;
-    let table = open_table(&batch::table_dir(place, &config)?)?;
+    let table = open_table(&batch::data(place, &config)?)?;
     let listen = listen.unwrap_or(config.listen);
     let options = options(&config, "");
     let (slis, values_max) = (config.slis.clone(), config.dimension_values_max);
@@ -85,11 +85,7 @@ fn options(config: &Config, title: &str) -> Options {
 }
 
 async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
-    anyhow::ensure!(
-        listen.ip().is_loopback(),
-        "{listen} is not a loopback address: without tokens the API answers on loopback only"
-    );
-    let listener = TcpListener::bind(listen).await;
+    let listener = TcpListener::bind(check_listen(listen)?).await;
     listener.with_context(|| format!("cannot listen on {listen}: give another --listen or --port"))
 }
 

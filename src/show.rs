@@ -6,9 +6,9 @@ use std::io::{self, Write};
 
 use ninefold_engine::pipeline::verify::Verdict;
 use ninefold_engine::query::body::{
-    Alerts, Cause, Impact, ObjectiveStatus, ReplaySummary, Sla, Top, Window,
+    Alerts, Cause, Impact, ImpactCustomer, ObjectiveStatus, ReplaySummary, Sla, Top, Window,
 };
-use ninefold_engine::report::text::{Side, aligned, printable};
+use ninefold_engine::report::text::{Side, aligned, percent_exact, printable};
 use serde::Serialize;
 
 /// Prints a body as JSON.
@@ -23,26 +23,40 @@ pub fn text(text: &str) -> io::Result<()> {
     io::stdout().lock().write_all(text.as_bytes())
 }
 
-/// Prints what a replay did.
-pub fn summary(summary: &ReplaySummary) -> io::Result<()> {
+/// How many reasons of dead letters are told.
+const REASONS_MAX: usize = 10;
+
+/// Prints what a replay did, and why the dead letters of its files, also those of earlier runs,
+/// are dead.
+pub fn summary(summary: &ReplaySummary, reasons: &[(String, u64)]) -> io::Result<()> {
     let ReplaySummary { read, counted, dead, duplicate, already, .. } = summary;
     let mut out = io::stdout().lock();
     writeln!(out, "read {read} lines: {counted} counted, {duplicate} duplicate, {dead} dead")?;
     if *already > 0 {
-        writeln!(out, "{already} more were counted before")?;
+        writeln!(out, "{already} lines were counted before and add nothing")?;
     }
     if summary.invalid_latency > 0 {
         writeln!(out, "{} counted without their unusable latency", summary.invalid_latency)?;
     }
+    for (reason, lines) in reasons.iter().take(REASONS_MAX) {
+        writeln!(out, "{lines:>6} dead: {}", printable(reason))?;
+    }
+    if let Some(more @ [_, ..]) = reasons.get(REASONS_MAX..) {
+        let lines: u64 = more.iter().map(|(_, lines)| lines).sum();
+        writeln!(out, "{lines:>6} dead for {} other reasons", more.len())?;
+    }
     let ReplaySummary { valid, bad, excluded, customers, .. } = summary;
-    writeln!(
-        out,
-        "in the table: {customers} customers, {valid} valid events, {bad} bad, {excluded} excluded"
-    )?;
+    writeln!(out, "in the table: {}", of(*customers, "customer"))?;
+    writeln!(out, "  {valid} valid events, {bad} of them bad, {excluded} excluded")?;
     if let (Some(from), Some(to)) = (&summary.from, &summary.to) {
-        writeln!(out, "from {from} to {to}")?;
+        writeln!(out, "  minutes {from} to {to}")?;
     }
     Ok(())
+}
+
+/// `1 customer`, `2 customers`.
+fn of(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Prints whether the table is what its sources say.
@@ -56,14 +70,23 @@ pub fn verdict(verdict: &Verdict) -> io::Result<()> {
     for one in &verdict.differences {
         let (customer, service) = (printable(&one.customer), printable(&one.service));
         writeln!(out, "{customer} {service} {}:", one.minute)?;
-        writeln!(out, "  source {:?}", one.source)?;
-        writeln!(out, "  table  {:?}", one.table)?;
+        writeln!(out, "  source: {}", measures(&one.source))?;
+        writeln!(out, "  table:  {}", measures(&one.table))?;
     }
     match (verdict.equal, different) {
         (true, _) => writeln!(out, "equal"),
         (false, 0) => writeln!(out, "not complete"),
         (false, different) => writeln!(out, "{different} differ"),
     }
+}
+
+/// The measures of a difference by name.
+fn measures(values: &[u64; 7]) -> String {
+    let [valid, bad, excluded, timed, slow, sum_us, max_us] = values;
+    format!(
+        "{valid} valid, {bad} bad, {excluded} excluded, {timed} timed, {slow} slow, \
+         {sum_us} µs in all, {max_us} µs at most"
+    )
 }
 
 /// Prints one customer.
@@ -80,7 +103,7 @@ pub fn sla(sla: &Sla) -> io::Result<()> {
             let ms = |value: Option<f64>| value.map_or("-".to_owned(), |ms| format!("{ms:.1} ms"));
             writeln!(
                 out,
-                "  latency {}  p50 {}  p90 {}  p99 {}  max {}  of {}",
+                "  latency of the last {}: p50 {}  p90 {}  p99 {}  max {}  ({} timed)",
                 latency.window,
                 ms(latency.p50_ms),
                 ms(latency.p90_ms),
@@ -103,7 +126,7 @@ fn objective_lines(
         "{}  {} {} over {}: {}",
         printable(service),
         printable(&status.objective),
-        percent(Some(status.target)),
+        percent_exact(status.target),
         status.period,
         verdict_of(status.met)
     )?;
@@ -144,27 +167,43 @@ fn objective_lines(
 pub fn impact(impact: &Impact) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let Impact { from, to, valid, bad, customers_hit, .. } = impact;
-    writeln!(out, "{from} to {to}: {bad} of {valid} bad, {customers_hit} customers hit")?;
+    let customers = of(*customers_hit, "customer");
+    writeln!(out, "{from} to {to}: {bad} of {valid} valid events bad, {customers} hit")?;
+    if !impact.causes.is_empty() {
+        writeln!(out, "\n{}", causes(&impact.causes).trim_end())?;
+    } else if *bad > 0 {
+        writeln!(out, "\nno release, cohort, region or route explains it")?;
+    }
+    if !impact.customers.is_empty() {
+        writeln!(out, "\n{}", hit(&impact.customers).trim_end())?;
+    }
+    Ok(())
+}
+
+/// The causes, each with its whole name behind its numbers.
+fn causes(causes: &[Cause]) -> String {
     let columns = [
-        ("cause", Side::Left),
         ("valid", Side::Right),
         ("bad", Side::Right),
         ("of excess", Side::Right),
         ("lift", Side::Right),
         ("p", Side::Right),
     ];
-    let rows = impact.causes.iter().map(|cause| {
+    let row = |cause: &Cause| {
         vec![
-            cause_name(cause),
             cause.valid.to_string(),
             cause.bad.to_string(),
             percent(cause.share_of_excess),
             rate(cause.lift),
             format!("{:.1e}", cause.p_value),
         ]
-    });
-    let causes = aligned(&columns, &rows.collect::<Vec<_>>());
-    writeln!(out, "\n{causes}")?;
+    };
+    let numbers = aligned(&columns, &causes.iter().map(row).collect::<Vec<_>>());
+    let names = std::iter::once("cause".to_owned()).chain(causes.iter().map(cause_name));
+    numbers.lines().zip(names).map(|(line, name)| format!("{line}  {name}\n")).collect()
+}
+
+fn hit(customers: &[ImpactCustomer]) -> String {
     let columns = [
         ("customer", Side::Left),
         ("valid", Side::Right),
@@ -173,7 +212,7 @@ pub fn impact(impact: &Impact) -> io::Result<()> {
         ("first", Side::Left),
         ("last", Side::Left),
     ];
-    let rows = impact.customers.iter().map(|customer| {
+    let row = |customer: &ImpactCustomer| {
         vec![
             customer.customer.clone(),
             customer.valid.to_string(),
@@ -182,20 +221,27 @@ pub fn impact(impact: &Impact) -> io::Result<()> {
             customer.first.clone(),
             customer.last.clone(),
         ]
-    });
-    let customers = aligned(&columns, &rows.collect::<Vec<_>>());
-    writeln!(out, "{customers}")
+    };
+    aligned(&columns, &customers.iter().map(row).collect::<Vec<_>>())
 }
 
 fn cause_name(cause: &Cause) -> String {
-    let one = |(name, value): (&String, &String)| format!("{name}={value}");
+    let one =
+        |(name, value): (&String, &String)| format!("{}={}", printable(name), printable(value));
     cause.dimensions.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
 /// Prints the worst customers.
 pub fn top(top: &Top) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "by {} as of {}, {} in all", top.by, top.as_of, top.total)?;
+    let (shown, total) = (top.customers.len(), of(top.total, "row"));
+    let what = match top.by.as_str() {
+        "budget" => "the least budget left",
+        "bad" => "the most bad events",
+        "valid" => "the most valid events",
+        _ => "the highest burn rate of the last hour",
+    };
+    writeln!(out, "{what}, as of {}: {shown} of {total}\n", top.as_of)?;
     let columns = [
         ("customer", Side::Left),
         ("service", Side::Left),
@@ -223,12 +269,15 @@ pub fn top(top: &Top) -> io::Result<()> {
         ]
     });
     let table = aligned(&columns, &rows.collect::<Vec<_>>());
-    writeln!(out, "{table}")
+    out.write_all(table.as_bytes())
 }
 
 /// Prints alert history.
 pub fn alerts(alerts: &Alerts) -> io::Result<()> {
     let mut out = io::stdout().lock();
+    if alerts.alerts.is_empty() {
+        return writeln!(out, "no alerts");
+    }
     let columns = [
         ("at", Side::Left),
         ("state", Side::Left),
@@ -254,7 +303,7 @@ pub fn alerts(alerts: &Alerts) -> io::Result<()> {
         ]
     });
     let table = aligned(&columns, &rows.collect::<Vec<_>>());
-    writeln!(out, "{table}")
+    out.write_all(table.as_bytes())
 }
 
 /// Cut off, not rounded: 99.7999% never reads as 99.8%.

@@ -248,7 +248,7 @@ fn hostile(seed: u64) -> Options {
         duplicates: 0.03,
         hostile: true,
         error_ratio: 0.01,
-        time: if seed % 2 == 0 { TimeForm::Epoch } else { TimeForm::Rfc3339 },
+        time: if seed.is_multiple_of(2) { TimeForm::Epoch } else { TimeForm::Rfc3339 },
         ..Options::default()
     }
 }

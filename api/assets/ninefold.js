@@ -66,23 +66,29 @@ function isSame(node, wanted) {
     node.dataset?.key === wanted.dataset?.key;
 }
 
+/** The first of `node` and its next siblings that is more than space between tags. */
+function solid(node) {
+  while (node?.nodeType === Node.TEXT_NODE && node.nodeValue.trim() === "") node = node.nextSibling;
+  return node;
+}
+
 /** Makes the children of `node` those of `wanted`, keeping nodes: focus, scroll and selection stay. */
 function morph(node, wanted) {
   const keyed = new Map();
   for (const child of node.children) if (child.dataset.key) keyed.set(child.dataset.key, child);
-  let next = node.firstChild;
-  for (const child of [...wanted.childNodes]) {
+  let next = solid(node.firstChild);
+  for (let child = solid(wanted.firstChild); child; child = solid(child.nextSibling)) {
     const known = child.dataset?.key ? keyed.get(child.dataset.key) : next;
     if (!known || !isSame(known, child)) {
       node.insertBefore(document.importNode(child, true), next);
       continue;
     }
-    if (known === next) next = next.nextSibling;
+    if (known === next) next = solid(next.nextSibling);
     else node.insertBefore(known, next);
     become(known, child);
   }
   while (next) {
-    const after = next.nextSibling;
+    const after = solid(next.nextSibling);
     next.remove();
     next = after;
   }

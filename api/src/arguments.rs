@@ -97,7 +97,7 @@ impl Arguments {
     }
 
     /// `step` in minutes for a range of `minutes`. Without it: one minute up to a day, one hour
-    /// up to a week of hours' worth of minutes, one day beyond.
+    /// up to 60 days, one day beyond, so that a chart has some 1,500 steps at most.
     pub(crate) fn step_minutes(&self, minutes: u32) -> Result<u32, Problem> {
         let step = match self.get("step") {
             None if minutes <= DAY_MINUTES => 1,

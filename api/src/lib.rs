@@ -1,6 +1,6 @@
 //! The HTTP API and the pages of Ninefold, over anything that implements [`Answers`].
 //!
-//! A request goes one way: [`guard`](self) (host, sizes, security headers) → route → arguments
+//! A request goes one way: guard (host, sizes, security headers) → route → arguments
 //! → a blocking question to [`Answers`] → its body as JSON, byte for byte what `--json` prints.
 //! The pages render the same bodies as HTML; `/v1/stream` sends the fleet each second.
 //!
@@ -104,7 +104,7 @@ pub fn router(answers: Arc<dyn Answers>, options: Options) -> Router {
 /// requests under way finish, and returns; connections still open after five seconds are cut.
 ///
 /// # Errors
-/// What [`axum::serve`] gives: in practice never, since it retries a failing `accept`.
+/// What [`axum::serve()`] gives: in practice never, since it retries a failing `accept`.
 pub async fn serve(
     listener: TcpListener,
     router: Router,

@@ -11,6 +11,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use ninefold_engine::query::{Answers, AskError};
+use ninefold_engine::report;
 use ninefold_engine::time::Minute;
 use serde::Serialize;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -149,6 +150,14 @@ async fn impact(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     json(&app, move |answers| answers.impact(from, to)).await
 }
 
+/// The forms of a monthly statement.
+#[derive(Clone, Copy)]
+enum Format {
+    Json,
+    Csv,
+    Markdown,
+}
+
 async fn month_report(
     State(app): State<App>,
     path: PathText,
@@ -156,10 +165,28 @@ async fn month_report(
 ) -> Result<Response, Problem> {
     let month = arguments::month(&text_of(path, "month")?)?;
     let arguments = Arguments::read(&uri, &["format", "tz", "customer"])?;
-    arguments.one_of("format", &[("json", ())])?;
+    let formats = [("json", Format::Json), ("csv", Format::Csv), ("md", Format::Markdown)];
+    let format = arguments.one_of("format", &formats)?;
     let tz = arguments.text("tz")?;
     let customer = arguments.text("customer")?.map(arguments::customer).transpose()?;
-    json(&app, move |answers| answers.report(&month, tz.as_deref(), customer.as_deref())).await
+    let name = format!("ninefold-{month}");
+    let ask =
+        move |answers: &dyn Answers| answers.report(&month, tz.as_deref(), customer.as_deref());
+    let (media_type, extension, text) = match format {
+        Format::Json => return json(&app, ask).await,
+        Format::Csv => {
+            let text = app.ask(move |answers| Ok(report::csv(&ask(answers)?))).await?;
+            ("text/csv; charset=utf-8; header=present", "csv", text)
+        }
+        Format::Markdown => {
+            let text = app.ask(move |answers| Ok(report::markdown(&ask(answers)?))).await?;
+            ("text/markdown; charset=utf-8", "md", text)
+        }
+    };
+    let disposition = format!("attachment; filename=\"{name}.{extension}\"");
+    let headers =
+        [(header::CONTENT_TYPE, media_type.to_owned()), (header::CONTENT_DISPOSITION, disposition)];
+    Ok((headers, text).into_response())
 }
 
 async fn burn(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {

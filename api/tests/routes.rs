@@ -129,7 +129,7 @@ async fn bodies_are_those_of_the_command_line() {
     let fake = fake(Scene::Incident);
     let json = |body: &dyn erased::Body| body.json();
     let from = Minute::of_ms(NOW_MS).minus(30);
-    let to = Minute::of_ms(NOW_MS).minus(1);
+    let to = Minute::of_ms(NOW_MS);
     let range = format!("from={from}&to={to}");
     for (path, expect) in [
         ("/v1/fleet".to_owned(), json(&fake.fleet(NOW_MS).expect("a fleet"))),
@@ -164,6 +164,21 @@ mod erased {
         fn json(&self) -> String {
             serde_json::to_string(self).expect("a body")
         }
+    }
+}
+
+#[tokio::test]
+async fn a_statement_comes_as_a_file_too() {
+    let report = fake(Scene::Incident).report("2026-11", None, Some("acme")).expect("a report");
+    for (format, media_type, expect) in [
+        ("csv", "text/csv; charset=utf-8; header=present", ninefold_engine::report::csv(&report)),
+        ("md", "text/markdown; charset=utf-8", ninefold_engine::report::markdown(&report)),
+    ] {
+        let answer = get(&format!("/v1/reports/2026-11?customer=acme&format={format}")).await;
+        assert_eq!(answer.header("content-type"), media_type);
+        let name = format!("attachment; filename=\"ninefold-2026-11.{format}\"");
+        assert_eq!(answer.header("content-disposition"), name);
+        assert_eq!(answer.text(), expect);
     }
 }
 
@@ -257,7 +272,7 @@ async fn the_first_page_answers_the_first_questions() {
         "of the excess failures",
         "Last 60 minutes",
         "class=\"gap\"",
-        "href=\"/customers/..%2F..%2Fetc%2Fpasswd\"",
+        "href=\"/customers/%3Cscript%3Ealert%281%29%3C%2Fscript%3E\"",
     ] {
         assert!(page.contains(words), "the page lacks {words:?}");
     }
@@ -278,7 +293,7 @@ async fn no_data_reads_as_no_data_and_never_as_kept() {
 async fn silence_is_said_after_two_minutes() {
     let page = get_of(Scene::Silent, "/").await.text();
     assert!(page.contains("id=\"stale\" class=\"notice\" role=\"status\">"));
-    assert!(page.contains("the newest counted minute is 23:06 UTC"));
+    assert!(page.contains("the newest counted minute is 23:07 UTC"));
 }
 
 #[tokio::test]
@@ -323,7 +338,7 @@ async fn arguments_are_refused_by_name() {
         ("/v1/customers/acme/sla".to_owned(), "month", "missing"),
         ("/v1/customers/acme/sla?month=2026-13".to_owned(), "month", "2026-10"),
         ("/v1/reports/november".to_owned(), "month", "2026-10"),
-        ("/v1/reports/2026-11?format=pdf".to_owned(), "format", "takes json"),
+        ("/v1/reports/2026-11?format=pdf".to_owned(), "format", "takes json, csv, md"),
         ("/v1/reports/2026-11?tz=Mars/Base".to_owned(), "tz", "IANA"),
         ("/v1/customers/%FF".to_owned(), "customer", "UTF-8"),
         (format!("/v1/customers/{}", "x".repeat(257)), "customer", "1 to 256"),

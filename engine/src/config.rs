@@ -2,7 +2,7 @@
 //!
 //! [`Config::parse`] reads the whole text and reports *every* problem at once, each with file,
 //! line, key, what is wrong and what would be right. [`Config::default`] needs no file and is
-//! what an empty one means. [`template`] is the commented file that `ninefold init` writes,
+//! what an empty one means. [`template()`] is the commented file that `ninefold init` writes,
 //! [`check_report`] what `ninefold check` prints of a good one.
 //!
 //! How it works: the TOML parser yields a tree with the place of every key; each part reads its

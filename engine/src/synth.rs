@@ -2,7 +2,7 @@
 //! `ninefold demo` shows.
 //!
 //! [`generate`] is a pure function of its [`Options`]: the same options give the same bytes on
-//! every machine, since the random numbers ([`random`]) and the mathematics ([`numeric`]) are
+//! every machine, since the random numbers and the mathematics are
 //! this module's own. Customers come by Zipf's law, each with a fixed cohort and home region;
 //! requests follow a daily wave; latencies are log-normal around the median of their route;
 //! release `r43` replaces `r41` by cohort at 70, 80 and 90% of the span. [`Incident`]s come on
@@ -25,7 +25,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-pub use self::incident::{From, Incident, IncidentError};
+pub use self::incident::{Begin, Incident, IncidentError};
 
 use self::line::{Lines, Request};
 use self::numeric::{LogNormal, Weighted, daily_wave};

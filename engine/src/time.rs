@@ -159,10 +159,8 @@ pub fn parse_rfc3339(text: &[u8]) -> Option<i64> {
         if length == 0 {
             return None;
         }
-        for place in 0..3 {
-            let digit = if place < length { fraction[place] - b'0' } else { 0 };
-            ms = ms * 10 + i64::from(digit);
-        }
+        let digits = fraction[..length].iter().chain(b"00").take(3);
+        ms = digits.fold(0, |ms, digit| ms * 10 + i64::from(digit - b'0'));
         rest = &fraction[length..];
     }
     let offset_minutes = match rest {

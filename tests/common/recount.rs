@@ -318,7 +318,7 @@ fn rfc3339(text: &str) -> Option<i64> {
     if !["--T::", "--t::", "-- ::"].contains(&marks.as_str()) || hour > 23 || minute > 59 {
         return None;
     }
-    if second > 60 || month < 1 || month > 12 || day < 1 || day > days_of_month(year, month) {
+    if second > 60 || !(1..=12).contains(&month) || day < 1 || day > days_of_month(year, month) {
         return None;
     }
     let rest = &text[19..];

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
-use ninefold_engine::query::body::{BurnRow, LatencyStatus, ObjectiveStatus, Sla, Timeseries};
+use ninefold_engine::query::body::{
+    BurnRow, LatencyStatus, ObjectiveStatus, ServiceStatus, Sla, Timeseries,
+};
 use ninefold_engine::query::{Answers, AskError};
 
 use crate::pages::chart::Chart;
-use crate::pages::fleet::{Budget, Tier, WindowView, firing_since, urgency};
+use crate::pages::fleet::{Budget, Excess, Tier, WindowView, firing_since, urgency};
 use crate::pages::{AsOf, Who, format, minute_of};
 
 /// The minutes of the chart: three hours.
@@ -57,6 +59,15 @@ impl Answered {
         };
         Ok(Answered { sla, timeseries, burning, since })
     }
+
+    /// Whether an alert of this promise fires.
+    fn burns(&self, service: &ServiceStatus, status: &ObjectiveStatus) -> bool {
+        self.burning.iter().any(|row| {
+            row.state == "firing"
+                && row.service == service.service
+                && row.objective == status.objective
+        })
+    }
 }
 
 /// The live part of the page.
@@ -83,7 +94,9 @@ struct Firing {
     service: String,
     objective: String,
     long: String,
+    long_excess: Excess,
     short: String,
+    short_excess: Excess,
     factor: String,
     since: String,
 }
@@ -135,7 +148,11 @@ impl<'a> Live<'a> {
                 .iter()
                 .map(|service| Service {
                     name: format::visible(&service.service),
-                    objectives: service.objectives.iter().map(Objective::new).collect(),
+                    objectives: service
+                        .objectives
+                        .iter()
+                        .map(|status| Objective::new(status, answered.burns(service, status)))
+                        .collect(),
                     latency: quantiles(&service.latency),
                     latency_count: format::grouped(service.latency.count),
                     latency_window: window_name(&service.latency.window),
@@ -160,7 +177,9 @@ impl Firing {
             service: format::visible(&row.service),
             objective: format::visible(&row.objective),
             long: rate(&row.long),
+            long_excess: Excess::of(row.long.burn_rate),
             short: rate(&row.short),
+            short_excess: Excess::of(row.short.burn_rate),
             factor: format::factor(row.factor),
             since: answered
                 .since
@@ -171,9 +190,10 @@ impl Firing {
 }
 
 impl Objective {
-    fn new(status: &ObjectiveStatus) -> Objective {
+    fn new(status: &ObjectiveStatus, burns: bool) -> Objective {
         let (state, words) = match status.met {
             None => ("none", "no data"),
+            Some(true) if burns => ("burning", "kept so far, and burning"),
             Some(true) => ("kept", "kept"),
             Some(false) => ("broken", "broken"),
         };
@@ -214,10 +234,10 @@ fn window_name(key: &str) -> String {
     known.map_or(key, |(_, name)| name).to_owned()
 }
 
-/// `30d` as `last 30 days`, `month` as `this month`.
+/// `30d` as `the last 30 days`, `month` as `this month`.
 fn period_name(period: &str) -> String {
     match period.strip_suffix('d') {
-        Some(days) => format!("last {days} days"),
+        Some(days) => format!("the last {days} days"),
         None => format!("this {period}"),
     }
 }

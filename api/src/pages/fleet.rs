@@ -152,7 +152,7 @@ impl State {
     /// In words.
     pub(crate) fn words(self) -> &'static str {
         match self {
-            State::NoData => "No data",
+            State::NoData => "Nothing to judge",
             State::Kept => "The promise is kept",
             State::Burning => "Kept so far, and burning",
             State::Broken => "The promise is broken",
@@ -241,7 +241,7 @@ pub(crate) enum Excess {
 }
 
 impl Excess {
-    fn of(burn_rate: Option<f64>) -> Excess {
+    pub(super) fn of(burn_rate: Option<f64>) -> Excess {
         match burn_rate {
             None => Excess::None,
             Some(rate) if rate >= 14.4 => Excess::Fast,

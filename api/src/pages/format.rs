@@ -10,6 +10,8 @@ use ninefold_engine::time::parse_rfc3339;
 pub(crate) const NO_DATA: &str = "no data";
 /// The most digits behind the point of a percentage.
 const DIGITS_MAX: u32 = 7;
+/// Within it a time of day is not mistaken for that of another day.
+const HALF_DAY_MS: i64 = 43_200_000;
 
 /// `1 - bad / valid` as a percentage, cut off, with at least three digits and one more than
 /// the target has; more where the failing share would show fewer than two digits.
@@ -97,7 +99,7 @@ pub(crate) fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.char_indices() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -145,13 +147,13 @@ pub(crate) fn clock(at: &str) -> String {
     if parse_rfc3339(at.as_bytes()).is_some() { at[11..16].to_owned() } else { at.to_owned() }
 }
 
-/// The time of day, with the date where it is not that of `as_of`: `11-24 23:14`.
+/// The time of day, with the date where it is half a day or more away from `as_of`:
+/// `11-24 23:14`.
 pub(crate) fn moment(at: &str, as_of: &str) -> String {
-    match (at.get(..10), as_of.get(..10)) {
-        (Some(day), Some(today)) if day == today => clock(at),
-        (Some(day), _) if at.len() >= 16 => format!("{} {}", &day[5..], clock(at)),
-        _ => at.to_owned(),
-    }
+    let ms = |text: &str| parse_rfc3339(text.as_bytes());
+    let Some(at_ms) = ms(at) else { return at.to_owned() };
+    let is_near = ms(as_of).is_some_and(|as_of_ms| (as_of_ms - at_ms).abs() < HALF_DAY_MS);
+    if is_near { clock(at) } else { format!("{} {}", &at[5..10], clock(at)) }
 }
 
 /// A name so that all of it can be seen: control characters and those that turn or hide text

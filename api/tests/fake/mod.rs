@@ -125,10 +125,10 @@ impl Fake {
         Fake { scene, clock, customers }
     }
 
-    /// The newest minute: the one before the running one, or older where it went silent.
+    /// The newest minute: the running one, or an older one where it went silent.
     fn as_of(&self) -> Minute {
         let silent = if self.scene == Scene::Silent { 7 } else { 0 };
-        Minute::of_ms((self.clock)()).minus(1 + silent)
+        Minute::of_ms((self.clock)()).minus(silent)
     }
 
     fn ready(&self) -> Result<(), AskError> {
@@ -201,7 +201,12 @@ impl Fake {
             budget_left: period.burn_rate.map(|consumed| 1.0 - consumed),
             burn_rate_1h: self.window(customer, to, 60).burn_rate,
             burn_rate_5m: self.window(customer, to, 5).burn_rate,
-            firing: self.burning(customer).into_iter().map(|row| row.tier).collect(),
+            firing: self
+                .burning(customer)
+                .into_iter()
+                .filter(|row| row.state == "firing")
+                .map(|row| row.tier)
+                .collect(),
         }
     }
 
@@ -221,6 +226,7 @@ impl Fake {
                     tier: tier.to_owned(),
                     severity: severity.to_owned(),
                     state: if is_firing { "firing" } else { "insufficient" }.to_owned(),
+                    no_data: false,
                     factor,
                     long,
                     short,
@@ -498,16 +504,19 @@ impl Answers for Fake {
         let all: Vec<&Customer> = self.customers.iter().collect();
         let mut alerts = self.burn()?.burning;
         alerts.retain(|row| row.state == "firing");
-        let worst = self.top(By::Budget, None, 20, None)?.customers;
+        let mut worst = self.top(By::Burn, None, 1_000, None)?.customers;
         let is_empty = self.scene == Scene::Empty;
         let count = |test: fn(&TopRow) -> bool| worst.iter().filter(|row| test(row)).count() as u64;
+        let (customers_burning, customers_broken) =
+            (count(|row| !row.firing.is_empty()), count(|row| row.budget_left < Some(0.0)));
+        worst.truncate(20);
         Ok(Fleet {
             as_of: if is_empty { String::new() } else { to.to_string() },
             age_s: (now_ms - to.start_ms()) / 1_000,
             customers: if is_empty { 0 } else { self.customers.len() as u64 },
             customers_active: if is_empty { 0 } else { self.customers.len() as u64 },
-            customers_burning: count(|row| !row.firing.is_empty()),
-            customers_broken: count(|row| row.budget_left < Some(0.0)),
+            customers_burning,
+            customers_broken,
             windows: WINDOWS
                 .iter()
                 .map(|(name, minutes)| ((*name).to_owned(), pooled(*minutes)))

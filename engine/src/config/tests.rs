@@ -450,7 +450,7 @@ fn a_configuration_of_many_customers_is_read_once() {
 }
 
 /// A file with an `.expected` beside it is bad in just that way, any other is good. With
-/// `UPDATE_EXPECTED=1` in the environment the expectations are written anew, to be reviewed.
+/// `UPDATE_GOLDEN=1` in the environment the expectations are written anew, to be reviewed.
 #[test]
 fn files_of_bad_configurations_are_refused_and_good_ones_taken() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/config");
@@ -469,7 +469,7 @@ fn files_of_bad_configurations_are_refused_and_good_ones_taken() {
         }
         let name = path.file_name().unwrap().to_str().unwrap();
         let found = format!("{}\n", Config::parse(&text, name).unwrap_err());
-        if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
             std::fs::write(&expected, &found).unwrap();
         }
         assert_eq!(found, std::fs::read_to_string(&expected).unwrap(), "{name}");

@@ -4,7 +4,7 @@
 //! in quotes; the latency is the sum of the three processing times, of which -1 says that there
 //! was none; the status is the load balancer's, what the client got. CloudFront: tab-separated,
 //! in the order of its standard log; the time to the last byte is in seconds. A CloudFront file
-//! whose `#Fields:` header tells another order is refused by [`super::detect`], because a
+//! whose `#Fields:` header tells another order is refused by [`super::detect()`], because a
 //! decoder sees lines and no header.
 //!
 //! Sources: "Access logs for your Application Load Balancer" and "Standard log file fields" in

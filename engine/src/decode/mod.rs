@@ -1,6 +1,6 @@
 //! From bytes to events: one line in, one event, one refusal or nothing out.
 //!
-//! A file has one [`Format`], told or found by [`detect`] from its first lines; within it each
+//! A file has one [`Format`], told or found by [`detect()`] from its first lines; within it each
 //! line may take any form of that family. A [`Decoder`] reads lines of one format. Each line
 //! is read by itself, whatever came before it, so that the blocks of a file may be decoded in
 //! any order by any number of decoders with the same result. What a decoder remembers between
@@ -61,7 +61,7 @@ pub enum Line<'a> {
 /// A family of line forms, or a columnar file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// Found by [`detect`] from the first lines. A [`Decoder`] that is given it reads the
+    /// Found by [`detect()`] from the first lines. A [`Decoder`] that is given it reads the
     /// native form.
     #[default]
     Auto,
@@ -242,7 +242,7 @@ type Read<T> = Result<T, String>;
 
 impl Decoder {
     /// A decoder for lines of `format`. [`Format::Auto`] reads the native form: find the format
-    /// with [`detect`] first. [`Format::Parquet`] has no lines: every one is a dead letter.
+    /// with [`detect()`] first. [`Format::Parquet`] has no lines: every one is a dead letter.
     pub fn new(options: &Options, format: Format) -> Decoder {
         let access = || access::Access::new(options);
         let json = |keys| Box::new(jsonlog::JsonLog::new(access(), keys));

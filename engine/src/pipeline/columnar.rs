@@ -42,25 +42,33 @@ impl Pipeline {
         let counted = known.iter().find(|one| one.partition == name).map_or(0, |one| one.next);
         let place = (counted, Tail::default());
         let options = decode::Options { format: Format::Parquet, ..self.options().decode.clone() };
+        let is_new = self.number_of(&name).is_none();
         let number = self.partition(&name, &label, options.clone(), place)?;
         let fail = |source| SourceError::Read { path: path.to_owned(), source };
         let file = File::open(path).map_err(fail)?;
         let slis = self.options().slis.clone();
-        let mut builder =
-            BlockBuilder::new(self.state.seed(), self.options().dedupe_window_bytes > 0);
-        builder.begin(number, counted);
-        let mut next = counted;
+        let window = self.options().dedupe_window_bytes;
+        // An earlier process has left its dedupe window behind: here in rows, as offsets are.
+        let first = if is_new { counted.saturating_sub(window) } else { counted };
+        let mut builder = BlockBuilder::new(self.state.seed(), window > 0);
+        builder.begin(number, first);
+        let mut next = first;
         let mut failed = None;
-        let outcome = parquet::for_each(file, &options, counted, |row, line| {
+        let outcome = parquet::for_each(file, &options, first, |row, line| {
             match line {
                 Line::Event(event) => builder.push(&event, &slis, row),
                 Line::Dead(reason) => builder.push_dead(row, reason, b""),
                 Line::Skip => {}
             }
             next = row + 1;
-            if next % BLOCK_ROWS == 0 && failed.is_none() {
-                failed = self.take_rows(number, builder.finish(next)).err();
+            if (next == counted || next % BLOCK_ROWS == 0) && failed.is_none() {
+                let block = builder.finish(next);
                 builder.begin(number, next);
+                if next <= counted {
+                    self.remember_blocks(number, vec![block]);
+                } else {
+                    failed = self.take_rows(number, block).err();
+                }
             }
         });
         outcome.map_err(|source| PipelineError::Parquet { path: label, source })?;

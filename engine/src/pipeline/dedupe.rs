@@ -6,42 +6,8 @@
 //! again. Ids are kept as 128 bits of a hash.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::Path;
 
-use super::verify::next_chunks;
-use super::{Pipeline, PipelineError};
-use crate::source::file::{self, SourceError};
 use crate::state::block::{Block, IdSeen};
-
-impl Pipeline {
-    /// Fills the dedupe window of a partition that goes on at `offset` with the lines of its
-    /// file before there. To be called once, before the first new chunk; without dedupe, or at
-    /// the begin of a file, it does nothing.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn remember(&mut self, number: u16, path: &Path, offset: u64) -> Result<(), PipelineError> {
-        let window = self.options().dedupe_window_bytes;
-        // What stdin has carried before cannot be read again.
-        if window == 0 || offset == 0 || path == Path::new("-") {
-            return Ok(());
-        }
-        let fail = |source| SourceError::Read { path: path.to_owned(), source };
-        let mut chunks = file::chunks_before(path, offset, window)?;
-        loop {
-            let batch = next_chunks(&mut chunks).map_err(fail)?;
-            if batch.is_empty() {
-                return Ok(());
-            }
-            let mut blocks = self.decode(number, &batch);
-            let window = self.partitions[usize::from(number)].dedupe.as_mut();
-            let window = window.expect("there is a window where it has bytes");
-            for block in &mut blocks {
-                window.drop_duplicates(block);
-            }
-        }
-    }
-}
 
 /// The ids of one partition.
 pub struct DedupeWindow {

@@ -297,6 +297,21 @@ impl Pipeline {
         self.state.apply(blocks);
     }
 
+    /// Feeds the dedupe window with what stands before the offset of a partition that goes on
+    /// where an earlier process ended: [`chunks_before`](crate::source::file::chunks_before) of
+    /// [`Options::dedupe_window_bytes`], before anything of it is counted.
+    pub fn remember(&mut self, number: u16, chunks: &[Chunk]) {
+        self.remember_blocks(number, self.decode(number, chunks));
+    }
+
+    fn remember_blocks(&mut self, number: u16, mut blocks: Vec<Block>) {
+        if let Some(window) = &mut self.partitions[usize::from(number)].dedupe {
+            blocks.iter_mut().for_each(|block| {
+                window.drop_duplicates(block);
+            });
+        }
+    }
+
     /// Whether the epoch is as large as it may be.
     pub fn epoch_is_full(&self) -> bool {
         self.state.pending() >= self.options.epoch_events_max

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use super::{Pipeline, PipelineError};
 use crate::decode::{self, Format};
 use crate::source::chunk::Chunk;
-use crate::source::file::{Opened, SourceError};
+use crate::source::file::{FileChunks, Opened, SourceError, chunks_before};
 
 /// How many chunks are decoded at once, for each thread: enough to even out their load.
 const CHUNKS_PER_THREAD: usize = 4;
@@ -30,11 +30,12 @@ impl Pipeline {
         let label = path.display().to_string();
         let decode = self.options().decode.clone();
         let decode = settled_decode(&label, decode, &opened.head)?;
-        let begun = self.number_of(&opened.partition).is_some();
+        let is_new = self.number_of(&opened.partition).is_none();
         let number =
             self.partition(&opened.partition, &label, decode, (opened.offset, opened.tail))?;
-        if !begun {
-            self.remember(number, path, opened.offset)?;
+        if is_new && path != Path::new("-") {
+            let window = self.options().dedupe_window_bytes;
+            self.remember_file(number, path, chunks_before(path, opened.offset, window)?)?;
         }
         let mut chunks = opened.chunks;
         let threads = rayon::current_num_threads();
@@ -51,6 +52,24 @@ impl Pipeline {
             });
             self.drain(number, path, queue, progress)
         })
+    }
+
+    /// Reads the dedupe window of a partition that an earlier process has left, in chunks of
+    /// [`chunks_before`] its offset, before anything more of it is counted.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn remember_file(
+        &mut self,
+        number: u16,
+        path: &Path,
+        mut before: FileChunks,
+    ) -> Result<(), PipelineError> {
+        let fail = |source| SourceError::Read { path: path.to_owned(), source };
+        while let Some(chunk) = before.next_chunk().map_err(fail)? {
+            self.remember(number, &[chunk]);
+        }
+        Ok(())
     }
 
     fn drain(

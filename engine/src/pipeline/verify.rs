@@ -113,8 +113,7 @@ fn recount(
     Ok(sums)
 }
 
-/// As many chunks as all cores decode at once; none at the end.
-pub(super) fn next_chunks(chunks: &mut file::FileChunks) -> std::io::Result<Vec<Chunk>> {
+fn next_chunks(chunks: &mut file::FileChunks) -> std::io::Result<Vec<Chunk>> {
     let most = rayon::current_num_threads() * 4;
     let mut batch = Vec::new();
     while batch.len() < most

@@ -402,6 +402,8 @@ pub struct BurnRow {
     pub severity: String,
     /// `firing`, or `insufficient`: burning without enough evidence.
     pub state: String,
+    /// Firing, but the short window holds too few valid events to see whether it still burns.
+    pub no_data: bool,
     /// The burn rate both windows have to reach.
     pub factor: f64,
     /// The long window now.

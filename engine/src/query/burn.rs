@@ -102,6 +102,7 @@ pub fn row(
         tier: tier.spec.name.to_owned(),
         severity: tier.spec.severity.name().to_owned(),
         state: state.to_owned(),
+        no_data: state == "firing" && look.short.valid < tier.options.min_valid,
         factor: tier.factor.to_f64(),
         long: window(tier.spec.long.0, tier.target, look.long),
         short: window(tier.spec.short.0, tier.target, look.short),

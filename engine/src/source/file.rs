@@ -74,6 +74,18 @@ pub struct Opened {
 /// The chunks of a file's plain text.
 pub type FileChunks = Chunks<Box<dyn Read + Send>>;
 
+/// Whether a file is gzip or zstd.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn is_compressed(path: &Path) -> Result<bool, SourceError> {
+    let fail = |source| SourceError::Read { path: path.to_owned(), source };
+    let mut magic = Vec::new();
+    let file = File::open(path).map_err(fail)?;
+    file.take(compress::MAGIC_BYTES as u64).read_to_end(&mut magic).map_err(fail)?;
+    Ok(compress::is_compressed(&magic))
+}
+
 /// The first `size` bytes of a file's plain text, in chunks.
 ///
 /// # Errors
@@ -84,22 +96,28 @@ pub fn chunks_until(path: &Path, size: u64) -> Result<FileChunks, SourceError> {
     Ok(Chunks::new(reader, Pace::Full, 0, Tail::default()))
 }
 
-/// The lines of a file that begin in the last `window` bytes of its plain text before `next`, in
-/// chunks: what a dedupe window holds there.
+/// The whole lines that begin within the `size` bytes of plain text before `next`, in chunks;
+/// none where `size` is 0.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn chunks_before(path: &Path, next: u64, window: u64) -> Result<FileChunks, SourceError> {
+pub fn chunks_before(path: &Path, next: u64, size: u64) -> Result<FileChunks, SourceError> {
     let fail = |source| SourceError::Read { path: path.to_owned(), source };
-    // The byte before the window tells whether its first one begins a line.
-    let from = next.saturating_sub(window.saturating_add(1));
-    let Place::At(reader, _) = open_at(path, from).map_err(fail)? else {
+    if size == 0 || next == 0 {
         return Ok(Chunks::new(Box::new(io::empty()), Pace::Full, next, Tail::default()));
+    }
+    let from = next.saturating_sub(size);
+    // One byte sooner: where that is a newline, a line begins at `from` itself.
+    let mut first = from.saturating_sub(1);
+    let reader: Box<dyn Read + Send> = match open_at(path, first).map_err(fail)? {
+        Place::At(reader, _) => reader,
+        Place::EndsAt(_) => Box::new(io::empty()),
     };
-    let mut reader = BufReader::with_capacity(1 << 16, reader);
-    let skipped = if from == 0 { 0 } else { reader.skip_until(b'\n').map_err(fail)? as u64 };
-    let first = (from + skipped).min(next);
-    Ok(Chunks::new(Box::new(reader.take(next - first)), Pace::Full, first, Tail::default()))
+    let mut reader = BufReader::new(reader.take(next - first));
+    if from > 0 {
+        first += reader.skip_until(b'\n').map_err(fail)? as u64;
+    }
+    Ok(Chunks::new(Box::new(reader), Pace::Full, first, Tail::default()))
 }
 
 /// Opens a file, gzip, zstd or plain, behind what `known` says was counted of it. `None` where
@@ -357,25 +375,22 @@ mod tests {
     }
 
     #[test]
-    fn the_lines_of_a_window_are_those_that_begin_in_it() {
+    fn what_stands_before_an_offset_begins_with_a_whole_line() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = write(folder.path(), "a", b"one\ntwo\nthree\nfour\n");
-        let check = |next, window, expect: &[u8]| {
-            let mut chunks = chunks_before(&path, next, window).expect("readable");
-            let mut found = Vec::new();
-            while let Some(chunk) = chunks.next_chunk().expect("readable") {
-                assert_eq!(chunk.first + found.len() as u64 + chunk.bytes.len() as u64, next);
-                found.extend(chunk.bytes);
-            }
-            assert_eq!(found, expect, "{window} before {next}");
+        let check = |next, size, expect: Option<(u64, &str)>| {
+            let mut chunks = chunks_before(&path, next, size).expect("readable");
+            let chunk = chunks.next_chunk().expect("readable");
+            let found = chunk.as_ref().map(|chunk| (chunk.first, chunk.bytes.as_slice()));
+            assert_eq!(found, expect.map(|(first, text)| (first, text.as_bytes())), "{size}");
         };
-        check(14, 100, b"one\ntwo\nthree\n");
-        check(14, 14, b"one\ntwo\nthree\n");
-        check(14, 10, b"two\nthree\n");
-        check(14, 9, b"three\n");
-        check(14, 6, b"three\n");
-        check(14, 5, b"");
-        check(4, 2, b"");
+        check(14, 0, None);
+        check(14, 5, None);
+        check(14, 6, Some((8, "three\n")));
+        check(14, 9, Some((8, "three\n")));
+        check(14, 10, Some((4, "two\nthree\n")));
+        check(14, 14, Some((0, "one\ntwo\nthree\n")));
+        check(14, 1_000, Some((0, "one\ntwo\nthree\n")));
     }
 
     #[test]

@@ -252,8 +252,9 @@ impl BlockBuilder {
 
     fn tuple(&mut self, event: &Event<'_>, slis: &Slis, day: Day) -> u32 {
         let texts = texts_of(event);
+        let ends = ends_of(&texts);
         if let Some(before) = self.block.tuples.get(self.tuple_before as usize)
-            && same_tuple(before, day, &texts)
+            && same_tuple(before, day, &texts, &ends)
         {
             return self.tuple_before;
         }
@@ -267,14 +268,15 @@ impl BlockBuilder {
         let tuples = &self.block.tuples;
         let same = |id: &u32| {
             let tuple = &tuples[*id as usize];
-            tuple.hash == hash && same_tuple(tuple, day, &texts)
+            tuple.hash == hash && same_tuple(tuple, day, &texts, &ends)
         };
         self.tuple_before = match self.tuples.find(hash, same) {
             Some(known) => *known,
             None => {
                 let id = tuples.len() as u32;
                 self.tuples.insert_unique(hash, id, |id| tuples[*id as usize].hash);
-                self.block.tuples.push(local_tuple(day, &texts, hash));
+                let text = texts.concat().into_boxed_str();
+                self.block.tuples.push(LocalTuple { day, text, ends, hash });
                 self.coverage.push(slis.coverage(event.service, event.route));
                 id
             }
@@ -312,23 +314,43 @@ fn texts_of<'a>(event: &Event<'a>) -> [&'a str; 1 + DIMENSIONS] {
     [event.service, event.release, event.cohort, event.region, event.route, a, b, c, d]
 }
 
-fn same_tuple(tuple: &LocalTuple, day: Day, texts: &[&str; 1 + DIMENSIONS]) -> bool {
-    let mut start = 0;
-    tuple.day == day
-        && texts.iter().zip(tuple.ends).all(|(text, end)| {
-            let same = tuple.text.as_bytes()[start..end as usize] == *text.as_bytes();
-            start = end as usize;
-            same
-        })
-}
-
-fn local_tuple(day: Day, texts: &[&str; 1 + DIMENSIONS], hash: u64) -> LocalTuple {
+/// Where each text ends when they stand one after the other.
+fn ends_of(texts: &[&str; 1 + DIMENSIONS]) -> [u32; 1 + DIMENSIONS] {
     let mut end = 0;
-    let ends = texts.map(|text| {
+    texts.map(|text| {
         end += text.len() as u32;
         end
-    });
-    LocalTuple { day, text: texts.concat().into_boxed_str(), ends, hash }
+    })
+}
+
+fn same_tuple(
+    tuple: &LocalTuple,
+    day: Day,
+    texts: &[&str; 1 + DIMENSIONS],
+    ends: &[u32; 1 + DIMENSIONS],
+) -> bool {
+    if tuple.day != day || tuple.ends != *ends {
+        return false;
+    }
+    let mut rest = tuple.text.as_bytes();
+    texts.iter().all(|text| {
+        let (known, after) = rest.split_at(text.len());
+        rest = after;
+        same_bytes(known, text.as_bytes())
+    })
+}
+
+/// Whether two texts of one length are equal. Most are of a few bytes, for which a call of the
+/// C library costs more than the comparison: a quarter of the time of a whole replay.
+fn same_bytes(a: &[u8], b: &[u8]) -> bool {
+    let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
+    match (a.first_chunk::<8>(), b.first_chunk::<8>(), a.last_chunk::<8>(), b.last_chunk::<8>()) {
+        (Some(a_first), Some(b_first), Some(a_last), Some(b_last)) if a.len() <= 16 => {
+            word(a_first) == word(b_first) && word(a_last) == word(b_last)
+        }
+        (None, ..) => a.iter().zip(b).all(|(a, b)| a == b),
+        _ => a == b,
+    }
 }
 
 /// 128 bits of an id, the same in every process: a window that is re-read after a restart has

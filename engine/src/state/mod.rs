@@ -25,6 +25,10 @@ use rows::{DimensionRow, ShardRows, TupleOrder};
 use series::Series;
 use shard::Shard;
 
+/// Into how many parts the rows by dimension are cut: each part reads all records once, so
+/// more parts than a machine has cores cost more than they even out.
+const DIMENSION_PARTS: u32 = 8;
+
 /// For how many minutes the state keeps latency histograms: the 1 h window and as much again.
 pub const HISTOGRAM_MINUTES: u32 = 120;
 
@@ -100,11 +104,11 @@ impl State {
         };
         let of_part = |part: u32| {
             let records = self.shards.iter().map(|shard| shard.records.as_slice());
-            rows::dimension_rows(records, (part, SHARDS as u32), &order)
+            rows::dimension_rows(records, (part, DIMENSION_PARTS), &order)
         };
         let (shards, dimensions) = rayon::join(
             || self.shards.par_iter().map(of_shard).collect(),
-            || (0..SHARDS as u32).into_par_iter().map(of_part).collect(),
+            || (0..DIMENSION_PARTS).into_par_iter().map(of_part).collect(),
         );
         Cut { shards, dimensions, order }
     }

@@ -10,7 +10,7 @@ use crate::time::{parse_rfc3339, rfc3339};
 
 /// When an incident begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum Begin {
     /// This long after the start of the data, in milliseconds.
     AfterMs(i64),
     /// At this epoch time in milliseconds.
@@ -45,7 +45,7 @@ pub struct Incident {
     /// Only requests of this customer.
     pub customer: Option<String>,
     /// Its beginning, by event time.
-    pub from: From,
+    pub from: Begin,
     /// Its length in minutes.
     pub minutes: f64,
     /// The share of the requests hit that fail on its account.
@@ -69,7 +69,7 @@ impl Default for Incident {
             route: None,
             service: None,
             customer: None,
-            from: From::AfterMs(0),
+            from: Begin::AfterMs(0),
             minutes: 20.0,
             rate: 0.05,
             latency: 1.0,
@@ -177,8 +177,8 @@ impl Incident {
     /// Its first millisecond and the one after its last, for data that starts at `start_ms`.
     pub fn span_ms(&self, start_ms: i64) -> (i64, i64) {
         let first = match self.from {
-            From::AfterMs(after_ms) => start_ms + after_ms,
-            From::AtMs(at_ms) => at_ms,
+            Begin::AfterMs(after_ms) => start_ms + after_ms,
+            Begin::AtMs(at_ms) => at_ms,
         };
         (first, first + (self.minutes * 60_000.0) as i64)
     }
@@ -206,16 +206,17 @@ fn number(
 }
 
 /// `90` (minutes after the start), `12:30` (hours and minutes after it), or RFC 3339.
-fn from(value: &str) -> Result<From, IncidentError> {
+fn from(value: &str) -> Result<Begin, IncidentError> {
     const MINUTES_MAX: f64 = 1e7;
     let takes = "minutes after the start (90), hours:minutes after it (12:30), or an RFC 3339 time";
     let refused = || IncidentError::Value { key: "from", value: value.into(), takes };
     if let Ok(minutes) = value.parse::<f64>() {
         let is_taken = (0.0..=MINUTES_MAX).contains(&minutes);
-        return is_taken.then(|| From::AfterMs((minutes * 60_000.0) as i64)).ok_or_else(refused);
+        let begin = Begin::AfterMs((minutes * 60_000.0) as i64);
+        return is_taken.then_some(begin).ok_or_else(refused);
     }
     if let Some(at_ms) = parse_rfc3339(value.as_bytes()) {
-        return Ok(From::AtMs(at_ms));
+        return Ok(Begin::AtMs(at_ms));
     }
     let (hours, minutes) = value.split_once(':').ok_or_else(refused)?;
     let hours: u16 = hours.parse().map_err(|_| refused())?;
@@ -223,14 +224,14 @@ fn from(value: &str) -> Result<From, IncidentError> {
     if minutes > 59 {
         return Err(refused());
     }
-    Ok(From::AfterMs((i64::from(hours) * 60 + i64::from(minutes)) * 60_000))
+    Ok(Begin::AfterMs((i64::from(hours) * 60 + i64::from(minutes)) * 60_000))
 }
 
-impl fmt::Display for From {
+impl fmt::Display for Begin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            From::AfterMs(after_ms) => write!(f, "{}", *after_ms as f64 / 60_000.0),
-            From::AtMs(at_ms) => f.write_str(&rfc3339(*at_ms)),
+            Begin::AfterMs(after_ms) => write!(f, "{}", *after_ms as f64 / 60_000.0),
+            Begin::AtMs(at_ms) => f.write_str(&rfc3339(*at_ms)),
         }
     }
 }
@@ -281,7 +282,7 @@ mod tests {
             release: Some("r42".into()),
             cohort: Some("canary".into()),
             service: Some("checkout".into()),
-            from: From::AfterMs(12 * 3_600_000),
+            from: Begin::AfterMs(12 * 3_600_000),
             minutes: 20.0,
             rate: 0.2,
             latency: 2.5,

@@ -1,0 +1,104 @@
+//! What does an event cost from decoded to rows, with few and with many customers, on one core
+//! and on two?
+//!
+//! The stages of an epoch, one by one: `blocks` (records and dictionaries of each block), `apply`
+//! (blocks to shards, as `replay` does), `live` (the same, and into the series that a running
+//! service answers from) and `cut` (records to rows). Decoding is left out: the events lie
+//! decoded in memory. A stage that takes as long on two threads as on one does not scale.
+
+use criterion::measurement::WallTime;
+use criterion::{
+    BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main,
+};
+use ninefold_benches::{Derived, Input, SHARD_SEED, ndjson, size, threads};
+use ninefold_engine::model::{Event, Measures};
+use ninefold_engine::slo::sli::Slis;
+use ninefold_engine::state::block::{Block, BlockBuilder};
+use ninefold_engine::state::{Cut, State};
+use rayon::prelude::*;
+
+/// Events of a block: about as many lines as a chunk of a file has.
+const BLOCK_EVENTS: usize = 12_000;
+
+/// Values of a dimension; the input has far fewer.
+const VALUES_MAX: usize = 1_000;
+
+fn blocks(events: &[Event<'_>]) -> Vec<Block> {
+    let slis = Slis::default();
+    let builder = || BlockBuilder::new(SHARD_SEED, false);
+    let chunks = events.par_chunks(BLOCK_EVENTS).enumerate();
+    let work = chunks.map_init(builder, |builder, (index, chunk)| {
+        let first = (index * BLOCK_EVENTS) as u64;
+        builder.begin(0, first);
+        chunk.iter().for_each(|event| builder.push(event, &slis, first));
+        builder.finish(first + chunk.len() as u64)
+    });
+    work.collect()
+}
+
+fn empty(live: bool) -> State {
+    State::new(VALUES_MAX, 0, live, SHARD_SEED)
+}
+
+fn applied(mut state: State, blocks: Vec<Block>) -> State {
+    state.apply(blocks);
+    state
+}
+
+fn check_pending(state: &State, input: &Input) {
+    assert_eq!(state.pending() as u64, input.truth.counted, "every event is a record");
+}
+
+fn check_cut(cut: &Cut, input: &Input) {
+    let (mut series, mut dimensions) = (Measures::default(), Measures::default());
+    for row in cut.shards.iter().flat_map(|shard| &shard.series) {
+        series.add(&row.sums.measures);
+    }
+    for row in cut.dimensions.iter().flat_map(|(rows, _)| rows) {
+        dimensions.add(&row.sums.measures);
+    }
+    let total = input.truth.total;
+    let found = (series.valid, series.bad, series.excluded);
+    assert_eq!(found, (total.valid, total.bad, total.excluded), "rows add up to the events");
+    assert_eq!(series, dimensions, "the grains agree");
+}
+
+/// All stages with `customers` customers on `count` threads.
+fn stages(group: &mut BenchmarkGroup<'_, WallTime>, customers: u32, count: usize) {
+    let input = Input::of(&ndjson(size(500_000, 20_000), customers, 1.0));
+    let events: Vec<Event<'_>> = input.lines().map(|line| Derived::read(line).event()).collect();
+    let name = |stage| format!("{stage}/{}k/{count}", customers / 1_000);
+    let pool = threads(count);
+    group.throughput(Throughput::Elements(input.truth.lines));
+
+    group.bench_function(name("blocks"), |bench| {
+        bench.iter_with_large_drop(|| pool.install(|| blocks(&events)));
+    });
+    for (stage, live) in [("apply", false), ("live", true)] {
+        group.bench_function(name(stage), |bench| {
+            let setup = || (empty(live), blocks(&events));
+            let run = |(state, blocks)| pool.install(|| applied(state, blocks));
+            bench.iter_batched(setup, run, BatchSize::PerIteration);
+        });
+    }
+    let state = applied(empty(false), blocks(&events));
+    check_pending(&state, &input);
+    check_pending(&applied(empty(true), blocks(&events)), &input);
+    let cut = || pool.install(|| state.cut());
+    check_cut(&cut(), &input);
+    group.bench_function(name("cut"), |bench| bench.iter_with_large_drop(cut));
+}
+
+fn apply(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("apply");
+    group.sample_size(10);
+    for customers in [10_000, 200_000] {
+        for count in [1, 2] {
+            stages(&mut group, customers, count);
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, apply);
+criterion_main!(benches);

@@ -1,0 +1,86 @@
+//! How many bytes of memory does a record, a series and a minute take?
+//!
+//! Grows one thing at a time and prints by how much the resident set grew, as `/proc` tells it:
+//! what an operator sees, spare capacity and allocator included. Nothing is freed in between, so
+//! that no part hides in what another left. Linux only.
+//!
+//! `cargo run --release --workspace --example memory`
+
+use std::hint::black_box;
+
+use ninefold_benches::{Derived, Input, SHARD_SEED, ndjson};
+use ninefold_engine::model::Measures;
+use ninefold_engine::slo::histogram::Histogram;
+use ninefold_engine::slo::sli::Slis;
+use ninefold_engine::state::block::{BlockBuilder, Record};
+use ninefold_engine::state::series::Cell;
+use ninefold_engine::state::{Key, State};
+use ninefold_engine::time::Minute;
+
+/// The first minute of the data: 2025-12-01T00:00:00Z.
+const FIRST: u32 = 29_409_120;
+
+/// Minutes of 30 days.
+const MONTH: u32 = 43_200;
+
+/// Bytes that are resident.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells of a process");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has a size");
+    let digits: String = line.chars().filter(char::is_ascii_digit).collect();
+    digits.parse::<u64>().expect("the size is a number") * 1_024
+}
+
+/// Prints what `grow` adds for each of `count` things, and keeps it.
+fn measure<T>(what: &str, count: u64, grow: impl FnOnce() -> T) -> T {
+    let before = resident();
+    let grown = grow();
+    let bytes = resident().saturating_sub(before) as f64 / count as f64;
+    println!("{what}: {bytes:.1} bytes");
+    grown
+}
+
+/// A state that holds every event as a record, decoded block by block.
+fn records(input: &Input) -> State {
+    let slis = Slis::default();
+    let mut state = State::new(1_000, 0, false, SHARD_SEED);
+    let mut builder = BlockBuilder::new(SHARD_SEED, false);
+    let lines: Vec<&[u8]> = input.lines().collect();
+    for block in lines.chunks(12_000) {
+        builder.begin(0, 0);
+        block.iter().for_each(|line| builder.push(&Derived::read(line).event(), &slis, 0));
+        state.apply(vec![builder.finish(1)]);
+    }
+    state
+}
+
+/// A state with `customers` series of `minutes` minutes each.
+fn series(customers: u32, minutes: u32, latency: Option<&Histogram>) -> State {
+    let mut state = State::new(1_000, 0, true, SHARD_SEED);
+    let measures = Measures { valid: 1, ..Measures::default() };
+    for customer in 0..customers {
+        let customer = format!("cust_{customer:07}");
+        for minute in FIRST..FIRST + minutes {
+            let at = Key { customer: &customer, service: "inbox", minute: Minute(minute) };
+            state.fold_series(at, &measures, latency);
+        }
+    }
+    state
+}
+
+fn main() {
+    println!("size of a record: {}, of a cell: {}", size_of::<Record>(), size_of::<Cell>());
+    let input = Input::of(&ndjson(2_000_000, 10_000, 1.0));
+    let state = measure("an uncommitted event of 10,000 customers", 2_000_000, || records(&input));
+    assert_eq!(state.pending() as u64, input.truth.counted);
+    let one = measure("a series of one minute", 500_000, || series(500_000, 1, None));
+    assert_eq!(one.series_count(), 500_000);
+    let minutes = 40 * u64::from(MONTH);
+    let month = measure("a minute in a series of a month", minutes, || series(40, MONTH, None));
+    let mut latency = Histogram::default();
+    [1_000, 2_000, 3_000].into_iter().for_each(|us| latency.record(us, 1));
+    let count = 20_000 * 60;
+    let with = || series(20_000, 60, Some(&latency));
+    let timed = measure("a minute with three latencies, its histogram included", count, with);
+    black_box((state, one, month, timed));
+}

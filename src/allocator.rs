@@ -1,0 +1,22 @@
+//! The allocator, told to keep freed memory for a while instead of handing it back at once.
+//!
+//! An epoch's buffers are freed at its commit and needed again a second later. Handed back to
+//! the system in between, every page of them is faulted in and zeroed anew: of the CPU time of
+//! a replay of 10 million events, the system's part fell from 3.1 to 0.4 s with this.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// `mi_option_purge_delay`: after how many milliseconds freed memory is handed back.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+
+/// Longer than from one epoch to the next, short enough that an idle service gives memory back.
+const KEEP_FREED_MS: std::ffi::c_long = 20_000;
+
+/// Keeps freed memory for [`KEEP_FREED_MS`].
+#[expect(unsafe_code, reason = "the allocator's options have no safe interface")]
+pub fn keep_freed_memory() {
+    // SAFETY: the call stores one integer in the allocator's table of options, of which 15 is
+    // an index in every version that this crate can be built with; it may come at any time.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, KEEP_FREED_MS) }
+}
