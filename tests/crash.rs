@@ -52,7 +52,7 @@ fn world() -> &'static World {
         fs::create_dir_all(&folder).unwrap();
         let (file, config) = (folder.join("events.ndjson"), folder.join("ninefold.toml"));
         let options = "generate --seed 21 --events 600000 --customers 300 --days 0.5 --hostile \
-                       --late 0.02 --weights 0.1 --broken 0.01 --error-ratio 0.01 --out";
+                       --late-share 0.02 --weights 0.1 --broken 0.01 --error-ratio 0.01 --out";
         let output = run(options.split_whitespace().map(OsStr::new).chain([file.as_os_str()]));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = "[run]\nepoch_events_max = 10000\ncommit_interval = \"100ms\"\n";
