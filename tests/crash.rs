@@ -52,7 +52,7 @@ fn world() -> &'static World {
         fs::create_dir_all(&folder).unwrap();
         let (file, config) = (folder.join("events.ndjson"), folder.join("ninefold.toml"));
         let options = "generate --seed 21 --events 600000 --customers 300 --days 0.5 --hostile \
-                       --late 0.02 --weights 0.1 --broken 0.01 --error-ratio 0.01 --out";
+                       --late-share 0.02 --weights 0.1 --broken 0.01 --error-ratio 0.01 --out";
         let output = run(options.split_whitespace().map(OsStr::new).chain([file.as_os_str()]));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = "[run]\nepoch_events_max = 10000\ncommit_interval = \"100ms\"\n";
@@ -251,7 +251,7 @@ fn two_replays_of_one_file_at_once_count_it_once() {
 fn a_followed_file_is_counted_once_through_kills_while_it_grows() {
     let World { folder, file, config, .. } = world();
     let lines = fs::read(file).unwrap();
-    let end = lines[..12 << 20].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+    let end = lines[..24 << 20].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
     let lines = &lines[..end];
     let (grown, data) = (folder.join("grown.log"), folder.join("followed"));
     let mut random = Random(7);
@@ -284,7 +284,7 @@ fn a_followed_file_is_counted_once_through_kills_while_it_grows() {
         });
         loop {
             let mut server = Server::start(arguments);
-            let instant = random.within(Duration::from_millis(1_000));
+            let instant = random.within(Duration::from_millis(400));
             let done = writing
                 .recv_timeout(instant)
                 .is_err_and(|error| error == std::sync::mpsc::RecvTimeoutError::Disconnected);

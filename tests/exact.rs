@@ -71,7 +71,7 @@ fn world() -> &'static World {
         let (file, data) = (folder.join("events.ndjson"), folder.join("data"));
         // From one month into the next.
         let options = "--seed 9 --events 1000000 --customers 400 --start 2025-11-28T06:00:00Z \
-                       --days 5 --disorder-s 120 --late 0.03 --weights 0.2 --broken 0.02 \
+                       --days 5 --disorder 120 --late-share 0.03 --weights 0.2 --broken 0.02 \
                        --error-ratio 0.01 --ids 0.2 --duplicates 0.01";
         let truth = generate(&file, &options.split_whitespace().collect::<Vec<_>>());
         let oracle = Recount::of(&fs::read(&file).unwrap(), Rules::default());
@@ -438,7 +438,7 @@ fn duplicates_are_dropped_within_the_window_across_runs_and_restarts() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let options = "--seed 5 --events 200000 --customers 100 --days 1 --ids 0.5 --duplicates 0.05 \
-                   --broken 0.01 --weights 0.1 --disorder-s 60";
+                   --broken 0.01 --weights 0.1 --disorder 60";
     let truth = generate(&path("all.log"), &options.split_whitespace().collect::<Vec<_>>());
     let lines = fs::read(path("all.log")).unwrap();
     for (window, bytes) in [("16MiB", 16 << 20), ("4KiB", 4 << 10)] {
@@ -671,7 +671,8 @@ fn logs_of_others_have_their_known_events_and_dead_lines() {
     check("proxylogs/nginx-malformed.log", "", [12, 0, 0, 0], Some(1));
     check("proxylogs/litespeed-mixed.log", "combined", [3, 2, 0, 0], Some(1));
     check("proxylogs/haproxy-http.log", "combined", [5, 5, 0, 0], None);
-    check("proxylogs/fastly-json.log", "ndjson", [4, 4, 0, 0], None);
+    // Its fourth line lacks a newline and does not decode: it waits for its rest.
+    check("proxylogs/fastly-json.log", "ndjson", [3, 3, 0, 0], None);
     check("weblogs/crowdsec-nginx-flood-combined.log", "", [356, 0, 0, 0], Some(14));
     check("weblogs/elastic-nginxplus-status.ndjson.gz", "ndjson", [500, 500, 0, 0], None);
 }

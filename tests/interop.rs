@@ -42,7 +42,7 @@ fn world() -> &'static World {
         fs::create_dir_all(&folder).unwrap();
         let (file, data) = (folder.join("events.ndjson"), folder.join("data"));
         let options = "generate --seed 3 --events 200000 --customers 60 --days 2 --hostile \
-                       --late 0.02 --weights 0.1 --broken 0.01 --error-ratio 0.01 --out";
+                       --late-share 0.02 --weights 0.1 --broken 0.01 --error-ratio 0.01 --out";
         let output = run(options.split_whitespace().chain([file.to_str().unwrap()]));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let lines = fs::read(&file).unwrap();
