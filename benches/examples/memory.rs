@@ -4,7 +4,7 @@
 //! what an operator sees, spare capacity and allocator included. Nothing is freed in between, so
 //! that no part hides in what another left. Linux only.
 //!
-//! `cargo run --release --workspace --example memory`
+//! `cargo build --release --workspace --example memory && target/release/examples/memory`
 
 use std::hint::black_box;
 
