@@ -1,10 +1,10 @@
 //! How many bytes of memory does a record, a series and a minute take?
 //!
 //! Grows one thing at a time and prints by how much the resident set grew, as `/proc` tells it:
-//! what an operator sees, spare capacity and allocator included. Nothing is freed in between, so
-//! that no part hides in what another left. Linux only.
+//! what an operator sees, spare capacity and allocator included. No measured thing is freed before
+//! the end, so that none hides in what another left. Linux only.
 //!
-//! `cargo run --release --workspace --example memory`
+//! `cargo build --release --workspace --example memory && target/release/examples/memory`
 
 use std::hint::black_box;
 
@@ -15,10 +15,14 @@ use ninefold_engine::slo::sli::Slis;
 use ninefold_engine::state::block::{BlockBuilder, Record};
 use ninefold_engine::state::series::Cell;
 use ninefold_engine::state::{Key, State};
+use ninefold_engine::synth;
 use ninefold_engine::time::Minute;
 
 /// The first minute of the data: 2025-12-01T00:00:00Z.
 const FIRST: u32 = 29_409_120;
+
+/// Events of a block.
+const BLOCK_EVENTS: u64 = 10_000;
 
 /// Minutes of 30 days.
 const MONTH: u32 = 43_200;
@@ -40,15 +44,21 @@ fn measure<T>(what: &str, count: u64, grow: impl FnOnce() -> T) -> T {
     grown
 }
 
-/// A state that holds every event as a record, decoded block by block.
-fn records(input: &Input) -> State {
+/// The events of one block.
+fn block_input(seed: u64) -> Input {
+    Input::of(&synth::Options { seed, ..ndjson(BLOCK_EVENTS, 10_000, 1.0) })
+}
+
+/// A state that holds the events of `blocks` blocks as records. The lines of a block are gone
+/// before those of the next are made: what they took is not taken for the state's.
+fn records(blocks: u64) -> State {
     let slis = Slis::default();
     let mut state = State::new(1_000, 0, false, SHARD_SEED);
     let mut builder = BlockBuilder::new(SHARD_SEED, false);
-    let lines: Vec<&[u8]> = input.lines().collect();
-    for block in lines.chunks(12_000) {
+    for seed in 0..blocks {
+        let input = block_input(seed);
         builder.begin(0, 0);
-        block.iter().for_each(|line| builder.push(&Derived::read(line).event(), &slis, 0));
+        input.lines().for_each(|line| builder.push(&Derived::read(line).event(), &slis, 0));
         state.apply(vec![builder.finish(1)]);
     }
     state
@@ -70,9 +80,11 @@ fn series(customers: u32, minutes: u32, latency: Option<&Histogram>) -> State {
 
 fn main() {
     println!("size of a record: {}, of a cell: {}", size_of::<Record>(), size_of::<Cell>());
-    let input = Input::of(&ndjson(2_000_000, 10_000, 1.0));
-    let state = measure("an uncommitted event of 10,000 customers", 2_000_000, || records(&input));
-    assert_eq!(state.pending() as u64, input.truth.counted);
+    // What making and reading a block takes is resident before the first measurement.
+    assert_eq!(records(1).pending() as u64, BLOCK_EVENTS);
+    let (blocks, count) = (200, 200 * BLOCK_EVENTS);
+    let state = measure("an uncommitted event of 10,000 customers", count, || records(blocks));
+    assert_eq!(state.pending() as u64, count);
     let one = measure("a series of one minute", 500_000, || series(500_000, 1, None));
     assert_eq!(one.series_count(), 500_000);
     let minutes = 40 * u64::from(MONTH);
