@@ -140,7 +140,7 @@ fn quantiles_are_those_of_another_hdrhistogram_and_of_the_raw_lines() {
             let slot = slot_range_us(slot_of(u32::try_from(true_us).unwrap()));
             let found_us = (latency[name].as_f64().unwrap() * 1_000.0).round() as u32;
             // The highest value of the slot, or the longest latency where that is less.
-            let expect = u64::from(*slot.end()).min(raw[raw.len() - 1]);
+            let expect = (*slot.end()).min(raw[raw.len() - 1]);
             assert_eq!(u64::from(found_us), expect, "{ask}: {name} of {true_us}");
         }
         ours.push(latency);

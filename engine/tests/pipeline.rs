@@ -377,7 +377,7 @@ proptest! {
     #[test]
     fn threads_chunks_and_commits_change_nothing(seed in any::<u64>(), way in ways()) {
         let text = lines(seed, |_| {});
-        let plain = counted(&options(), &[text.clone()], PLAIN);
+        let plain = counted(&options(), std::slice::from_ref(&text), PLAIN);
         prop_assert_eq!(plain.minutes_of_customers(), Recount::of(&text, Rules::default()).minutes);
         prop_assert!(!plain.alerts.is_empty(), "the incident fires");
         prop_assert_eq!(counted(&options(), &[text], way), plain);
@@ -437,7 +437,7 @@ proptest! {
     ) {
         let text = lines(seed, |options| (options.ids, options.duplicates) = (0.4, 0.1));
         let options = Options { dedupe_window_bytes: 3_000, dimension_values_max: FEW_VALUES, ..options() };
-        let plain = counted(&options, &[text.clone()], PLAIN);
+        let plain = counted(&options, std::slice::from_ref(&text), PLAIN);
         let place = Place::new();
         let path = place.0.path().join("events.ndjson");
         let mut ends: Vec<usize> = cuts.iter().map(|cut| (cut * text.len() as f64) as usize).collect();
@@ -469,7 +469,7 @@ proptest! {
     fn a_dimension_keeps_its_first_values_whatever_the_chunks(seed in any::<u64>(), way in ways()) {
         let text = lines(seed, |_| {});
         let options = Options { dimension_values_max: FEW_VALUES, ..options() };
-        let found = counted(&options, &[text.clone()], way);
+        let found = counted(&options, std::slice::from_ref(&text), way);
         prop_assert_eq!(routes_of(&found), bounded_routes(&text));
         prop_assert_eq!(found, counted(&options, &[text], PLAIN));
     }
@@ -482,7 +482,7 @@ proptest! {
     ) {
         let text = lines(seed, |options| (options.ids, options.duplicates) = (0.5, 0.2));
         let options = Options { dedupe_window_bytes: window, ..options() };
-        let found = counted(&options, &[text.clone()], way);
+        let found = counted(&options, std::slice::from_ref(&text), way);
         let (duplicate, minutes) = deduplicated(&text, window);
         prop_assert_eq!(found.summary[3], duplicate);
         prop_assert_eq!(found.minutes_of_customers(), minutes);

@@ -197,7 +197,7 @@ fn hostile_data_has_every_name_and_every_kind_of_broken_line() {
     assert_eq!(truth.dead_by_kind.len(), 26);
     assert_eq!(truth.dead_by_kind.values().sum::<u64>(), truth.dead);
     assert!(truth.blank > 0 && truth.invalid_latency > 0 && truth.duplicate > 0);
-    let found = Recount::of(&bytes, Rules { dedupe_lines: 1_000, ..Rules::default() });
+    let found = Recount::of(&bytes, Rules { dedupe_bytes: 1 << 20, ..Rules::default() });
     let counts = (found.read, found.counted, found.duplicate, found.dead);
     assert_eq!(counts, (20_000, truth.counted, truth.duplicate, truth.dead));
     let names: Vec<&str> = found.customers();
