@@ -47,7 +47,7 @@ pub struct Options {
     pub dimension_values_max: usize,
     /// Over how many bytes of a partition an id is known; 0 = no dedupe.
     pub dedupe_window_bytes: u64,
-    /// How many events an epoch holds at most: 28 bytes each in memory, and as much again
+    /// How many events an epoch holds at most: 32 bytes each in memory, and as much again
     /// while they are sorted for the commit.
     pub epoch_events_max: usize,
 }
