@@ -38,6 +38,10 @@ pub fn summary(summary: &ReplaySummary, reasons: &[(String, u64)]) -> io::Result
     if summary.invalid_latency > 0 {
         writeln!(out, "{} counted without their unusable latency", summary.invalid_latency)?;
     }
+    if summary.unterminated > 0 {
+        let left = "unterminated last lines left until they are whole";
+        writeln!(out, "{} {left}", summary.unterminated)?;
+    }
     for (reason, lines) in reasons.iter().take(REASONS_MAX) {
         writeln!(out, "{lines:>6} dead: {}", printable(reason))?;
     }

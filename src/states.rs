@@ -70,16 +70,31 @@ pub struct TableStates {
     values_max: usize,
     clock: fn() -> i64,
     whole: Mutex<Option<Whole>>,
+    /// The newest minute of a version of the table, ahead of the clock or not.
+    newest: Mutex<Option<(u64, Option<Minute>)>>,
 }
 
 impl TableStates {
     /// Answers from `table`; `clock` gives the wall clock in epoch milliseconds.
     pub fn new(table: Table, slis: Slis, values_max: usize, clock: fn() -> i64) -> TableStates {
-        TableStates { table: Mutex::new(table), slis, values_max, clock, whole: Mutex::new(None) }
+        let (table, whole, newest) = (Mutex::new(table), Mutex::new(None), Mutex::new(None));
+        TableStates { table, slis, values_max, clock, whole, newest }
     }
 
     fn empty(&self) -> State {
         State::new(self.values_max, self.slis.further.len(), true, 0)
+    }
+
+    fn newest_ever(&self, table: &Table) -> Result<Option<Minute>, TableError> {
+        let mut known = lock(&self.newest);
+        if let Some((version, newest)) = *known
+            && version == table.version()
+        {
+            return Ok(newest);
+        }
+        let newest = newest_minute(table, Minute(u32::MAX))?;
+        *known = Some((table.version(), newest));
+        Ok(newest)
     }
 
     fn whole(&self, table: &Table, need: &Need) -> Result<Arc<State>, TableError> {
@@ -108,7 +123,10 @@ impl States for TableStates {
 
     fn newest(&self) -> Result<Option<Minute>, AskError> {
         let clock = Minute::of_ms((self.clock)());
-        self.with_table(|table| newest_minute(table, clock))
+        self.with_table(|table| match self.newest_ever(table)? {
+            Some(newest) if newest > clock => newest_minute(table, clock),
+            newest => Ok(newest),
+        })
     }
 
     fn with<R>(&self, need: &Need, answer: impl FnOnce(&State) -> R) -> Result<R, AskError> {

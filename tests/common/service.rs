@@ -129,7 +129,7 @@ impl Service {
                 let _ = self.child.kill();
                 panic!("{what} does not come: {health:?}\n{}", self.ended());
             }
-            std::thread::sleep(ASK_INTERVAL);
+            std::thread::park_timeout(ASK_INTERVAL);
         }
     }
 
@@ -166,7 +166,7 @@ impl Service {
         let since = Instant::now();
         while self.child.try_wait().expect("a child").is_none() {
             assert!(since.elapsed() < END_DEADLINE, "ninefold {} does not end", self.line);
-            std::thread::sleep(ASK_INTERVAL);
+            std::thread::park_timeout(ASK_INTERVAL);
         }
     }
 

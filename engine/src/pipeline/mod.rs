@@ -47,7 +47,7 @@ pub struct Options {
     pub dimension_values_max: usize,
     /// Over how many bytes of a partition an id is known; 0 = no dedupe.
     pub dedupe_window_bytes: u64,
-    /// How many events an epoch holds at most: 28 bytes each in memory, and as much again
+    /// How many events an epoch holds at most: 32 bytes each in memory, and as much again
     /// while they are sorted for the commit.
     pub epoch_events_max: usize,
 }
@@ -155,6 +155,8 @@ pub struct Pipeline {
     /// Events committed since the start.
     events: EventCounts,
     commits: u64,
+    /// Unterminated last lines that were left for later.
+    unterminated: u64,
     /// Whether a partition was counted before this process began.
     resumed: bool,
 }
@@ -175,6 +177,7 @@ impl Pipeline {
             lines: LineCounts::default(),
             events: EventCounts::default(),
             commits: 0,
+            unterminated: 0,
             resumed: false,
         }
     }
@@ -273,6 +276,7 @@ impl Pipeline {
         for (block, chunk) in blocks.iter().zip(chunks) {
             // An unterminated line that was left for later moves nothing.
             let moved = block.next == chunk.next;
+            self.unterminated += u64::from(!moved);
             tails.push(if moved { Some(&chunk.tail) } else { None });
         }
         self.take(number, blocks, &tails);

@@ -20,6 +20,7 @@ impl Pipeline {
             dead: lines.dead,
             duplicate: lines.duplicate,
             invalid_latency: lines.invalid_latency,
+            unterminated: self.unterminated,
             already: self.read_ever(partitions)? - lines.read,
             ..ReplaySummary::default()
         };

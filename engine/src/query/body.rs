@@ -22,6 +22,8 @@ pub struct ReplaySummary {
     pub already: u64,
     /// Counted lines whose latency could not be used.
     pub invalid_latency: u64,
+    /// Last lines without a newline that do not decode: not read, but left until they are whole.
+    pub unterminated: u64,
     /// Valid events of these sources in the table.
     pub valid: u64,
     /// Bad events of these sources in the table.
