@@ -108,11 +108,19 @@ impl<R: Read> Chunks<R> {
                 None => self.carry = bytes,
             }
         }
-        if self.carry.is_empty() {
+        let mut bytes = std::mem::take(&mut self.carry);
+        if bytes.is_empty() {
             return Ok(None);
         }
-        let bytes = std::mem::take(&mut self.carry);
-        Ok(Some(self.hand_out(ChunkKind::Unterminated, bytes)))
+        // Behind an overlong line whole lines may have been kept when the stream ended.
+        let kind = match memchr::memrchr(b'\n', &bytes) {
+            Some(last) => {
+                self.carry = bytes.split_off(last + 1);
+                ChunkKind::Lines
+            }
+            None => ChunkKind::Unterminated,
+        };
+        Ok(Some(self.hand_out(kind, bytes)))
     }
 
     /// Fills `bytes` from the stream; less than all of it at its end or, if eager, sooner.
@@ -187,14 +195,15 @@ mod tests {
 
     #[test]
     fn an_overlong_line_is_skipped_and_its_neighbours_are_kept() {
-        let text = [vec![b'x'; 3 * CHUNK_BYTES], b"\nshort\n".to_vec()].concat();
-        let text = [b"first\n".to_vec(), text].concat();
+        let overlong = vec![b'x'; 3 * CHUNK_BYTES];
+        let text = [b"first\n", overlong.as_slice(), b"\nshort\nend"].concat();
         let chunks = chunks(&text);
         let kinds: Vec<ChunkKind> = chunks.iter().map(|chunk| chunk.kind).collect();
-        assert_eq!(kinds, [ChunkKind::Lines, ChunkKind::Overlong, ChunkKind::Lines]);
+        let (lines, end) = (ChunkKind::Lines, ChunkKind::Unterminated);
+        assert_eq!(kinds, [lines, ChunkKind::Overlong, lines, end]);
         assert_eq!(chunks[1].bytes.len(), LINE_BYTES_MAX);
         assert_eq!(chunks[2].bytes, b"short\n");
-        assert_eq!(chunks[2].next, text.len() as u64);
+        assert_eq!((chunks[3].bytes.as_slice(), chunks[3].next), (&b"end"[..], text.len() as u64));
     }
 
     #[test]
