@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use ninefold_engine::config::Config;
 use ninefold_engine::decode::{self, Format};
+use ninefold_engine::pipeline::Unit;
 use ninefold_engine::source::chunk::{Chunk, ChunkKind, Tail};
 use ninefold_engine::synth::demo::Demo;
 
@@ -138,7 +139,8 @@ impl ChunkWriter {
         let (partition, label) = (PARTITION.to_owned(), "demo".to_owned());
         let place = (0, Tail::default());
         let (head, before) = (Vec::new(), None);
-        let begin = Begin { partition, label, decode, head, place, before };
+        let (generation, unit) = (0, Unit::Bytes);
+        let begin = Begin { generation, unit, partition, label, decode, head, place, before };
         send(&sender, Message::Begin(Box::new(begin)))?;
         Ok(ChunkWriter { sender, bytes: Vec::new(), offset: 0, tail: Tail::default() })
     }
@@ -153,7 +155,9 @@ impl ChunkWriter {
         let (first, tail) = (self.offset, self.tail.clone());
         self.offset += bytes.len() as u64;
         let chunk = Chunk { first, next: self.offset, kind: ChunkKind::Lines, bytes, tail };
-        send(&self.sender, Message::Chunk { partition: PARTITION.to_owned(), chunk })
+        // The demo's table is its own: nobody fences it.
+        let (generation, partition) = (0, PARTITION.to_owned());
+        send(&self.sender, Message::Chunk { generation, partition, chunk })
     }
 
     fn end(&self) -> anyhow::Result<()> {

@@ -26,6 +26,7 @@ fn defaults() -> Options {
         decode: config.decode,
         dimension_values_max: config.dimension_values_max,
         dedupe_window_bytes: config.dedupe_window_bytes,
+        dedupe_window_records: config.dedupe_window_records,
         epoch_events_max: config.epoch_events_max,
     }
 }

@@ -55,6 +55,8 @@ pub struct Config {
     /// An id that is seen again within so many bytes of its partition is a duplicate,
     /// `[dedupe] window_bytes`; 0 = off.
     pub dedupe_window_bytes: u64,
+    /// The same for sources whose offsets are numbers of records, `[dedupe] window_records`.
+    pub dedupe_window_records: u64,
     /// The ladder of SLA credits, `[[report.credits]]`; the highest `below` first.
     pub credits: Vec<CreditStep>,
     /// IANA zone of calendar months and reports, `[report] zone`.
@@ -145,6 +147,7 @@ impl Default for Config {
             decode: decode::Options::default(),
             dimension_values_max: DIMENSION_VALUES_MAX,
             dedupe_window_bytes: 0,
+            dedupe_window_records: 0,
             credits: Vec::new(),
             report_zone: "UTC".to_owned(),
             listen: LISTEN,
@@ -319,6 +322,7 @@ fn read_dimensions(section: Section<'_>, config: &mut Config) {
 
 fn read_dedupe(section: Section<'_>, config: &mut Config) {
     set(&mut config.dedupe_window_bytes, section.size_bytes("window_bytes", 0..=64 << 30));
+    set(&mut config.dedupe_window_records, section.whole("window_records", 0..=1_000_000_000));
     section.finish();
 }
 

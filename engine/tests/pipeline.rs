@@ -16,7 +16,7 @@ use ninefold_engine::decode;
 use ninefold_engine::decode::Format;
 use ninefold_engine::model::{Counts, Measures};
 use ninefold_engine::pipeline::fold::{Need, fold, newest_minute};
-use ninefold_engine::pipeline::{Options, Pipeline, known_in};
+use ninefold_engine::pipeline::{Options, Pipeline, Start, Unit, known_in};
 use ninefold_engine::query::alerts::settled_alerts;
 use ninefold_engine::query::body::{AlertTransition, Report};
 use ninefold_engine::query::{Promise, sla};
@@ -78,6 +78,7 @@ fn options() -> Options {
         decode: decode::Options { format: Format::Ndjson, ..decode::Options::default() },
         dimension_values_max: 1_000,
         dedupe_window_bytes: 0,
+        dedupe_window_records: 0,
         epoch_events_max: usize::MAX,
     }
 }
@@ -135,10 +136,15 @@ fn chunks(text: &[u8], mut first: u64, tail: &mut Tail, chunk_bytes: usize) -> V
     chunks
 }
 
+/// The partition `name` from its begin.
+fn start(name: &str, decode: decode::Options) -> Start<'_> {
+    Start { name, label: name, decode, unit: Unit::Bytes, offset: 0, tail: Tail::default() }
+}
+
 /// Counts `text` as the partition `name`, in this way; commits at the end.
 fn count(pipeline: &mut Pipeline, name: &str, text: &[u8], way: Way) {
     let decode = pipeline.options().decode.clone();
-    let number = pipeline.partition(name, name, decode, (0, Tail::default())).unwrap();
+    let number = pipeline.partition(start(name, decode)).unwrap();
     let chunks = chunks(text, 0, &mut Tail::default(), way.chunk_bytes);
     for (index, batch) in chunks.chunks(way.batch).enumerate() {
         pipeline.ingest(number, batch);
@@ -409,7 +415,7 @@ proptest! {
         pool(way.threads).install(|| {
             let mut pipeline = place.pipeline(&options, way, true);
             let decode = options.decode.clone();
-            let number = pipeline.partition(LOG, LOG, decode, (0, Tail::default())).unwrap();
+            let number = pipeline.partition(start(LOG, decode)).unwrap();
             let chunks = chunks(&text, 0, &mut Tail::default(), 30_000);
             for chunk in &chunks {
                 pipeline.ingest(number, std::slice::from_ref(chunk));

@@ -24,7 +24,7 @@ import sys
 INTS = [
     "valid", "bad", "excluded", "timed", "slow", "latency_sum_us", "latency_max_us",
     "status", "offset", "first", "next", "read", "counted", "dead", "duplicate",
-    "invalid_latency",
+    "holes", "invalid_latency",
 ]
 # DataFusion, which is inside of deltalake, has no length of bytes.
 HEX_SIZE = "length(encode(latency, 'hex')) / 2"

@@ -219,6 +219,7 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
 # An id seen again within so much text of its source is counted once; 0B = off.
 [dedupe]
 #window_bytes = \"{window}\"
+#window_records = {records}
 
 # Calendar months are counted in this zone. Credits: the share of the bill that is owed.
 [report]
@@ -243,6 +244,7 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
 ",
         values_max = config.dimension_values_max,
         window = size_text(config.dedupe_window_bytes),
+        records = config.dedupe_window_records,
         zone = config.report_zone,
         listen = config.listen,
         interval = duration_text(config.commit_interval_ms),

@@ -35,10 +35,16 @@ impl Pipeline {
         let name = partition_of(path)?;
         let known = self.known()?;
         let counted = known.iter().find(|one| one.partition == name).map_or(0, |one| one.next);
-        let place = (counted, Tail::default());
         let options = decode::Options { format: Format::Parquet, ..self.options().decode.clone() };
         let is_new = self.number_of(&name).is_none();
-        let number = self.partition(&name, &label, options.clone(), place)?;
+        let number = self.partition(Start {
+            name: &name,
+            label: &label,
+            decode: options.clone(),
+            unit: Unit::Bytes,
+            offset: counted,
+            tail: Tail::default(),
+        })?;
         let fail = |source| SourceError::Read { path: path.to_owned(), source };
         let file = File::open(path).map_err(fail)?;
         let slis = self.options().slis.clone();
@@ -52,7 +58,7 @@ impl Pipeline {
         let outcome = parquet::for_each(file, &options, first, |row, line| {
             match line {
                 Line::Event(event) => builder.push(&event, &slis, row),
-                Line::Dead(reason) => builder.push_dead(row, reason, b""),
+                Line::Dead(reason) => builder.push_dead(row, reason, b"", None),
                 Line::Skip => {}
             }
             next = row + 1;

@@ -18,23 +18,33 @@ pub mod summary;
 pub mod verify;
 pub mod watch;
 
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryBuilder};
 use rayon::prelude::*;
 
 use crate::decode::{self, Decoder, Line};
+use crate::model::Event;
 use crate::slo::sli::Slis;
-use crate::source::chunk::{Chunk, ChunkKind, LINE_BYTES_MAX, Tail};
+use crate::source::chunk::{Chunk, ChunkKind, LINE_BYTES_MAX, RecordMark, Tail};
 use crate::source::file::Known;
 use crate::state::block::{Block, BlockBuilder, DeadLetter};
 use crate::state::{Cut, State};
 use crate::table::schema::Grain;
 use crate::table::{CommitError, DataFile, Epoch, Filter, Move, Table, TableError};
-use crate::time::{Day, Minute};
+use crate::time::{DAY_MINUTES, Day, MINUTE_MS, Minute};
 use batches::Names;
 use dedupe::DedupeWindow;
 use watch::Watch;
+
+/// How much later than its record an event may claim to have been: clocks differ.
+const AHEAD_MS_MAX: i64 = 5 * MINUTE_MS;
+
+/// How much earlier than its record an event may have been: thirteen of the longest months.
+/// What is older than that is past retention.
+const AGE_MS_MAX: i64 = 13 * 31 * DAY_MINUTES as i64 * MINUTE_MS;
 
 /// What a pipeline is told.
 #[derive(Clone, Debug)]
@@ -47,6 +57,8 @@ pub struct Options {
     pub dimension_values_max: usize,
     /// Over how many bytes of a partition an id is known; 0 = no dedupe.
     pub dedupe_window_bytes: u64,
+    /// The same for partitions whose offsets are numbers of records.
+    pub dedupe_window_records: u64,
     /// How many events an epoch holds at most: 32 bytes each in memory, and as much again
     /// while they are sorted for the commit.
     pub epoch_events_max: usize,
@@ -96,17 +108,30 @@ pub struct LineCounts {
     pub dead: u64,
     /// Dropped by the dedupe window.
     pub duplicate: u64,
+    /// Offsets that stand for nothing, where offsets are numbers of records.
+    pub holes: u64,
     /// Counted, but without their latency.
     pub invalid_latency: u64,
 }
 
 impl LineCounts {
+    /// Takes back what was added: it was dropped before it was committed.
+    fn subtract(&mut self, other: &LineCounts) {
+        self.read -= other.read;
+        self.counted -= other.counted;
+        self.dead -= other.dead;
+        self.duplicate -= other.duplicate;
+        self.holes -= other.holes;
+        self.invalid_latency -= other.invalid_latency;
+    }
+
     /// Adds `other` to these.
     pub fn add(&mut self, other: &LineCounts) {
         self.read += other.read;
         self.counted += other.counted;
         self.dead += other.dead;
         self.duplicate += other.duplicate;
+        self.holes += other.holes;
         self.invalid_latency += other.invalid_latency;
     }
 }
@@ -124,9 +149,38 @@ pub struct EventCounts {
     pub minutes: Option<(Minute, Minute)>,
 }
 
+/// What the offsets of a partition are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes of plain text, or rows of a Parquet file.
+    Bytes,
+    /// Numbers of records; one that is missing is a hole.
+    Records,
+}
+
+/// A partition that begins, or goes on.
+#[derive(Clone, Debug)]
+pub struct Start<'a> {
+    /// Its name in the table.
+    pub name: &'a str,
+    /// What people call it.
+    pub label: &'a str,
+    /// How its lines are read; the format is a certain one.
+    pub decode: decode::Options,
+    /// What its offsets are.
+    pub unit: Unit,
+    /// Where counting ended.
+    pub offset: u64,
+    /// What stands before that.
+    pub tail: Tail,
+}
+
 /// One log that is being counted.
 struct Partition {
     name: String,
+    /// Whether it is being counted: one that was let go may be another instance's by now.
+    owned: bool,
+    unit: Unit,
     /// Its path, for people.
     label: String,
     /// How its lines are read; the format is a certain one.
@@ -221,34 +275,39 @@ impl Pipeline {
         Ok(known)
     }
 
-    /// Begins or resumes a partition at `offset`, which is where its counting ended.
+    /// Begins or resumes a partition where its counting ended.
     ///
     /// # Errors
     /// The table cannot be read; too many partitions.
     ///
     /// # Panics
-    /// If `offset` is not where counting ended: the caller took it from [`Pipeline::known`].
-    pub fn partition(
-        &mut self,
-        name: &str,
-        label: &str,
-        decode: decode::Options,
-        (offset, tail): (u64, Tail),
-    ) -> Result<u16, PipelineError> {
-        if let Some(number) = self.partitions.iter().position(|one| one.name == name) {
+    /// If its offset is not where counting ended: the caller took it from [`Pipeline::known`] or
+    /// from the table.
+    pub fn partition(&mut self, start: Start<'_>) -> Result<u16, PipelineError> {
+        let Start { name, label, decode, unit, offset, tail } = start;
+        let known = self.partitions.iter().position(|one| one.name == name);
+        if let Some(number) = known
+            && self.partitions[number].owned
+        {
             assert_eq!(self.partitions[number].next, offset, "{name} goes on where it ended");
             return Ok(number as u16);
         }
-        let number = u16::try_from(self.partitions.len()).map_err(|_| PipelineError::Partitions)?;
+        let number = known.unwrap_or(self.partitions.len());
+        let number = u16::try_from(number).map_err(|_| PipelineError::Partitions)?;
         let base = self.table.offset(name)?;
         assert_eq!(base.unwrap_or(0), offset, "{name} goes on where the table says");
         if base.is_some() {
             self.resumed = true;
             self.restore_dimensions(number, name)?;
         }
-        let window = self.options.dedupe_window_bytes;
-        self.partitions.push(Partition {
+        let window = match unit {
+            Unit::Bytes => self.options.dedupe_window_bytes,
+            Unit::Records => self.options.dedupe_window_records,
+        };
+        let partition = Partition {
             name: name.to_owned(),
+            owned: true,
+            unit,
             label: label.to_owned(),
             decode,
             base,
@@ -257,13 +316,58 @@ impl Pipeline {
             lines: LineCounts::default(),
             dead: Vec::new(),
             dedupe: (window > 0).then(|| DedupeWindow::new(window)),
-        });
+        };
+        match known {
+            Some(slot) => self.partitions[slot] = partition,
+            None => self.partitions.push(partition),
+        }
         Ok(number)
     }
 
-    /// The number of a partition that has begun.
+    /// The number of a partition that is being counted.
     pub fn number_of(&self, name: &str) -> Option<u16> {
-        self.partitions.iter().position(|one| one.name == name).map(|number| number as u16)
+        let named = |one: &Partition| one.owned && one.name == name;
+        self.partitions.iter().position(named).map(|number| number as u16)
+    }
+
+    /// Lets a partition go, whose counting another instance may take over from the table.
+    /// Nothing happens where it is not being counted.
+    ///
+    /// # Panics
+    /// If something of it is not committed: that has to be committed first, or dropped by
+    /// [`Pipeline::rebuild`].
+    pub fn release(&mut self, name: &str) {
+        if let Some(number) = self.number_of(name) {
+            let partition = &mut self.partitions[usize::from(number)];
+            assert!(partition.movement().is_none(), "{name} is committed before it is let go");
+            partition.owned = false;
+            partition.dedupe = None;
+        }
+    }
+
+    /// Whether something of a partition was counted that no commit has taken.
+    pub fn is_uncommitted(&self, name: &str) -> bool {
+        self.partitions.iter().any(|one| one.name == name && one.movement().is_some())
+    }
+
+    /// Forgets everything that no commit has taken, lets all partitions go, and folds the table
+    /// afresh: what an instance does that was fenced, or that lost a partition while it had
+    /// counted some of it. Always right, since the sources can be read again from the table's
+    /// offsets.
+    ///
+    /// # Errors
+    /// As [`Pipeline::recover`].
+    pub fn rebuild(&mut self, minutes: RangeInclusive<Minute>) -> Result<(), PipelineError> {
+        self.table.refresh()?;
+        for partition in std::mem::take(&mut self.partitions) {
+            self.lines.subtract(&partition.lines);
+        }
+        let options = &self.options;
+        let further = options.slis.further.len();
+        let live = self.state.is_live();
+        self.state = State::new(options.dimension_values_max, further, live, self.state.seed());
+        self.watch = Watch::default();
+        self.recover(minutes)
     }
 
     /// Counts chunks of one partition, in their order.
@@ -290,6 +394,11 @@ impl Pipeline {
         for (block, tail) in blocks.iter_mut().zip(tails) {
             assert_eq!(block.first, partition.next, "blocks of {} tile it", partition.name);
             lines.add(&settle(block, partition.dedupe.as_mut()));
+            if partition.unit == Unit::Records {
+                let offsets = block.next - block.first;
+                let holes = offsets.checked_sub(block.read);
+                lines.holes += holes.expect("every record has an offset of its own");
+            }
             partition.next = block.next;
             if let Some(tail) = tail {
                 partition.tail.clone_from(tail);
@@ -333,7 +442,7 @@ impl Pipeline {
         }
         let cut = self.state.cut();
         let mut files = batches::data_files(&self.state, &cut, &self.names());
-        files.extend(self.dead_file());
+        files.extend(self.dead_files());
         files.extend(self.source_file());
         files.extend(self.alert_files());
         let version = self.table.commit(Epoch { files, moves, info: "ninefold".into() })?;
@@ -369,23 +478,28 @@ impl Pipeline {
         decode_chunks(&self.options, &partition.decode, (number, self.state.seed()), chunks)
     }
 
-    /// Dead letters have no trusted time in files: their day is the epoch's.
-    fn dead_file(&self) -> Option<DataFile> {
-        let dead = || {
-            let of = |partition: &'_ Partition| partition.dead.len();
-            self.partitions.iter().filter(move |partition| of(partition) > 0)
+    /// Dead letters by the day on which their log took them. Files do not say when: 1970-01-01.
+    fn dead_files(&self) -> Vec<DataFile> {
+        let mut days: BTreeMap<Day, Vec<(&Partition, &DeadLetter)>> = BTreeMap::new();
+        for partition in &self.partitions {
+            for letter in &partition.dead {
+                let day = letter.time_ms.map_or(Day(0), |ms| Minute::of_ms(ms).day());
+                days.entry(day).or_default().push((partition, letter));
+            }
+        }
+        let file = |(day, letters): (Day, Vec<(&Partition, &DeadLetter)>)| {
+            let letters = || letters.iter();
+            let mut lines = BinaryBuilder::new();
+            letters().for_each(|(_, letter)| lines.append_value(&letter.line));
+            let columns: Vec<ArrayRef> = vec![
+                batches::texts(letters().map(|(partition, _)| partition.name.as_str())),
+                batches::ints(letters().map(|(_, letter)| letter.offset)),
+                batches::texts(letters().map(|(_, letter)| letter.reason.as_str())),
+                Arc::new(lines.finish()),
+            ];
+            file_of(Grain::Dead, day, columns)
         };
-        let letters = || dead().flat_map(|one| one.dead.iter().map(move |letter| (one, letter)));
-        letters().next()?;
-        let mut lines = BinaryBuilder::new();
-        letters().for_each(|(_, letter)| lines.append_value(&letter.line));
-        let columns: Vec<ArrayRef> = vec![
-            batches::texts(letters().map(|(partition, _)| partition.name.as_str())),
-            batches::ints(letters().map(|(_, letter)| letter.offset)),
-            batches::texts(letters().map(|(_, letter)| letter.reason.as_str())),
-            Arc::new(lines.finish()),
-        ];
-        Some(file_of(Grain::Dead, columns))
+        days.into_iter().map(file).collect()
     }
 
     fn source_file(&self) -> Option<DataFile> {
@@ -411,10 +525,11 @@ impl Pipeline {
             line(|lines| lines.counted),
             line(|lines| lines.dead),
             line(|lines| lines.duplicate),
+            line(|lines| lines.holes),
             line(|lines| lines.invalid_latency),
             Arc::new(tails.finish()),
         ];
-        Some(file_of(Grain::Source, columns))
+        Some(file_of(Grain::Source, Day(0), columns))
     }
 
     /// Values that the table holds of a partition stay admitted after a restart.
@@ -464,7 +579,7 @@ fn settle(block: &mut Block, window: Option<&mut DedupeWindow>) -> LineCounts {
     let counted = records.filter(|record| record.count > 0).count() as u64;
     let (read, dead) = (block.read, block.dead.len() as u64);
     assert_eq!(read, counted + duplicate + dead, "every line is counted, a duplicate or dead");
-    LineCounts { read, counted, dead, duplicate, invalid_latency: block.invalid_latency }
+    LineCounts { read, counted, dead, duplicate, holes: 0, invalid_latency: block.invalid_latency }
 }
 
 /// Decodes chunks of one partition on all cores, as `decode` says.
@@ -474,7 +589,7 @@ fn decode_chunks(
     (number, seed): (u16, u64),
     chunks: &[Chunk],
 ) -> Vec<Block> {
-    let keep_ids = options.dedupe_window_bytes > 0;
+    let keep_ids = options.dedupe_window_bytes > 0 || options.dedupe_window_records > 0;
     let tools = || (BlockBuilder::new(seed, keep_ids), Decoder::new(decode, decode.format));
     let work = chunks.par_iter().map_init(tools, |(builder, decoder), chunk| {
         builder.begin(number, chunk.first);
@@ -490,10 +605,24 @@ fn decode_chunk(
     slis: &Slis,
     chunk: &Chunk,
 ) -> Block {
-    if chunk.kind == ChunkKind::Overlong {
-        let reason = format!("line is longer than {LINE_BYTES_MAX} bytes");
-        builder.push_dead(chunk.first, reason, &chunk.bytes);
-        return builder.finish(chunk.next);
+    match &chunk.kind {
+        ChunkKind::Lines | ChunkKind::Unterminated => {}
+        ChunkKind::Overlong => {
+            builder.push_dead(chunk.first, overlong("line"), &chunk.bytes, None);
+            return builder.finish(chunk.next);
+        }
+        ChunkKind::Records(marks) => {
+            let mut start = 0;
+            for mark in marks {
+                let payload = &chunk.bytes[start..mark.end as usize];
+                start = mark.end as usize;
+                match decode_record(decoder, mark, payload) {
+                    Ok(event) => builder.push(&event, slis, mark.offset),
+                    Err(reason) => builder.push_dead(mark.offset, reason, payload, mark.time_ms),
+                }
+            }
+            return builder.finish(chunk.next);
+        }
     }
     let mut start = 0;
     while start < chunk.bytes.len() {
@@ -505,13 +634,42 @@ fn decode_chunk(
             Line::Event(event) => builder.push(&event, slis, offset),
             Line::Skip => {}
             Line::Dead(_) if length.is_none() => return builder.finish(chunk.first),
-            Line::Dead(reason) => builder.push_dead(offset, reason, line),
+            Line::Dead(reason) => builder.push_dead(offset, reason, line, None),
         }
         start += line.len() + 1;
     }
     builder.finish(chunk.next)
 }
 
-fn file_of(grain: Grain, columns: Vec<ArrayRef>) -> DataFile {
-    DataFile { grain, day: Day(0), batches: vec![batches::batch(grain, columns)] }
+/// Decodes one record: every record is an event or a dead letter, whose reason is the error.
+/// Its age is judged by the time at which its log took it, never by our clock.
+fn decode_record<'a>(
+    decoder: &'a mut Decoder,
+    mark: &RecordMark,
+    payload: &'a [u8],
+) -> Result<Event<'a>, String> {
+    if mark.length_bytes > payload.len() as u64 {
+        return Err(overlong("record"));
+    }
+    let event = match decoder.decode(payload) {
+        Line::Event(event) => event,
+        Line::Skip => return Err("record is empty or a format header".to_owned()),
+        Line::Dead(reason) => return Err(reason),
+    };
+    let Some(time_ms) = mark.time_ms else { return Ok(event) };
+    if event.ts_ms > time_ms.saturating_add(AHEAD_MS_MAX) {
+        return Err("ts is more than 5 minutes after the time of its record".to_owned());
+    }
+    if event.ts_ms < time_ms.saturating_sub(AGE_MS_MAX) {
+        return Err("ts is more than 13 months before the time of its record".to_owned());
+    }
+    Ok(event)
+}
+
+fn overlong(what: &str) -> String {
+    format!("{what} is longer than {LINE_BYTES_MAX} bytes")
+}
+
+fn file_of(grain: Grain, day: Day, columns: Vec<ArrayRef>) -> DataFile {
+    DataFile { grain, day, batches: vec![batches::batch(grain, columns)] }
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use super::{Pipeline, PipelineError};
+use super::{Pipeline, PipelineError, Start, Unit};
 use crate::decode::{self, Format};
 use crate::source::chunk::Chunk;
 use crate::source::file::{FileChunks, Opened, SourceError, chunks_before};
@@ -31,13 +31,13 @@ impl Pipeline {
         let decode = self.options().decode.clone();
         let decode = settled_decode(&label, decode, &opened.head)?;
         let is_new = self.number_of(&opened.partition).is_none();
-        let number =
-            self.partition(&opened.partition, &label, decode, (opened.offset, opened.tail))?;
+        let Opened { partition, mut chunks, offset, tail, .. } = opened;
+        let (name, label, unit) = (&*partition, &*label, Unit::Bytes);
+        let number = self.partition(Start { name, label, decode, unit, offset, tail })?;
         if is_new && path != Path::new("-") {
             let window = self.options().dedupe_window_bytes;
-            self.remember_file(number, path, chunks_before(path, opened.offset, window)?)?;
+            self.remember_file(number, path, chunks_before(path, offset, window)?)?;
         }
-        let mut chunks = opened.chunks;
         let threads = rayon::current_num_threads();
         let (sender, queue) = sync_channel(threads * CHUNKS_PER_THREAD);
         std::thread::scope(|scope| {

@@ -1,7 +1,8 @@
-//! Cutting a stream of plain text into chunks of whole lines.
+//! Chunks: what a source hands out. Streams of plain text are cut into chunks of whole lines
+//! here; logs that count records, not bytes, hand out chunks of records.
 //!
-//! Invariants: chunks tile the stream: each begins at the offset where the one before ended; a
-//! chunk of lines ends behind a newline; memory is bounded by [`CHUNK_BYTES`] and
+//! Invariants: chunks tile their partition: each begins at the offset where the one before
+//! ended; a chunk of lines ends behind a newline; memory is bounded by [`CHUNK_BYTES`] and
 //! [`LINE_BYTES_MAX`] whatever the stream holds.
 
 use std::io::{self, Read};
@@ -19,7 +20,7 @@ pub const LINE_BYTES_MAX: usize = 1 << 20;
 pub const TAIL_BYTES: usize = 1_024;
 
 /// What a chunk holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChunkKind {
     /// Whole lines, the last newline included.
     Lines,
@@ -27,6 +28,24 @@ pub enum ChunkKind {
     Unterminated,
     /// The first [`LINE_BYTES_MAX`] bytes of one line that is longer than that.
     Overlong,
+    /// Records of a log that numbers them, one event each; their payloads stand in `bytes` one
+    /// after the other. An offset of the chunk that no record has is a hole.
+    Records(Vec<RecordMark>),
+}
+
+/// One record of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordMark {
+    /// Its offset.
+    pub offset: u64,
+    /// Where its payload ends in the bytes of its chunk; it begins where the one before ends.
+    pub end: u32,
+    /// How long its payload is. Where that is more than what stands in the chunk, the source
+    /// has cut it at [`LINE_BYTES_MAX`].
+    pub length_bytes: u64,
+    /// When the log took it, in epoch milliseconds: the time by which an event's age is judged.
+    /// `None` where the log does not say.
+    pub time_ms: Option<i64>,
 }
 
 /// A piece of a partition.
@@ -54,6 +73,16 @@ impl Tail {
         let keep = TAIL_BYTES.saturating_sub(bytes.len()).min(self.0.len());
         self.0.drain(..self.0.len() - keep);
         self.0.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]);
+    }
+
+    /// The tail of a log of records: its last record.
+    pub fn of_record(offset: u64, time_ms: Option<i64>, payload: &[u8]) -> Tail {
+        let mut bytes = Vec::with_capacity(17 + payload.len().min(TAIL_BYTES));
+        bytes.extend_from_slice(&offset.to_le_bytes());
+        bytes.push(u8::from(time_ms.is_some()));
+        bytes.extend_from_slice(&time_ms.unwrap_or(0).to_le_bytes());
+        bytes.extend_from_slice(&payload[payload.len().saturating_sub(TAIL_BYTES)..]);
+        Tail(bytes)
     }
 
     /// What is stored with an offset.
@@ -198,9 +227,9 @@ mod tests {
         let overlong = vec![b'x'; 3 * CHUNK_BYTES];
         let text = [b"first\n", overlong.as_slice(), b"\nshort\nend"].concat();
         let chunks = chunks(&text);
-        let kinds: Vec<ChunkKind> = chunks.iter().map(|chunk| chunk.kind).collect();
+        let kinds: Vec<ChunkKind> = chunks.iter().map(|chunk| chunk.kind.clone()).collect();
         let (lines, end) = (ChunkKind::Lines, ChunkKind::Unterminated);
-        assert_eq!(kinds, [lines, ChunkKind::Overlong, lines, end]);
+        assert_eq!(kinds, [lines.clone(), ChunkKind::Overlong, lines, end]);
         assert_eq!(chunks[1].bytes.len(), LINE_BYTES_MAX);
         assert_eq!(chunks[2].bytes, b"short\n");
         assert_eq!((chunks[3].bytes.as_slice(), chunks[3].next), (&b"end"[..], text.len() as u64));

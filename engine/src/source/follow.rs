@@ -8,8 +8,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How often the end of a followed file is looked at.
@@ -21,21 +19,25 @@ pub struct FollowReader {
     path: PathBuf,
     identity: (u64, u64),
     position: u64,
-    stop: Arc<AtomicBool>,
+    ended: Box<dyn Fn() -> bool + Send>,
 }
 
 impl FollowReader {
-    /// Reads on from `position` of the file that `path` names now.
+    /// Reads on from `position` of the file that `path` names now, until `ended` says so.
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub fn open(path: &Path, position: u64, stop: Arc<AtomicBool>) -> io::Result<FollowReader> {
+    pub fn open(
+        path: &Path,
+        position: u64,
+        ended: Box<dyn Fn() -> bool + Send>,
+    ) -> io::Result<FollowReader> {
         use std::io::{Seek, SeekFrom};
         let mut file = File::open(path)?;
         file.seek(SeekFrom::Start(position))?;
         let metadata = file.metadata()?;
         let identity = (metadata.dev(), metadata.ino());
-        Ok(FollowReader { file, path: path.to_owned(), identity, position, stop })
+        Ok(FollowReader { file, path: path.to_owned(), identity, position, ended })
     }
 
     /// Whether the path names another file, or this one was cut off before our position.
@@ -54,7 +56,7 @@ impl Read for FollowReader {
             let rotated = self.rotated();
             let count = self.file.read(bytes)?;
             self.position += count as u64;
-            if count > 0 || rotated || self.stop.load(Ordering::Relaxed) {
+            if count > 0 || rotated || (self.ended)() {
                 return Ok(count);
             }
             std::thread::sleep(POLL_INTERVAL);
@@ -71,8 +73,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("access.log");
         std::fs::write(&path, "one\n").expect("writable");
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut reader = FollowReader::open(&path, 0, stop).expect("readable");
+        let mut reader = FollowReader::open(&path, 0, Box::new(|| false)).expect("readable");
         let mut bytes = [0; 64];
         assert_eq!(reader.read(&mut bytes).expect("readable"), 4);
         let old = folder.path().join("access.log.1");
@@ -88,8 +89,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("access.log");
         std::fs::write(&path, "").expect("writable");
-        let stop = Arc::new(AtomicBool::new(true));
-        let mut reader = FollowReader::open(&path, 0, stop).expect("readable");
+        let mut reader = FollowReader::open(&path, 0, Box::new(|| true)).expect("readable");
         assert_eq!(reader.read(&mut [0; 8]).expect("readable"), 0);
     }
 }

@@ -100,6 +100,8 @@ pub struct DeadLetter {
     pub reason: String,
     /// Its first 4 KiB.
     pub line: Vec<u8>,
+    /// When its log took it, in epoch milliseconds, where the log says so.
+    pub time_ms: Option<i64>,
 }
 
 /// How much of a dead letter's line is kept.
@@ -216,11 +218,11 @@ impl BlockBuilder {
         });
     }
 
-    /// Keeps a refused line.
-    pub fn push_dead(&mut self, offset: u64, reason: String, line: &[u8]) {
+    /// Keeps a refused line, which its log took at `time_ms`.
+    pub fn push_dead(&mut self, offset: u64, reason: String, line: &[u8], time_ms: Option<i64>) {
         let line = line[..line.len().min(DEAD_LINE_BYTES_MAX)].to_vec();
         self.block.read += 1;
-        self.block.dead.push(DeadLetter { offset, reason, line });
+        self.block.dead.push(DeadLetter { offset, reason, line, time_ms });
     }
 
     /// The block, of which everything before `next` was dealt with.

@@ -133,6 +133,11 @@ impl State {
         self.newest
     }
 
+    /// Whether series are kept for answers.
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
     /// How many further SLIs the series have.
     pub fn further(&self) -> usize {
         self.further

@@ -170,6 +170,8 @@ pub struct SourceRow<'a> {
     pub dead: u64,
     /// Lines dropped as repetitions.
     pub duplicate: u64,
+    /// Offsets between `first` and `next` that stand for nothing; 0 where offsets are bytes.
+    pub holes: u64,
     /// Lines counted without their latency.
     pub invalid_latency: u64,
     /// SHA-256 of the last KiB before `next`.
@@ -364,13 +366,14 @@ impl Table {
     ) -> Result<ScanStats, TableError> {
         self.for_each_batch(Grain::Source, filter, |columns| {
             let [partition, name] = ["partition", "name"].map(|name| columns.text(name));
-            let [first, next, read, counted, dead, duplicate, invalid_latency] = columns.ints([
+            let [first, next, read, counted, dead, duplicate, holes, invalid] = columns.ints([
                 "first",
                 "next",
                 "read",
                 "counted",
                 "dead",
                 "duplicate",
+                "holes",
                 "invalid_latency",
             ])?;
             let tail = columns.bytes("tail");
@@ -384,7 +387,8 @@ impl Table {
                     counted: counted.at(row),
                     dead: dead.at(row),
                     duplicate: duplicate.at(row),
-                    invalid_latency: invalid_latency.at(row),
+                    holes: holes.at(row),
+                    invalid_latency: invalid.at(row),
                     tail: tail.at(row),
                 });
             }

@@ -23,19 +23,22 @@ pub enum Grain {
     Alert,
     /// A dead letter.
     Dead,
+    /// A part of a partition that will never be counted, and that somebody has accepted.
+    Gap,
     /// How far one partition was counted by one commit, and what became of its lines.
     Source,
 }
 
 impl Grain {
     /// Every grain that this version writes.
-    pub const ALL: [Grain; 7] = [
+    pub const ALL: [Grain; 8] = [
         Grain::Series,
         Grain::Sli,
         Grain::Dimension,
         Grain::Failure,
         Grain::Alert,
         Grain::Dead,
+        Grain::Gap,
         Grain::Source,
     ];
 
@@ -48,6 +51,7 @@ impl Grain {
             Grain::Failure => "failure",
             Grain::Alert => "alert",
             Grain::Dead => "dead",
+            Grain::Gap => "gap",
             Grain::Source => "source",
         }
     }
@@ -106,9 +110,18 @@ impl Grain {
                 text("reason"),
                 Field::new("line", DataType::Binary, true),
             ],
+            Grain::Gap => vec![text("partition"), int("first"), int("next"), text("reason")],
             Grain::Source => {
-                let ints =
-                    ["first", "next", "read", "counted", "dead", "duplicate", "invalid_latency"];
+                let ints = [
+                    "first",
+                    "next",
+                    "read",
+                    "counted",
+                    "dead",
+                    "duplicate",
+                    "holes",
+                    "invalid_latency",
+                ];
                 let mut fields = vec![text("partition"), text("name")];
                 fields.extend(ints.into_iter().map(int));
                 // SHA-256 of the last KiB before `next`: tells a grown file from another one.

@@ -1,14 +1,21 @@
 //! The running service: sources, the loop that owns the pipeline, the API beside it.
 //!
+//! Each source has a thread that sends [`Message`]s. What a source has counted is dropped where
+//! the table says that somebody else has counted it (*fenced*): the pipeline is built afresh
+//! from the table under a new *generation*. Messages of an older generation are thrown away, and
+//! every source begins again where the table stands.
+//!
 //! Source threads send chunks; one loop thread takes them, ticks at least each second, commits
 //! at intervals and at once where an alert has changed; the API reads under a shared lock. Only
 //! this module reads the wall clock.
+
+mod files;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
@@ -17,19 +24,19 @@ use anyhow::{Context, anyhow};
 use ninefold_engine::config::Config;
 use ninefold_engine::decode;
 use ninefold_engine::decode::Format;
-use ninefold_engine::pipeline::Pipeline;
 use ninefold_engine::pipeline::fold::oldest_minute;
 use ninefold_engine::pipeline::replay::settled_decode;
+use ninefold_engine::pipeline::{Pipeline, PipelineError, Start, Unit};
 use ninefold_engine::query::Health;
-use ninefold_engine::source::chunk::{Chunk, ChunkKind, Chunks, Pace, Tail};
-use ninefold_engine::source::file::{self, FileChunks, Opened};
-use ninefold_engine::source::follow::FollowReader;
-use ninefold_engine::table::Table;
+use ninefold_engine::source::chunk::{Chunk, Tail};
+use ninefold_engine::source::file::FileChunks;
+use ninefold_engine::table::{CommitError, Table};
 use ninefold_engine::time::{DAY_MINUTES, Minute};
 
 use crate::ask::Asker;
 use crate::states::{LiveStates, TableStates, lock, read};
-use crate::{Place, Usage, batch, serve};
+use crate::{Place, batch, serve};
+use files::SourceReader;
 
 /// The longest time between two evaluations of the alerts.
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
@@ -69,6 +76,10 @@ pub fn clock_ms() -> i64 {
 
 /// A partition that begins, or goes on where the pipeline knows.
 pub struct Begin {
+    /// The generation that its place was looked up in.
+    pub generation: u64,
+    /// What its offsets are.
+    pub unit: Unit,
     /// Its name.
     pub partition: String,
     /// Its path, for people.
@@ -89,6 +100,8 @@ pub enum Message {
     Begin(Box<Begin>),
     /// The next chunk of a partition that has begun.
     Chunk {
+        /// The generation of its begin.
+        generation: u64,
         /// Which.
         partition: String,
         /// Its bytes.
@@ -96,8 +109,20 @@ pub enum Message {
     },
     /// A partition has no more chunks for now; another source may go on with it.
     End {
+        /// The generation of its begin.
+        generation: u64,
         /// Which.
         partition: String,
+    },
+    /// Partitions go to another instance: what was counted of them is committed, and they are
+    /// let go.
+    Revoke {
+        /// Which.
+        partitions: Vec<String>,
+        /// Whether they are gone already: then what is not committed is dropped.
+        lost: bool,
+        /// Told when that is done.
+        done: SyncSender<()>,
     },
     /// All of the past was sent: what follows is live.
     PastEnded,
@@ -119,6 +144,8 @@ pub struct Service {
     pub pipeline: Arc<RwLock<Pipeline>>,
     /// Set to end it.
     pub stop: Arc<AtomicBool>,
+    /// How often the pipeline was built afresh.
+    pub generation: Arc<AtomicU64>,
     health: Arc<Mutex<Health>>,
     /// The partitions that a source is reading. Of two paths to one content the second waits
     /// until the loop has taken all of the first.
@@ -144,6 +171,7 @@ impl Service {
         Ok(Service {
             pipeline: Arc::new(RwLock::new(pipeline)),
             stop: Arc::new(AtomicBool::new(false)),
+            generation: Arc::new(AtomicU64::new(0)),
             health: Arc::new(Mutex::new(Health::default())),
             claims: Claims::default(),
             config,
@@ -181,7 +209,7 @@ impl Service {
             let ended = self.take(first, messages)?;
             let mut pipeline = self.pipeline.write().expect("nobody has panicked with it");
             if ended || pipeline.epoch_is_full() {
-                pipeline.commit()?;
+                self.commit(&mut pipeline)?;
             }
             if ended {
                 break;
@@ -213,7 +241,7 @@ impl Service {
             let since = committed.elapsed();
             let alerted = pipeline.has_transitions() && since >= ALERT_COMMIT_INTERVAL;
             if since >= interval || alerted || pipeline.epoch_is_full() || stopping {
-                pipeline.commit()?;
+                self.commit(&mut pipeline)?;
                 committed = Instant::now();
             }
             drop(pipeline);
@@ -224,6 +252,47 @@ impl Service {
         }
     }
 
+    /// Commits what was counted, or drops it where others have counted it.
+    fn commit(&self, pipeline: &mut Pipeline) -> anyhow::Result<()> {
+        match pipeline.commit() {
+            Ok(_) => Ok(()),
+            Err(PipelineError::Commit(error @ CommitError::Fenced { .. })) => {
+                eprintln!("ninefold: {error}; counting on from where the table stands");
+                self.rebuild(pipeline)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Builds the pipeline afresh from the table, under a new generation.
+    fn rebuild(&self, pipeline: &mut Pipeline) -> anyhow::Result<()> {
+        let now = Minute::of_ms(clock_ms());
+        pipeline.rebuild(now.minus(MEMORY_MINUTES)..=Minute(u32::MAX))?;
+        lock(&self.claims).clear();
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Lets partitions go, as [`Message::Revoke`] says.
+    fn revoke(
+        &self,
+        pipeline: &mut Pipeline,
+        partitions: &[String],
+        lost: bool,
+    ) -> anyhow::Result<()> {
+        let is_uncommitted = |pipeline: &Pipeline| {
+            partitions.iter().any(|partition| pipeline.is_uncommitted(partition))
+        };
+        if is_uncommitted(pipeline) && !lost {
+            self.commit(pipeline)?;
+        }
+        if is_uncommitted(pipeline) {
+            return self.rebuild(pipeline);
+        }
+        partitions.iter().for_each(|partition| pipeline.release(partition));
+        Ok(())
+    }
+
     /// Takes what has come; true where the past has ended.
     fn take(&self, first: Message, messages: &Receiver<Message>) -> anyhow::Result<bool> {
         let mut pipeline = self.pipeline.write().expect("nobody has panicked with it");
@@ -231,28 +300,22 @@ impl Service {
         let mut ended = false;
         let more = std::iter::from_fn(|| messages.try_recv().ok()).take(BATCH_CHUNKS);
         for message in std::iter::once(first).chain(more) {
+            if !matches!(message, Message::Chunk { .. })
+                && let Some((number, chunks)) = waiting.take()
+            {
+                pipeline.ingest(number, &chunks);
+            }
+            let current = self.generation.load(Ordering::Acquire);
             match message {
                 Message::Failed(error) => return Err(error),
                 Message::PastEnded => ended = true,
-                Message::Begin(begin) => {
-                    let Begin { partition, label, decode, head, place, before } = *begin;
-                    if let Some((number, chunks)) = waiting.take() {
-                        pipeline.ingest(number, &chunks);
-                    }
-                    let decode = settled_decode(&label, decode, &head)?;
-                    let is_new = pipeline.number_of(&partition).is_none();
-                    let number = pipeline.partition(&partition, &label, decode, place)?;
-                    if is_new && let Some(before) = before {
-                        pipeline.remember_file(number, Path::new(&label), before)?;
-                    }
+                Message::Begin(begin) if begin.generation == current => {
+                    begin_partition(&mut pipeline, *begin)?;
                 }
-                Message::End { partition } => {
-                    if let Some((number, chunks)) = waiting.take() {
-                        pipeline.ingest(number, &chunks);
-                    }
+                Message::End { generation, partition } if generation == current => {
                     lock(&self.claims).remove(&partition);
                 }
-                Message::Chunk { partition, chunk } => {
+                Message::Chunk { generation, partition, chunk } if generation == current => {
                     let number = pipeline.number_of(&partition).context("it has begun")?;
                     match &mut waiting {
                         Some((same, chunks)) if *same == number => chunks.push(chunk),
@@ -262,6 +325,13 @@ impl Service {
                             }
                         }
                     }
+                }
+                // Of before the pipeline was built afresh: it will be read again.
+                Message::Begin(_) | Message::End { .. } | Message::Chunk { .. } => {}
+                Message::Revoke { partitions, lost, done } => {
+                    self.revoke(&mut pipeline, &partitions, lost)?;
+                    // Who asked may have given up waiting.
+                    let _ = done.send(());
                 }
             }
         }
@@ -294,6 +364,19 @@ impl Service {
     }
 }
 
+/// Takes a partition that begins, or that goes on.
+fn begin_partition(pipeline: &mut Pipeline, begin: Begin) -> anyhow::Result<()> {
+    let Begin { unit, partition, label, decode, head, place, before, .. } = begin;
+    let decode = settled_decode(&label, decode, &head)?;
+    let is_new = pipeline.number_of(&partition).is_none();
+    let (name, label, (offset, tail)) = (&*partition, &*label, place);
+    let number = pipeline.partition(Start { name, label, decode, unit, offset, tail })?;
+    if is_new && let Some(before) = before {
+        pipeline.remember_file(number, Path::new(label), before)?;
+    }
+    Ok(())
+}
+
 /// `ninefold run`.
 pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
     let mut config = batch::load(place)?;
@@ -302,20 +385,12 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
         config.listen = listen;
     }
     let data = batch::table_dir(place, &config)?;
-    let sources = sources(&config, &args)?;
+    let sources = files::sources(&config, &args)?;
     let listen = config.listen;
     let service = Service::open(config, data)?;
     let (sender, messages) = sync_channel(QUEUE_CHUNKS);
     for source in sources {
-        let reader = SourceReader {
-            source,
-            pipeline: Arc::clone(&service.pipeline),
-            claims: Arc::clone(&service.claims),
-            stop: Arc::clone(&service.stop),
-            dedupe_window_bytes: service.config.dedupe_window_bytes,
-            verbose: args.verbose,
-            sender: sender.clone(),
-        };
+        let reader = SourceReader::new(source, &service, args.verbose, sender.clone());
         let sender = sender.clone();
         std::thread::spawn(move || {
             if let Err(error) = reader.read() {
@@ -331,164 +406,4 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
     };
     serve::beside(&service, listen, "", announce, || service.run(&messages))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// What one source thread reads.
-struct Source {
-    path: PathBuf,
-    follow: bool,
-    decode: decode::Options,
-}
-
-fn sources(config: &Config, args: &RunArgs) -> anyhow::Result<Vec<Source>> {
-    let decode = |format: Option<Format>, service: &Option<String>| {
-        let mut decode = config.decode.clone();
-        decode.format = format.unwrap_or(decode.format);
-        decode.service = service.clone().or(decode.service);
-        decode
-    };
-    let mut sources = Vec::new();
-    for path in batch::expand(&args.files)? {
-        sources.push(Source { path, follow: args.follow, decode: decode(None, &None) });
-    }
-    if !sources.is_empty() {
-        return Ok(sources);
-    }
-    for file in &config.sources.files {
-        for path in batch::expand(&file.paths)? {
-            let decode = decode(file.format, &file.service);
-            sources.push(Source { path, follow: file.follow, decode });
-        }
-    }
-    if let Some(stdin) = &config.sources.stdin {
-        let decode = decode(stdin.format, &stdin.service);
-        sources.push(Source { path: PathBuf::from("-"), follow: false, decode });
-    }
-    if sources.is_empty() {
-        let takes = "name files (or `-` for standard input), or configure [[source.file]]";
-        return Err(Usage(format!("nothing to count: {takes}")).into());
-    }
-    Ok(sources)
-}
-
-/// How long a source waits before it looks again at a file that is empty, or that another
-/// source is reading.
-const RETRY_INTERVAL: Duration = Duration::from_millis(100);
-
-/// What a source finds at its path.
-enum Found {
-    /// Something to count, which is claimed.
-    Opened(Opened),
-    /// Nothing yet.
-    Empty,
-    /// Content that another source is reading.
-    Taken,
-}
-
-/// What the thread of a source works with.
-struct SourceReader {
-    source: Source,
-    pipeline: Arc<RwLock<Pipeline>>,
-    claims: Claims,
-    stop: Arc<AtomicBool>,
-    dedupe_window_bytes: u64,
-    verbose: bool,
-    sender: SyncSender<Message>,
-}
-
-impl SourceReader {
-    /// Reads a source to its end; a followed one until a stop, through rotations.
-    fn read(&self) -> anyhow::Result<()> {
-        let follow = self.source.follow && !self.is_stdin();
-        while !self.stop.load(Ordering::Relaxed) {
-            match self.open()? {
-                Found::Opened(opened) => {
-                    let follow = follow && !file::is_compressed(&self.source.path)?;
-                    self.send(opened, follow)?;
-                    if !follow {
-                        return Ok(());
-                    }
-                }
-                Found::Empty if !follow => return Ok(()),
-                Found::Empty | Found::Taken => {}
-            }
-            std::thread::sleep(RETRY_INTERVAL);
-        }
-        Ok(())
-    }
-
-    fn is_stdin(&self) -> bool {
-        self.source.path == Path::new("-")
-    }
-
-    /// Opens the source where its counting goes on, with a claim on its partition.
-    fn open(&self) -> anyhow::Result<Found> {
-        if self.is_stdin() {
-            let known = read(&self.pipeline).known()?;
-            let Some(opened) = file::open_stream(std::io::stdin(), Pace::Eager, &known)? else {
-                return Ok(Found::Empty);
-            };
-            let label = "standard input is a log that another source is reading";
-            anyhow::ensure!(self.claim(&opened.partition), label);
-            return Ok(Found::Opened(opened));
-        }
-        let Some(first) = self.open_file()? else { return Ok(Found::Empty) };
-        if !self.claim(&first.partition) {
-            return Ok(Found::Taken);
-        }
-        // Who had the claim before may have counted on since: only with it the place stands.
-        match self.open_file() {
-            Ok(Some(opened)) if opened.partition == first.partition => Ok(Found::Opened(opened)),
-            other => {
-                lock(&self.claims).remove(&first.partition);
-                other.map(|_| Found::Taken)
-            }
-        }
-    }
-
-    fn open_file(&self) -> anyhow::Result<Option<Opened>> {
-        let known = read(&self.pipeline).known()?;
-        let opened = file::open(&self.source.path, &known)?;
-        // The begin of a growing file is its name: half a line of it would name others as well.
-        let is_begun = |opened: &Opened| !self.source.follow || opened.head.contains(&b'\n');
-        Ok(opened.filter(is_begun))
-    }
-
-    /// Takes a partition for this source, unless another one has it.
-    fn claim(&self, partition: &str) -> bool {
-        lock(&self.claims).insert(partition.to_owned())
-    }
-
-    /// Sends the chunks of an opened source: to its end, or until it is rotated away or the
-    /// service stops. An unterminated last line only where nothing will be added to it.
-    fn send(&self, opened: Opened, follow: bool) -> anyhow::Result<()> {
-        let Opened { partition, head, mut chunks, offset, tail } = opened;
-        let (path, window) = (&self.source.path, self.dedupe_window_bytes);
-        if self.verbose {
-            eprintln!("ninefold: {}: {partition} from byte {offset}", path.display());
-        }
-        if follow {
-            let reader = FollowReader::open(path, offset, Arc::clone(&self.stop))?;
-            chunks = Chunks::new(Box::new(reader), Pace::Eager, offset, tail.clone());
-        }
-        let before =
-            if self.is_stdin() { None } else { Some(file::chunks_before(path, offset, window)?) };
-        send(
-            &self.sender,
-            Message::Begin(Box::new(Begin {
-                partition: partition.clone(),
-                label: path.display().to_string(),
-                decode: self.source.decode.clone(),
-                head,
-                place: (offset, tail),
-                before,
-            })),
-        )?;
-        while let Some(chunk) = chunks.next_chunk()? {
-            if chunk.kind != ChunkKind::Unterminated || !follow {
-                send(&self.sender, Message::Chunk { partition: partition.clone(), chunk })?;
-            }
-        }
-        send(&self.sender, Message::End { partition })
-    }
 }
