@@ -190,7 +190,8 @@ fn every_grain_reads_back_as_typed_rows() {
                     counted: 205,
                     dead: 206,
                     duplicate: 207,
-                    invalid_latency: 208,
+                    holes: 208,
+                    invalid_latency: 209,
                     tail: b"tail-2",
                 },
             );

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::{Options, Pipeline, PipelineError};
+use super::{Options, Pipeline, PipelineError, Start, Unit};
 use crate::decode::{self, Format, Line, parquet};
 use crate::source::chunk::Tail;
 use crate::source::file::{HEAD_BYTES, SourceError, name_of};
@@ -120,7 +120,7 @@ pub(super) fn for_each_block(
         }
         match line {
             Line::Event(event) => builder.push(&event, &options.slis, row),
-            Line::Dead(reason) => builder.push_dead(row, reason, b""),
+            Line::Dead(reason) => builder.push_dead(row, reason, b"", None),
             Line::Skip => {}
         }
         if (row + 1) % BLOCK_ROWS == 0 || row + 1 == rows {
