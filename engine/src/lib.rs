@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod decode;
+pub mod failpoint;
 pub mod model;
 pub mod pipeline;
 pub mod query;
