@@ -17,7 +17,7 @@ use axum::extract::State;
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
 use ninefold_engine::query::body::{ObjectiveStatus, Sla, Window};
-use ninefold_engine::query::{Answers, AskError, By, Health};
+use ninefold_engine::query::{Answers, AskError, By, Health, KafkaHealth, KafkaPartition};
 use ninefold_engine::time::parse_rfc3339;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::ConstCounter;
@@ -46,7 +46,9 @@ pub(crate) async fn metrics(State(app): State<App>, uri: Uri) -> Result<Response
     let text = app
         .ask(move |answers| {
             let mut registry = Registry::default();
-            register_health(&mut registry, &answers.health());
+            let health = answers.health();
+            register_health(&mut registry, &health);
+            register_kafka(&mut registry, &health.kafka);
             register_slos(&mut registry, answers, customers_max, target, now_ms)?;
             let mut text = String::new();
             encode(&mut text, &registry).expect("a string takes all that is written");
@@ -93,6 +95,50 @@ fn register_health(registry: &mut Registry, health: &Health) {
             gauge.set(value);
             registry.register(name, help, gauge);
         }
+    }
+}
+
+/// Nothing where there is no Kafka source.
+fn register_kafka(registry: &mut Registry, kafka: &KafkaHealth) {
+    if *kafka == KafkaHealth::default() {
+        return;
+    }
+    let counters = [
+        ("ninefold_kafka_records", "Records taken since the start", kafka.records),
+        ("ninefold_kafka_bytes", "Bytes of the records taken", kafka.bytes),
+        ("ninefold_kafka_rebalances", "Changes of the partitions by the group", kafka.rebalances),
+        ("ninefold_kafka_dropped", "Records that came again or too late", kafka.dropped),
+        ("ninefold_kafka_holes", "Offsets without a record", kafka.holes),
+    ];
+    for (name, help, value) in counters {
+        registry.register(name, help, ConstCounter::new(value));
+    }
+    let paused = Gauge::<f64, AtomicU64>::default();
+    paused.set(f64::from(kafka.is_paused));
+    registry.register("ninefold_kafka_paused", "1 while fetching waits for the loop", paused);
+    type Value = fn(&KafkaPartition) -> Option<f64>;
+    let gauges: [(&str, &str, Value); 4] = [
+        ("ninefold_kafka_lag", "Offsets between the position and the log's end", |one| {
+            one.lag.map(|lag| lag as f64)
+        }),
+        ("ninefold_kafka_position", "The next offset to be counted", |one| {
+            Some(one.position as f64)
+        }),
+        ("ninefold_kafka_stopped", "1 where it waits for somebody to look", |one| {
+            Some(f64::from(one.is_stopped))
+        }),
+        ("ninefold_kafka_stuck", "1 where its log grows and it does not move", |one| {
+            Some(f64::from(one.is_stuck))
+        }),
+    ];
+    for (name, help, value) in gauges {
+        let family = Ratios::default();
+        for one in &kafka.partitions {
+            let labels =
+                vec![("topic", one.topic.clone()), ("partition", one.number.to_string())];
+            set(&family, &labels, value(one));
+        }
+        registry.register(name, help, family);
     }
 }
 

@@ -13,6 +13,7 @@
 //! a file is there, a port is free) is not asked here: parsing opens nothing but the time zone
 //! database.
 
+mod kafka;
 mod problem;
 mod promise;
 mod reader;
@@ -23,6 +24,7 @@ mod value;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+pub use kafka::{GROUP, KafkaOption, KafkaSource, KafkaStart};
 pub use problem::{Problem, Problems};
 pub use report::check_report;
 pub use template::{Sample, template};
@@ -63,7 +65,7 @@ pub struct Config {
     pub report_zone: String,
     /// Where the API listens, `[api] listen`; a loopback address.
     pub listen: SocketAddr,
-    /// What `run` reads, `[[source.file]]` and `[source.stdin]`.
+    /// What `run` reads: `[[source.file]]`, `[source.stdin]` and `[source.kafka]`.
     pub sources: Sources,
     /// Longest time between two commits, `[run] commit_interval`, in milliseconds.
     pub commit_interval_ms: u64,
@@ -80,6 +82,8 @@ pub struct Sources {
     pub files: Vec<FileSource>,
     /// Piped standard input, where configured.
     pub stdin: Option<StdinSource>,
+    /// Topics, where configured.
+    pub kafka: Option<KafkaSource>,
 }
 
 /// One `[[source.file]]`.
@@ -389,6 +393,9 @@ fn read_sources(section: Section<'_>, sources: &mut Sources) {
     let options = StdinSource { format: format(&stdin), service: service(&stdin) };
     sources.stdin = stdin.is_present().then_some(options);
     stdin.finish();
+    let kafka = section.section("kafka");
+    sources.kafka = kafka::kafka(&kafka, format(&kafka));
+    kafka.finish();
     section.finish();
 }
 

@@ -33,6 +33,9 @@ pub const POINTS: &[&str] = &[
     // The disk: between the staged file and its name.
     "put.staged",
     "put.linked",
+    // Partitions that the group gives to this instance, or takes away.
+    "kafka.assign",
+    "kafka.revoke",
 ];
 
 /// The variable that arms a point.

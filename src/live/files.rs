@@ -56,7 +56,7 @@ pub fn sources(config: &Config, args: &RunArgs) -> anyhow::Result<Vec<Source>> {
         let decode = decode(stdin.format, &stdin.service);
         sources.push(Source { path: PathBuf::from("-"), follow: false, decode });
     }
-    if sources.is_empty() {
+    if sources.is_empty() && config.sources.kafka.is_none() {
         let takes = "name files (or `-` for standard input), or configure [[source.file]]";
         return Err(Usage(format!("nothing to count: {takes}")).into());
     }

@@ -10,6 +10,8 @@
 //! this module reads the wall clock.
 
 mod files;
+#[cfg(feature = "kafka")]
+mod kafka;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -27,7 +29,7 @@ use ninefold_engine::decode::Format;
 use ninefold_engine::pipeline::fold::oldest_minute;
 use ninefold_engine::pipeline::replay::settled_decode;
 use ninefold_engine::pipeline::{Pipeline, PipelineError, Start, Unit};
-use ninefold_engine::query::Health;
+use ninefold_engine::query::{Health, KafkaHealth};
 use ninefold_engine::source::chunk::{Chunk, Tail};
 use ninefold_engine::source::file::FileChunks;
 use ninefold_engine::table::{CommitError, Table};
@@ -107,6 +109,16 @@ pub enum Message {
         /// Its bytes.
         chunk: Chunk,
     },
+    /// Records of the dedupe window of a partition that has begun: their ids are remembered.
+    #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "files give theirs at once"))]
+    Remember {
+        /// The generation of its begin.
+        generation: u64,
+        /// Which.
+        partition: String,
+        /// Its records.
+        chunk: Chunk,
+    },
     /// A partition has no more chunks for now; another source may go on with it.
     End {
         /// The generation of its begin.
@@ -116,7 +128,7 @@ pub enum Message {
     },
     /// Partitions go to another instance: what was counted of them is committed, and they are
     /// let go.
-    #[expect(dead_code, reason = "no source of the default build sends it yet")]
+    #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "files are never taken away"))]
     Revoke {
         /// Which.
         partitions: Vec<String>,
@@ -147,6 +159,8 @@ pub struct Service {
     pub stop: Arc<AtomicBool>,
     /// How often the pipeline was built afresh.
     pub generation: Arc<AtomicU64>,
+    /// How the Kafka source is.
+    pub kafka: Arc<Mutex<KafkaHealth>>,
     health: Arc<Mutex<Health>>,
     /// The partitions that a source is reading. Of two paths to one content the second waits
     /// until the loop has taken all of the first.
@@ -173,6 +187,7 @@ impl Service {
             pipeline: Arc::new(RwLock::new(pipeline)),
             stop: Arc::new(AtomicBool::new(false)),
             generation: Arc::new(AtomicU64::new(0)),
+            kafka: Arc::default(),
             health: Arc::new(Mutex::new(Health::default())),
             claims: Claims::default(),
             config,
@@ -311,7 +326,19 @@ impl Service {
                 Message::Failed(error) => return Err(error),
                 Message::PastEnded => ended = true,
                 Message::Begin(begin) if begin.generation == current => {
-                    begin_partition(&mut pipeline, *begin)?;
+                    if pipeline.number_of(&begin.partition).is_none() {
+                        pipeline.refresh()?;
+                    }
+                    // Where it stands somewhere else by now, places are looked up again.
+                    if pipeline.place_of(&begin.partition)? == begin.place.0 {
+                        begin_partition(&mut pipeline, *begin)?;
+                    } else {
+                        self.generation.fetch_add(1, Ordering::Release);
+                    }
+                }
+                Message::Remember { generation, partition, chunk } if generation == current => {
+                    let number = pipeline.number_of(&partition).context("it has begun")?;
+                    pipeline.remember(number, &[chunk]);
                 }
                 Message::End { generation, partition } if generation == current => {
                     lock(&self.claims).remove(&partition);
@@ -328,7 +355,10 @@ impl Service {
                     }
                 }
                 // Of before the pipeline was built afresh: it will be read again.
-                Message::Begin(_) | Message::End { .. } | Message::Chunk { .. } => {}
+                Message::Begin(_)
+                | Message::End { .. }
+                | Message::Chunk { .. }
+                | Message::Remember { .. } => {}
                 Message::Revoke { partitions, lost, done } => {
                     self.revoke(&mut pipeline, &partitions, lost)?;
                     // Who asked may have given up waiting.
@@ -345,9 +375,11 @@ impl Service {
     fn note_health(&self, uncommitted: Duration) {
         let pipeline = read(&self.pipeline);
         let lines = pipeline.lines();
+        let kafka = lock(&self.kafka).clone();
         *lock(&self.health) = Health {
             ready: true,
-            notes: Vec::new(),
+            notes: kafka.notes.clone(),
+            kafka,
             as_of: pipeline.state.newest().map(|minute| minute.to_string()),
             read: lines.read,
             counted: lines.counted,
@@ -388,7 +420,7 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
     let data = batch::table_dir(place, &config)?;
     let sources = files::sources(&config, &args)?;
     let listen = config.listen;
-    let service = Service::open(config, data)?;
+    let service = Service::open(config, data.clone())?;
     let (sender, messages) = sync_channel(QUEUE_CHUNKS);
     for source in sources {
         let reader = SourceReader::new(source, &service, args.verbose, sender.clone());
@@ -400,6 +432,9 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
             }
         });
     }
+    if args.files.is_empty() {
+        start_kafka(&service, &data, &sender)?;
+    }
     drop(sender);
     let announce = |address| {
         eprintln!("ninefold: http://{address}/");
@@ -407,4 +442,27 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
     };
     serve::beside(&service, listen, "", announce, || service.run(&messages))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Starts the Kafka source, where one is configured.
+#[cfg(feature = "kafka")]
+fn start_kafka(
+    service: &Service,
+    data: &Path,
+    sender: &SyncSender<Message>,
+) -> anyhow::Result<()> {
+    kafka::start(service, service.config(), data.to_owned(), sender.clone())
+}
+
+#[cfg(not(feature = "kafka"))]
+fn start_kafka(
+    service: &Service,
+    _data: &Path,
+    _sender: &SyncSender<Message>,
+) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        service.config().sources.kafka.is_none(),
+        "[source.kafka] is configured, and this ninefold was built without the feature kafka"
+    );
+    Ok(())
 }

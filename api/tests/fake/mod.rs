@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use ninefold_engine::query::body::*;
-use ninefold_engine::query::{Answers, AskError, Basis, By, Health};
+use ninefold_engine::query::{Answers, AskError, Basis, By, Health, KafkaHealth};
 use ninefold_engine::time::{Minute, rfc3339};
 
 /// The time of the tests: 2026-11-24T23:14:42Z.
@@ -548,6 +548,7 @@ impl Answers for Fake {
             commits: 9,
             table_version: Some(12),
             uncommitted_age_ms: 1_250,
+            kafka: KafkaHealth::default(),
         }
     }
 }

@@ -98,6 +98,30 @@ impl Reader {
     }
 }
 
+/// An entry of a table with any keys.
+pub(super) enum Written<'a> {
+    /// Its text, or that of its number.
+    Text(String),
+    /// The environment variable that holds it.
+    Env(&'a str),
+    /// The file that holds it.
+    File(&'a str),
+}
+
+fn written<'a>(value: &'a DeValue<'a>) -> Option<Written<'a>> {
+    match value {
+        DeValue::String(text) => Some(Written::Text(text.to_string())),
+        DeValue::Integer(integer) => Some(Written::Text(integer.to_string())),
+        DeValue::Float(float) => Some(Written::Text(float.as_str().to_owned())),
+        DeValue::Boolean(flag) => Some(Written::Text(flag.to_string())),
+        DeValue::Table(table) if table.len() == 1 => {
+            let place = |key| table.get(key).and_then(|value| value.get_ref().as_str());
+            place("env").map(Written::Env).or_else(|| place("file").map(Written::File))
+        }
+        _ => None,
+    }
+}
+
 /// One table of the document; an absent one reads as empty.
 pub(super) struct Section<'a> {
     reader: &'a Reader,
@@ -293,6 +317,28 @@ impl<'a> Section<'a> {
             sections.push((&**name.get_ref(), inner));
         }
         sections
+    }
+
+    /// The entries of a table with any keys, each a text, a number, `true` or `false`, or the
+    /// place where it stands, in the order of their names.
+    pub(super) fn settings(&self, key: &'static str) -> Vec<(&'a str, Written<'a>)> {
+        let takes = "a table of texts, numbers, true or false, { env = … } or { file = … }";
+        let Some((_, found)) = self.find(key) else { return Vec::new() };
+        let Some(table) = found.get_ref().as_table() else {
+            self.wrong_type::<()>(key, found.get_ref(), takes);
+            return Vec::new();
+        };
+        let mut settings = Vec::with_capacity(table.len());
+        for (name, value) in table {
+            match written(value.get_ref()) {
+                Some(value) => settings.push((&**name.get_ref(), value)),
+                None => {
+                    let what = format!("{:?} is {}", name.get_ref(), kind(value.get_ref()));
+                    self.problem(key, what, format!("takes {takes}"));
+                }
+            }
+        }
+        settings
     }
 
     /// Reports every key that was not read.

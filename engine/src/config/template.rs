@@ -5,7 +5,7 @@
 //! configuration, and taking the `#` off a line changes that one thing. A sample log fills in
 //! its own format, customer field and file.
 
-use super::Config;
+use super::{Config, GROUP};
 use super::promise::PERIOD_DAYS;
 use super::value::{duration_text, one_of, size_text};
 use crate::decode::Format;
@@ -96,6 +96,24 @@ fn source_text(sample: Option<&Sample>) -> String {
 #[source.stdin]
 #format = \"auto\"
 #service = \"default\"
+
+# Topics of Kafka. Instances of one group share the partitions and one table.
+#[source.kafka]
+#brokers = [\"127.0.0.1:9092\"]
+#topics = [\"requests\"]
+#group = \"{GROUP}\"
+# Where a new topic begins: earliest, latest or a time. The table says where it goes on.
+#start = \"earliest\"
+# Offsets that are missing: verify, refuse, or accept for transactional topics.
+#holes = \"verify\"
+# A partition that is full of dead letters: pause or count.
+#flood = \"pause\"
+#format = \"ndjson\"
+#service = \"default\"
+#dead_letters_topic = \"ninefold-dead-letters\"
+#alerts_topic = \"ninefold-alerts\"
+# Settings of librdkafka; secrets as {{ env = \"NAME\" }} or {{ file = \"path\" }}.
+#options = {{ \"session.timeout.ms\" = 45000 }}
 "
     )
 }

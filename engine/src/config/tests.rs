@@ -254,7 +254,7 @@ fn sources_name_their_files_and_formats() {
             "5: source.file #2: format \"caddi\" is unknown; did you mean caddy?",
             "7: source.file #3: paths holds something else than names; takes a list of paths or \
              globs",
-            "9: source.kafka is no key; takes file or stdin",
+            "9: source.kafka is a whole number; takes a table",
             "10: source.stdin is a true or false; takes a table",
         ],
     );
@@ -508,4 +508,42 @@ proptest! {
         }
         let _ = Config::parse(&mixed, "f");
     }
+}
+
+#[test]
+fn kafka_names_its_topics_and_keeps_secrets_and_guarantees_out() {
+    let kafka = |more: &str| format!("[source.kafka]\nbrokers = [\"a:1\"]\n{more}");
+    check(
+        &kafka(
+            "topics = []\nstart = \"yesterday\"\nholes = \"ignore\"\nalerts_topic = \"\"\n\
+             options = { \"auto.offset.reset\" = \"latest\", \"sasl.password\" = \"x\", a = [] }",
+        ),
+        &[
+            "3: source.kafka.topics is empty; takes a list of names of topics",
+            "4: source.kafka.start \"yesterday\" is no time; takes \"earliest\", \"latest\" or a \
+             time such as \"2026-11-01T00:00:00Z\"",
+            "5: source.kafka.holes \"ignore\" is unknown; takes verify, refuse or accept",
+            "6: source.kafka.alerts_topic is empty; takes the name of a topic",
+            "7: source.kafka.options \"a\" is a list; takes a table of texts, numbers, true or \
+             false, { env = … } or { file = … }",
+            "7: source.kafka.options \"auto.offset.reset\" is set by Ninefold; takes settings on \
+             which exactness does not rest",
+            "7: source.kafka.options \"sasl.password\" is a secret in plain sight; takes { env = \
+             \"NAME\" } or { file = \"path\" } for a secret",
+        ],
+    );
+    check(
+        &kafka(""),
+        &["1: source.kafka.topics is missing; takes a list of names of topics"],
+    );
+    let text = kafka(
+        "topics = [\"t\"]\nstart = \"2026-11-01T00:00:00Z\"\nflood = \"count\"\n\
+         [source.kafka.options]\n\"session.timeout.ms\" = 6000\n\
+         \"sasl.password\" = { env = \"PASSWORD\" }\n",
+    );
+    let kafka = good(&text).sources.kafka.unwrap();
+    assert_eq!(kafka.start, KafkaStart::At(1_793_491_200_000));
+    assert!(!kafka.pause_on_flood);
+    assert_eq!(kafka.options["session.timeout.ms"], KafkaOption::Value("6000".to_owned()));
+    assert_eq!(kafka.options["sasl.password"], KafkaOption::Env("PASSWORD".to_owned()));
 }

@@ -191,6 +191,8 @@ struct Partition {
     tail: Tail,
     /// Since the last commit.
     lines: LineCounts,
+    /// Since it began here.
+    since_begin: LineCounts,
     dead: Vec<DeadLetter>,
     dedupe: Option<DedupeWindow>,
 }
@@ -314,6 +316,7 @@ impl Pipeline {
             next: offset,
             tail,
             lines: LineCounts::default(),
+            since_begin: LineCounts::default(),
             dead: Vec::new(),
             dedupe: (window > 0).then(|| DedupeWindow::new(window)),
         };
@@ -330,6 +333,22 @@ impl Pipeline {
         self.partitions.iter().position(named).map(|number| number as u16)
     }
 
+    /// Where the counting of a partition goes on: what [`Start::offset`] has to be.
+    ///
+    /// # Errors
+    /// The log holds a number below zero.
+    pub fn place_of(&self, name: &str) -> Result<u64, PipelineError> {
+        match self.number_of(name) {
+            Some(number) => Ok(self.partitions[usize::from(number)].next),
+            None => Ok(self.table.offset(name)?.unwrap_or(0)),
+        }
+    }
+
+    /// Lines of a partition since it began here; `None` where it is not being counted.
+    pub fn lines_of(&self, name: &str) -> Option<LineCounts> {
+        self.number_of(name).map(|number| self.partitions[usize::from(number)].since_begin)
+    }
+
     /// Lets a partition go, whose counting another instance may take over from the table.
     /// Nothing happens where it is not being counted.
     ///
@@ -343,6 +362,15 @@ impl Pipeline {
             partition.owned = false;
             partition.dedupe = None;
         }
+    }
+
+    /// Looks at what others have committed.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    pub fn refresh(&mut self) -> Result<(), PipelineError> {
+        self.table.refresh()?;
+        Ok(())
     }
 
     /// Whether something of a partition was counted that no commit has taken.
@@ -406,6 +434,7 @@ impl Pipeline {
             partition.dead.append(&mut block.dead);
         }
         partition.lines.add(&lines);
+        partition.since_begin.add(&lines);
         self.lines.add(&lines);
         self.state.apply(blocks);
     }

@@ -106,6 +106,47 @@ pub struct Health {
     pub table_version: Option<u64>,
     /// Age of the oldest uncommitted line in milliseconds.
     pub uncommitted_age_ms: u64,
+    /// The Kafka source; only in `/metrics`, but for its notes.
+    #[serde(skip)]
+    pub kafka: KafkaHealth,
+}
+
+/// The state of the Kafka source.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KafkaHealth {
+    /// What is wrong, for an operator.
+    pub notes: Vec<String>,
+    /// How often the group has changed the partitions of this instance.
+    pub rebalances: u64,
+    /// Records taken.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Records that the guards have dropped: of an old assignment, or counted before.
+    pub dropped: u64,
+    /// Offsets without a record.
+    pub holes: u64,
+    /// Whether fetching pauses because the loop is slow.
+    pub is_paused: bool,
+    /// The partitions of this instance.
+    pub partitions: Vec<KafkaPartition>,
+}
+
+/// One partition that the group has given to this instance.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KafkaPartition {
+    /// Its topic.
+    pub topic: String,
+    /// Its number.
+    pub number: i32,
+    /// The next offset to be counted.
+    pub position: u64,
+    /// How many offsets its log is ahead of that; `None` before the broker has told.
+    pub lag: Option<u64>,
+    /// Whether it is not read until somebody has looked.
+    pub is_stopped: bool,
+    /// Whether its log grows and it does not move.
+    pub is_stuck: bool,
 }
 
 /// Everything that can be asked. `now_ms` is the wall clock of who asks.

@@ -6,3 +6,4 @@ pub mod chunk;
 pub mod file;
 pub mod follow;
 pub mod guard;
+pub mod kafka;
