@@ -70,6 +70,23 @@ impl Broker {
         Some(broker)
     }
 
+    /// One whose data are under `folder` already.
+    pub fn resume(folder: &Path) -> Option<Broker> {
+        let jars = jars()?;
+        let folder = folder.join("kafka");
+        let text = fs::read_to_string(folder.join("server.properties")).expect("its settings");
+        let after = |before: &str| {
+            let (_, rest) = text.split_once(before).expect("its settings name its ports");
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            rest[..digits].parse().expect("a port")
+        };
+        let port = after("listeners=PLAINTEXT://127.0.0.1:");
+        let controller_port = after("CONTROLLER://127.0.0.1:");
+        let mut broker = Broker { folder, jars, port, controller_port, child: None };
+        broker.run();
+        Some(broker)
+    }
+
     fn config(&self) -> PathBuf {
         self.folder.join("server.properties")
     }
