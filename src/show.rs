@@ -173,6 +173,9 @@ pub fn impact(impact: &Impact) -> io::Result<()> {
     let Impact { from, to, valid, bad, customers_hit, .. } = impact;
     let customers = of(*customers_hit, "customer");
     writeln!(out, "{from} to {to}: {bad} of {valid} valid events bad, {customers} hit")?;
+    for gap in &impact.gaps {
+        writeln!(out, "{}", printable(&gap.to_string()))?;
+    }
     if !impact.causes.is_empty() {
         writeln!(out, "\n{}", causes(&impact.causes).trim_end())?;
     } else if *bad > 0 {

@@ -4,9 +4,13 @@
 //! `query` and `report` answer from the state; `pipeline` is the one loop that joins them.
 //! The modules `model`, `time` and `slo` are pure: no I/O, no clock, no threads.
 
+#[cfg(feature = "table")]
+pub mod audit;
 pub mod config;
 pub mod decode;
+pub mod delta;
 pub mod model;
+#[cfg(feature = "table")]
 pub mod pipeline;
 pub mod query;
 pub mod report;
@@ -14,5 +18,6 @@ pub mod slo;
 pub mod source;
 pub mod state;
 pub mod synth;
+#[cfg(feature = "table")]
 pub mod table;
 pub mod time;
