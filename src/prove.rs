@@ -37,11 +37,8 @@ pub fn audit(place: &Place, json: bool) -> anyhow::Result<ExitCode> {
 
 fn show_audit(audit: &Audit) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let Audit { version, entries, files, rows, bytes, findings_count, .. } = audit;
-    writeln!(
-        out,
-        "version {version}: {entries} log entries, {files} data files, {rows} rows, {bytes} bytes"
-    )?;
+    let Audit { version, entries, files, rows, findings_count, .. } = audit;
+    writeln!(out, "version {version}: {entries} log entries, {files} data files, {rows} rows")?;
     for one in &audit.partitions {
         let name = if one.name.is_empty() { String::new() } else { format!(" ({})", one.name) };
         let place = format!("{}{name}: offsets {}..{}", one.partition, one.first, one.next);

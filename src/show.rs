@@ -71,6 +71,9 @@ pub fn verdict(verdict: &Verdict) -> io::Result<()> {
     for path in &verdict.unknown {
         writeln!(out, "not counted: {}", printable(path))?;
     }
+    for gone in &verdict.gone {
+        writeln!(out, "not compared: {}", printable(gone))?;
+    }
     for one in &verdict.differences {
         let (customer, service) = (printable(&one.customer), printable(&one.service));
         writeln!(out, "{customer} {service} {}:", one.minute)?;

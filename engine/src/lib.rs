@@ -2,7 +2,11 @@
 //!
 //! Data runs one way: `source` → `decode` → `slo` (classify) → `state` → `table`.
 //! `query` and `report` answer from the state; `pipeline` is the one loop that joins them.
-//! The modules `model`, `time` and `slo` are pure: no I/O, no clock, no threads.
+//! `audit` proves a table from itself.
+//! The modules `model`, `time`, `delta` and `slo` are pure: no I/O, no clock, no threads.
+//!
+//! Without the feature `table` there is no `table`, `pipeline`, `audit` and no Parquet, without
+//! `kafka` no Kafka: what is left builds in seconds, for fuzzing.
 
 #[cfg(feature = "table")]
 pub mod audit;
