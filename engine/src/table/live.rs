@@ -75,6 +75,28 @@ impl LiveFile {
         Ok(())
     }
 
+    /// A file as the `add` action of a log entry describes it.
+    pub fn of_add(add: &Value) -> Result<LiveFile, TableError> {
+        let path = relative(add["path"].as_str().unwrap_or_default())?;
+        if !add["deletionVector"].is_null() {
+            let found = format!("a deletion vector on {path}");
+            return Err(TableError::Unsupported { path: path.into(), found });
+        }
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let stats = add["stats"].as_str().unwrap_or_default();
+        let stats: Value = serde_json::from_str(stats).unwrap_or_default();
+        Ok(LiveFile {
+            grain: text(&add["partitionValues"]["grain"]).unwrap_or_default(),
+            day: add["partitionValues"]["day"].as_str().and_then(parse_day),
+            size: add["size"].as_u64().unwrap_or(0),
+            rows: stats["numRecords"].as_u64(),
+            sha256: text(&add["tags"]["sha256"]),
+            minutes: bounds(&stats, "minute", parse_minute),
+            customers: bounds(&stats, "customer", |text| Some(text.to_owned())),
+            path,
+        })
+    }
+
     /// Whether the file may hold a row of `grain` that passes `filter`.
     pub fn may_hold(&self, grain: Grain, filter: &Filter) -> bool {
         self.grain == grain.name()

@@ -283,7 +283,7 @@ impl Log {
 
     /// Takes over the offsets of our own entry as it reads back from the store, not as meant.
     fn take_moves_of(&mut self, version: u64) -> Result<(), TableError> {
-        let entry = self.read_log_file(&format!("{version:020}.json"))?;
+        let entry = self.entry(version)?;
         for line in entry.as_deref().unwrap_or_default().split(|byte| *byte == b'\n') {
             if let Some(txn) = parsed(line).as_ref().and_then(|action| action.get("txn"))
                 && let Some(partition) = txn["appId"].as_str()
@@ -320,6 +320,11 @@ impl Log {
     fn last_checkpoint(&self) -> Result<Option<u64>, TableError> {
         let hint = self.read_log_file("_last_checkpoint")?;
         Ok(hint.and_then(|hint| parsed(&hint)).and_then(|hint| hint["version"].as_u64()))
+    }
+
+    /// The entry of a version; `None` where there is none, or none any more.
+    pub fn entry(&self, version: u64) -> Result<Option<Bytes>, TableError> {
+        self.read_log_file(&format!("{version:020}.json"))
     }
 
     fn read_log_file(&self, name: &str) -> Result<Option<Bytes>, TableError> {

@@ -32,6 +32,7 @@ use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::statistics::Statistics;
 use sha2::{Digest, Sha256};
 
+use super::entries::Added;
 use super::error::TableError;
 use super::live::LiveFile;
 use super::schema::{Grain, timestamp};
@@ -58,6 +59,8 @@ pub struct Filter {
     /// These columns alone, in the order of the grain; all where `None`. Names that the grain
     /// does not have are an error.
     pub columns: Option<Vec<&'static str>>,
+    /// The files of some entries in place of those that are live at this version.
+    pub added: Option<Added>,
 }
 
 impl Filter {
