@@ -69,6 +69,9 @@ pub struct Config {
     pub commit_interval_ms: u64,
     /// Most lines of one epoch, `[run] epoch_events_max`: reached sooner, it commits sooner.
     pub epoch_events_max: usize,
+    /// How long a stop may take until the process ends with something uncommitted, `[run]
+    /// stop_timeout`, in milliseconds.
+    pub stop_timeout_ms: u64,
     /// Worker threads, `[run] threads`; `None` = one per core.
     pub threads: Option<usize>,
 }
@@ -110,6 +113,8 @@ const DIMENSION_VALUES_MAX: usize = 1_000;
 const COMMIT_INTERVAL_MS: u64 = 10_000;
 /// Bounds the memory of an epoch: about a second of the fastest stream on two cores.
 const EPOCH_EVENTS_MAX: usize = 2_000_000;
+/// Less than what service managers wait before they kill.
+const STOP_TIMEOUT_MS: u64 = 30_000;
 /// Loopback, since there is no access control without tokens.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8089);
 /// Less than even odds would be no evidence.
@@ -154,6 +159,7 @@ impl Default for Config {
             sources: Sources::default(),
             commit_interval_ms: COMMIT_INTERVAL_MS,
             epoch_events_max: EPOCH_EVENTS_MAX,
+            stop_timeout_ms: STOP_TIMEOUT_MS,
             threads: None,
         }
     }
@@ -400,6 +406,7 @@ fn read_run(section: Section<'_>, config: &mut Config) {
     set(&mut config.commit_interval_ms, section.duration_ms("commit_interval", 100..=600_000));
     let events = section.whole("epoch_events_max", 1_000..=100_000_000);
     set(&mut config.epoch_events_max, events.map(|count| count as usize));
+    set(&mut config.stop_timeout_ms, section.duration_ms("stop_timeout", 1_000..=600_000));
     config.threads = section.whole("threads", 1..=1_024).map(|count| count as usize);
     section.finish();
 }

@@ -239,6 +239,8 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
 [run]
 #commit_interval = \"{interval}\"
 #epoch_events_max = {events}
+# How long a stop may take. Then the process ends; what is uncommitted is read again.
+#stop_timeout = \"{stop}\"
 # As many threads as there are cores, unless set.
 #threads = 2
 ",
@@ -249,6 +251,7 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
         listen = config.listen,
         interval = duration_text(config.commit_interval_ms),
         events = config.epoch_events_max,
+        stop = duration_text(config.stop_timeout_ms),
     )
 }
 
