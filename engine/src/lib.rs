@@ -7,6 +7,7 @@
 pub mod config;
 pub mod decode;
 pub mod model;
+pub mod notify;
 pub mod pipeline;
 pub mod query;
 pub mod report;

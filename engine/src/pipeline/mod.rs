@@ -14,6 +14,7 @@ mod columnar;
 pub mod dedupe;
 pub mod fold;
 pub mod replay;
+pub mod sent;
 pub mod summary;
 pub mod verify;
 pub mod watch;
@@ -27,6 +28,7 @@ use rayon::prelude::*;
 
 use crate::decode::{self, Decoder, Line};
 use crate::model::Event;
+use crate::notify::outbox::Sent;
 use crate::slo::sli::Slis;
 use crate::source::chunk::{Chunk, ChunkKind, LINE_BYTES_MAX, RecordMark, Tail};
 use crate::source::file::Known;
@@ -204,6 +206,8 @@ pub struct Pipeline {
     rules: String,
     partitions: Vec<Partition>,
     watch: Watch,
+    /// What receivers were told since the last commit.
+    sent: Vec<Sent>,
     /// Lines since the start.
     lines: LineCounts,
     /// Events committed since the start.
@@ -228,6 +232,7 @@ impl Pipeline {
             rules,
             partitions: Vec::new(),
             watch: Watch::default(),
+            sent: Vec::new(),
             lines: LineCounts::default(),
             events: EventCounts::default(),
             commits: 0,
@@ -437,7 +442,7 @@ impl Pipeline {
     /// The epoch did not land: nothing of it is in the table, nothing was dropped from memory.
     pub fn commit(&mut self) -> Result<Option<u64>, PipelineError> {
         let moves: Vec<Move> = self.partitions.iter().filter_map(Partition::movement).collect();
-        if moves.is_empty() && !self.has_transitions() {
+        if moves.is_empty() && !self.has_transitions() && self.sent.is_empty() {
             return Ok(None);
         }
         let cut = self.state.cut();
@@ -445,6 +450,7 @@ impl Pipeline {
         files.extend(self.dead_files());
         files.extend(self.source_file());
         files.extend(self.alert_files());
+        files.extend(self.sent_files());
         let version = self.table.commit(Epoch { files, moves, info: "ninefold".into() })?;
         self.landed(&cut);
         Ok(Some(version))
@@ -462,6 +468,7 @@ impl Pipeline {
             partition.dead.clear();
         }
         self.watch.drop_pending();
+        self.sent.clear();
         self.commits += 1;
     }
 
