@@ -246,11 +246,11 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
 #name = \"roll-back\"
 #kind = \"webhook\"
 #url = \"https://deploy.example.com/hooks/ninefold\"
-#secret = { env = \"NINEFOLD_WEBHOOK_SECRET\" }
+#secret = {{ env = \"NINEFOLD_WEBHOOK_SECRET\" }}
 #[[notify]]
 #name = \"on-call\"
 #kind = \"pagerduty\"
-#secret = { file = \"/run/secrets/pagerduty\" }
+#secret = {{ file = \"/run/secrets/pagerduty\" }}
 
 # How much is counted between two commits, at most.
 [run]
