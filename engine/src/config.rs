@@ -16,7 +16,9 @@
 mod problem;
 mod promise;
 mod reader;
+mod receiver;
 mod report;
+mod secret;
 mod template;
 mod value;
 
@@ -24,7 +26,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 pub use problem::{Problem, Problems};
+pub use receiver::Receiver;
 pub use report::check_report;
+pub use secret::{Secret, SecretError, SecretFrom};
 pub use template::{Sample, template};
 
 use crate::decode::{self, Fields, Format};
@@ -63,6 +67,8 @@ pub struct Config {
     pub report_zone: String,
     /// Where the API listens, `[api] listen`; a loopback address.
     pub listen: SocketAddr,
+    /// Who is told of alerts, `[[notify]]`.
+    pub receivers: Vec<Receiver>,
     /// What `run` reads, `[[source.file]]` and `[source.stdin]`.
     pub sources: Sources,
     /// Longest time between two commits, `[run] commit_interval`, in milliseconds.
@@ -156,6 +162,7 @@ impl Default for Config {
             credits: Vec::new(),
             report_zone: "UTC".to_owned(),
             listen: LISTEN,
+            receivers: Vec::new(),
             sources: Sources::default(),
             commit_interval_ms: COMMIT_INTERVAL_MS,
             epoch_events_max: EPOCH_EVENTS_MAX,
@@ -201,6 +208,7 @@ fn read(root: &Section<'_>) -> Config {
     read_dimensions(root.section("dimensions"), &mut config);
     read_dedupe(root.section("dedupe"), &mut config);
     read_api(root.section("api"), &mut config);
+    config.receivers = receiver::receivers(root);
     read_sources(root.section("source"), &mut config.sources);
     read_run(root.section("run"), &mut config);
     root.finish();

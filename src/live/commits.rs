@@ -132,6 +132,7 @@ impl Loop<'_> {
         if !pipeline.is_complete() {
             return self.rebuild(pipeline);
         }
+        self.service.notifiers.take_told().into_iter().for_each(|sent| pipeline.note_sent(sent));
         match pipeline.commit() {
             Ok(version) => {
                 self.commits.landed();

@@ -14,6 +14,7 @@
 mod commits;
 mod files;
 mod health;
+mod notify;
 mod outbox;
 mod poison;
 mod reload;
@@ -47,6 +48,7 @@ use crate::{Place, batch, serve};
 use commits::{Chores, Commits};
 use files::SourceReader;
 pub use health::Board;
+use notify::Notifiers;
 pub use outbox::{Outbox, Published};
 pub use reload::Current;
 use rivals::Rivals;
@@ -156,6 +158,8 @@ pub struct Service {
     pub leaving: Arc<()>,
     /// Where alert transitions go.
     pub outbox: Outbox,
+    /// Who tells people of them.
+    notifiers: Arc<Notifiers>,
     /// Begins the upkeep of the table; only the judge does it.
     pub upkeep: Option<Upkeep>,
     board: Board,
@@ -202,7 +206,9 @@ impl Service {
         let now = Minute::of_ms(clock_ms());
         pipeline.recover(now.minus(MEMORY_MINUTES)..=Minute(u32::MAX))?;
         let outbox = Outbox::default();
+        let notifiers = Arc::new(Notifiers::start(&config.receivers, pipeline.table())?);
         Ok(Service {
+            notifiers,
             pipeline: Arc::new(RwLock::new(pipeline)),
             stop: Arc::new(AtomicBool::new(false)),
             generation: Arc::new(AtomicU64::new(0)),
@@ -303,9 +309,13 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
         service.reread = Some(Box::new(move || configured(&place, format, listen)));
     }
     let (sender, messages) = sync_channel(QUEUE_CHUNKS);
-    if args.verbose {
-        service.outbox.send_to(Box::new(tell));
-    }
+    let (notifiers, verbose) = (Arc::clone(&service.notifiers), args.verbose);
+    service.outbox.send_to(Box::new(move |published| {
+        if verbose {
+            tell(&published);
+        }
+        notifiers.publish(&published);
+    }));
     for source in sources {
         let reader = SourceReader::new(source, &service, args.verbose, sender.clone());
         let sender = sender.clone();
@@ -338,9 +348,9 @@ fn configured(
 }
 
 /// Says on standard error what was published.
-fn tell(published: Published) {
+fn tell(published: &Published) {
     let Published { transition, uncommitted } = published;
     let AlertTransition { state, tier, customer, service, at, .. } = transition;
-    let mark = if uncommitted { " (uncommitted)" } else { "" };
+    let mark = if *uncommitted { " (uncommitted)" } else { "" };
     eprintln!("ninefold: {tier} {state}: {customer:?}, service {service:?}, at {at}{mark}");
 }

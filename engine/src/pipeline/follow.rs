@@ -151,7 +151,8 @@ impl Pipeline {
 
     /// Whether something was counted, or decided, that no commit has taken.
     pub fn has_uncommitted(&self) -> bool {
-        self.has_transitions() || self.partitions.iter().any(|one| one.movement().is_some())
+        let moved = self.has_transitions() || !self.sent.is_empty();
+        moved || self.partitions.iter().any(|one| one.movement().is_some())
     }
 
     /// Lines that no commit has taken.

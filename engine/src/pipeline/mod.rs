@@ -17,6 +17,7 @@ pub mod fold;
 pub mod follow;
 pub mod gap;
 pub mod replay;
+pub mod sent;
 pub mod summary;
 pub mod verify;
 pub mod watch;
@@ -30,6 +31,7 @@ use rayon::prelude::*;
 
 use crate::decode::{self, Decoder, Line};
 use crate::model::Event;
+use crate::notify::outbox::Sent;
 use crate::slo::sli::Slis;
 use crate::source::chunk::{Chunk, ChunkKind, LINE_BYTES_MAX, RecordMark, Tail};
 use crate::source::file::Known;
@@ -216,6 +218,8 @@ pub struct Pipeline {
     rules: String,
     partitions: Vec<Partition>,
     watch: Watch,
+    /// What receivers were told since the last commit.
+    sent: Vec<Sent>,
     /// Lines since the start.
     lines: LineCounts,
     /// Events committed since the start.
@@ -246,6 +250,7 @@ impl Pipeline {
             rules,
             partitions: Vec::new(),
             watch: Watch::default(),
+            sent: Vec::new(),
             lines: LineCounts::default(),
             events: EventCounts::default(),
             commits: 0,
@@ -507,6 +512,7 @@ impl Pipeline {
         files.extend(self.dead_files());
         files.extend(self.source_file());
         files.extend(self.alert_files());
+        files.extend(self.sent_files());
         let epoch = Epoch { files, moves: moves.clone(), info: self.following.info() };
         let version = self.table.commit(epoch)?;
         self.moved(version, &moves);
@@ -526,6 +532,7 @@ impl Pipeline {
             partition.dead.clear();
         }
         self.watch.drop_pending();
+        self.sent.clear();
         self.commits += 1;
     }
 
