@@ -110,6 +110,7 @@ pub fn start(
         outlet: Outlet::new(sender),
         cluster: String::new(),
         board: Arc::clone(&service.kafka),
+        leaving: Some(Arc::clone(&service.leaving)),
         window: config.dedupe_window_records,
         started: Instant::now(),
         proved: None,
@@ -143,6 +144,8 @@ struct Reader {
     cluster: String,
     look: Look,
     board: Board,
+    /// Held until the group was left: the process waits for it, within limits.
+    leaving: Option<Arc<()>>,
     /// Records of the dedupe window.
     window: u64,
     started: Instant,
@@ -620,6 +623,7 @@ impl Reader {
             drop(self.consumer.poll(POLL_INTERVAL));
         }
         self.consumer.context().close();
+        self.leaving = None;
         Ok(())
     }
 }
