@@ -92,6 +92,8 @@ pub struct Info {
     pub operation: String,
     /// The program, such as `ninefold/0.1.0`; empty where it does not say.
     pub engine: String,
+    /// What the writer said of it: what `Epoch::info` held; empty where nothing.
+    pub note: String,
 }
 
 /// Why an entry cannot be read.
@@ -175,6 +177,7 @@ impl Entry {
                 timestamp_ms: info["timestamp"].as_i64(),
                 operation: text(&info["operation"]),
                 engine: text(&info["engineInfo"]),
+                note: text(&info["operationParameters"]["info"]),
             };
         }
         Ok(())

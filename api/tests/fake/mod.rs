@@ -550,6 +550,11 @@ impl Answers for Fake {
             commits: 9,
             table_version: Some(12),
             uncommitted_age_ms: 1_250,
+            uncommitted_lines: 40,
+            instance: "5f3a9c01".to_owned(),
+            role: "judge".to_owned(),
+            partitions: vec!["file/a".to_owned()],
+            ..Health::default()
         }
     }
 }

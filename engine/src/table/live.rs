@@ -10,7 +10,7 @@ use arrow::datatypes::Int64Type;
 use super::error::TableError;
 use super::scan::Filter;
 use super::schema::Grain;
-use crate::delta::{Stats, parse_day, relative};
+use crate::delta::{Add, Stats, parse_day, relative};
 use crate::time::{Day, Minute};
 
 /// A file that the log adds and has not removed.
@@ -74,6 +74,17 @@ impl LiveFile {
             });
         }
         Ok(())
+    }
+
+    /// A file as a log entry adds it.
+    pub fn of_add(add: Add) -> Result<LiveFile, TableError> {
+        let Add { path, grain, day, size, sha256, deletion_vector, stats, .. } = add;
+        if deletion_vector {
+            let found = format!("a deletion vector on {path}");
+            return Err(TableError::Unsupported { path: path.into(), found });
+        }
+        let Stats { rows, minutes, customers } = stats;
+        Ok(LiveFile { path, grain, day, size, rows, sha256, minutes, customers })
     }
 
     /// Whether the file may hold a row of `grain` that passes `filter`.

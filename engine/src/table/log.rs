@@ -305,7 +305,7 @@ impl Log {
 
     /// Takes over the offsets of our own entry as it reads back from the store, not as meant.
     fn take_moves_of(&mut self, version: u64) -> Result<(), TableError> {
-        let entry = self.read_log_file(&format!("{version:020}.json"))?;
+        let entry = self.entry(version)?;
         // One that is gone or broken moves nothing, and so is not confirmed.
         let entry = delta::parse(entry.as_deref().unwrap_or_default()).unwrap_or_default();
         self.offsets.extend(entry.offsets);
@@ -337,6 +337,11 @@ impl Log {
     fn last_checkpoint(&self) -> Result<Option<u64>, TableError> {
         let hint = self.read_log_file("_last_checkpoint")?;
         Ok(hint.and_then(|hint| parsed(&hint)).and_then(|hint| hint["version"].as_u64()))
+    }
+
+    /// The entry of a version; `None` where there is none, or none any more.
+    pub fn entry(&self, version: u64) -> Result<Option<Bytes>, TableError> {
+        self.read_log_file(&format!("{version:020}.json"))
     }
 
     fn read_log_file(&self, name: &str) -> Result<Option<Bytes>, TableError> {

@@ -330,7 +330,29 @@ impl Table {
         filter: &Filter,
         mut visit: impl FnMut(AlertRow<'_>),
     ) -> Result<ScanStats, TableError> {
-        self.for_each_batch(Grain::Alert, filter, |columns| {
+        self.for_each_alert_of(Grain::Alert, filter, &mut visit)
+    }
+
+    /// Visits the rows of [`Grain::Sent`] that pass `filter`; `alert` is what was sent to whom,
+    /// as JSON.
+    ///
+    /// # Errors
+    /// As [`Table::for_each_series`].
+    pub fn for_each_sent(
+        &self,
+        filter: &Filter,
+        mut visit: impl FnMut(AlertRow<'_>),
+    ) -> Result<ScanStats, TableError> {
+        self.for_each_alert_of(Grain::Sent, filter, &mut visit)
+    }
+
+    fn for_each_alert_of(
+        &self,
+        grain: Grain,
+        filter: &Filter,
+        visit: &mut dyn FnMut(AlertRow<'_>),
+    ) -> Result<ScanStats, TableError> {
+        self.for_each_batch(grain, filter, |columns| {
             let minute = columns.minutes();
             let [customer, service, id, fingerprint, alert] =
                 ["customer", "service", "id", "fingerprint", "alert"]

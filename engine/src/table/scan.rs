@@ -32,6 +32,7 @@ use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::statistics::Statistics;
 use sha2::{Digest, Sha256};
 
+use super::entries::Added;
 use super::error::TableError;
 use super::live::LiveFile;
 use super::schema::{Grain, timestamp};
@@ -60,6 +61,8 @@ pub struct Filter {
     pub columns: Option<Vec<&'static str>>,
     /// The rows of this data file alone, by its path in the log.
     pub file: Option<String>,
+    /// The files of some entries in place of those that are live at this version.
+    pub added: Option<Added>,
 }
 
 impl Filter {
