@@ -337,7 +337,10 @@ impl States for LiveStates {
     }
 
     fn health(&self) -> Health {
-        self.health.read()
+        let mut health = self.health.read();
+        // Where the table cannot be read, the loop has said so.
+        health.notes.extend(self.table.gap_notes().unwrap_or_default());
+        health
     }
 }
 

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ninefold_engine::table::{Filter, JUDGE};
-use program::{assert_same, minutes, table, time};
+use program::{assert_clean, assert_same, minutes, table, time};
 use recount::{Recount, Rules};
 use serde_json::Value;
 use service::Service;
@@ -114,6 +114,7 @@ fn check_table(session: &Session, files: &[&str]) {
         }
     }
     assert_same(&minutes(&session.path("d")), &expected, "the table");
+    assert_clean(&session.path("d"), "the table");
 }
 
 fn partitions(service: &Service) -> usize {
@@ -527,4 +528,5 @@ fn a_record_that_makes_it_panic_becomes_a_dead_letter() {
     assert_eq!(dead, [(before.len() as u64, line)]);
     let expected = Recount::of((before + &lines(100..300)).as_bytes(), Rules::default()).minutes;
     assert_same(&minutes(&session.path("d")), &expected, "all the others");
+    assert_clean(&session.path("d"), "all the others");
 }
