@@ -13,6 +13,7 @@ pub mod batches;
 mod columnar;
 pub mod dedupe;
 pub mod fold;
+pub mod ledger;
 pub mod replay;
 pub mod summary;
 pub mod verify;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryBuilder};
 use rayon::prelude::*;
+use serde_json::{Value, json};
 
 use crate::decode::{self, Decoder, Line};
 use crate::model::Event;
@@ -37,6 +39,7 @@ use crate::table::{CommitError, DataFile, Epoch, Filter, Move, Table, TableError
 use crate::time::{DAY_MINUTES, Day, MINUTE_MS, Minute};
 use batches::Names;
 use dedupe::DedupeWindow;
+use ledger::Ledger;
 use watch::Watch;
 
 /// How much later than its record an event may claim to have been: clocks differ.
@@ -185,9 +188,7 @@ struct Partition {
     label: String,
     /// How its lines are read; the format is a certain one.
     decode: decode::Options,
-    /// The committed offset; `None` before the first commit.
-    base: Option<u64>,
-    next: u64,
+    ledger: Ledger,
     tail: Tail,
     /// Since the last commit.
     lines: LineCounts,
@@ -269,7 +270,7 @@ impl Pipeline {
         let mut known = known_in(&self.table)?;
         for partition in &self.partitions {
             known.retain(|one| one.partition != partition.name);
-            let (name, next) = (partition.name.clone(), partition.next);
+            let (name, next) = (partition.name.clone(), partition.ledger.next());
             known.push(Known { partition: name, next, tail: partition.tail.hash() });
         }
         Ok(known)
@@ -289,7 +290,11 @@ impl Pipeline {
         if let Some(number) = known
             && self.partitions[number].owned
         {
-            assert_eq!(self.partitions[number].next, offset, "{name} goes on where it ended");
+            assert_eq!(
+                self.partitions[number].ledger.next(),
+                offset,
+                "{name} goes on where it ended"
+            );
             return Ok(number as u16);
         }
         let number = known.unwrap_or(self.partitions.len());
@@ -310,8 +315,7 @@ impl Pipeline {
             unit,
             label: label.to_owned(),
             decode,
-            base,
-            next: offset,
+            ledger: Ledger::new(base),
             tail,
             lines: LineCounts::default(),
             dead: Vec::new(),
@@ -392,14 +396,13 @@ impl Pipeline {
         let partition = &mut self.partitions[usize::from(number)];
         let mut lines = LineCounts::default();
         for (block, tail) in blocks.iter_mut().zip(tails) {
-            assert_eq!(block.first, partition.next, "blocks of {} tile it", partition.name);
             lines.add(&settle(block, partition.dedupe.as_mut()));
             if partition.unit == Unit::Records {
                 let offsets = block.next - block.first;
                 let holes = offsets.checked_sub(block.read);
                 lines.holes += holes.expect("every record has an offset of its own");
             }
-            partition.next = block.next;
+            partition.ledger.advance(block.first..block.next);
             if let Some(tail) = tail {
                 partition.tail.clone_from(tail);
             }
@@ -445,7 +448,8 @@ impl Pipeline {
         files.extend(self.dead_files());
         files.extend(self.source_file());
         files.extend(self.alert_files());
-        let version = self.table.commit(Epoch { files, moves, info: "ninefold".into() })?;
+        let info = self.info();
+        let version = self.table.commit(Epoch { files, moves, info })?;
         self.landed(&cut);
         Ok(Some(version))
     }
@@ -457,7 +461,7 @@ impl Pipeline {
         }
         self.state.drop_records();
         for partition in &mut self.partitions {
-            partition.base = partition.movement().map_or(partition.base, |moved| Some(moved.next));
+            partition.ledger.landed(partition.ledger.next());
             partition.lines = LineCounts::default();
             partition.dead.clear();
         }
@@ -500,6 +504,23 @@ impl Pipeline {
             file_of(Grain::Dead, day, columns)
         };
         days.into_iter().map(file).collect()
+    }
+
+    /// What the history of the table says of an epoch: the ranges that it counts, what became of
+    /// their lines, and the hash of what stands before their ends.
+    fn info(&self) -> String {
+        let range = |partition: &Partition| {
+            let moved = partition.movement()?;
+            let LineCounts { read, counted, dead, duplicate, holes, .. } = partition.lines;
+            let tail = partition.tail.hash().map(|byte| format!("{byte:02x}")).concat();
+            Some(json!({
+                "partition": moved.partition, "first": moved.base.unwrap_or(0),
+                "next": moved.next, "read": read, "counted": counted, "dead": dead,
+                "duplicate": duplicate, "holes": holes, "tail": tail,
+            }))
+        };
+        let ranges: Vec<Value> = self.partitions.iter().filter_map(range).collect();
+        json!({ "ranges": ranges }).to_string()
     }
 
     fn source_file(&self) -> Option<DataFile> {
@@ -547,8 +568,7 @@ impl Pipeline {
 
 impl Partition {
     fn movement(&self) -> Option<Move> {
-        let (partition, base, next) = (self.name.clone(), self.base, self.next);
-        (next != base.unwrap_or(0)).then_some(Move { partition, base, next })
+        self.ledger.movement(&self.name)
     }
 }
 

@@ -175,7 +175,8 @@ fn for_each_stored(
 impl Pipeline {
     /// Evaluates the alerts of every series that may burn, as of the minute of `now_ms`.
     pub fn tick(&mut self, now_ms: i64, objectives: &Objectives, options: &AlertOptions) {
-        let offsets = self.partitions.iter().map(|one| (one.name.clone(), one.next)).collect();
+        let offsets =
+            self.partitions.iter().map(|one| (one.name.clone(), one.ledger.next())).collect();
         let tick = Tick { at_ms: now_ms, offsets: Arc::new(offsets) };
         let oldest = Minute::of_ms(now_ms).minus(LOOK_BACK_MINUTES);
         for shard in &mut self.state.shards {
