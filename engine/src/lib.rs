@@ -13,6 +13,7 @@ pub mod audit;
 pub mod config;
 pub mod decode;
 pub mod delta;
+pub mod failpoint;
 pub mod model;
 pub mod notify;
 #[cfg(feature = "table")]
