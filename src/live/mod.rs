@@ -10,10 +10,11 @@
 //! this module reads the wall clock.
 
 mod files;
+mod push;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -29,7 +30,6 @@ use ninefold_engine::pipeline::replay::settled_decode;
 use ninefold_engine::pipeline::{Pipeline, PipelineError, Start, Unit};
 use ninefold_engine::query::Health;
 use ninefold_engine::source::chunk::{Chunk, Tail};
-use ninefold_engine::source::file::FileChunks;
 use ninefold_engine::table::{CommitError, Table};
 use ninefold_engine::time::{DAY_MINUTES, Minute};
 
@@ -37,6 +37,7 @@ use crate::ask::Asker;
 use crate::states::{LiveStates, TableStates, lock, read};
 use crate::{Place, batch, serve};
 use files::SourceReader;
+use push::Push;
 
 /// The longest time between two evaluations of the alerts.
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
@@ -63,6 +64,8 @@ pub struct RunArgs {
     pub listen: Option<SocketAddr>,
     /// Format of the files.
     pub format: Option<Format>,
+    /// Take events by HTTP, as `[source.http]` says.
+    pub push: bool,
     /// Say of each source where its counting goes on.
     pub verbose: bool,
 }
@@ -90,9 +93,12 @@ pub struct Begin {
     pub head: Vec<u8>,
     /// Where its chunks begin, and what stands before.
     pub place: (u64, Tail),
-    /// The lines of the dedupe window before that place.
-    pub before: Option<FileChunks>,
+    /// The chunks of the dedupe window before that place.
+    pub before: Option<Before>,
 }
+
+/// Chunks that were counted before, from an earlier process.
+pub type Before = Box<dyn Iterator<Item = anyhow::Result<Chunk>> + Send>;
 
 /// What a source thread tells the loop.
 pub enum Message {
@@ -372,8 +378,8 @@ fn begin_partition(pipeline: &mut Pipeline, begin: Begin) -> anyhow::Result<()> 
     let is_new = pipeline.number_of(&partition).is_none();
     let (name, label, (offset, tail)) = (&*partition, &*label, place);
     let number = pipeline.partition(Start { name, label, decode, unit, offset, tail })?;
-    if is_new && let Some(before) = before {
-        pipeline.remember_file(number, Path::new(label), before)?;
+    for chunk in before.into_iter().flatten().take_while(|_| is_new) {
+        pipeline.remember(number, &[chunk?]);
     }
     Ok(())
 }
@@ -385,12 +391,15 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
     if let Some(listen) = args.listen {
         config.listen = listen;
     }
+    if args.push {
+        config.sources.http.get_or_insert_default();
+    }
     let data = batch::table_dir(place, &config)?;
-    let sources = files::sources(&config, &args)?;
+    let (files, stdin) = files::sources(&config, &args)?;
     let listen = config.listen;
     let service = Service::open(config, data)?;
     let (sender, messages) = sync_channel(QUEUE_CHUNKS);
-    for source in sources {
+    for source in files {
         let reader = SourceReader::new(source, &service, args.verbose, sender.clone());
         let sender = sender.clone();
         std::thread::spawn(move || {
@@ -400,11 +409,14 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
             }
         });
     }
+    let push = Push::start(&service, stdin, args.verbose, &sender)?;
     drop(sender);
     let announce = |address| {
         eprintln!("ninefold: http://{address}/");
         Ok(())
     };
-    serve::beside(&service, listen, "", announce, || service.run(&messages))?;
+    let intake = push.intake();
+    serve::beside(&service, listen, "", intake, announce, || service.run(&messages))?;
+    push.finish();
     Ok(ExitCode::SUCCESS)
 }
