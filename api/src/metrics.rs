@@ -25,6 +25,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::app::App;
@@ -70,10 +71,28 @@ fn register_health(registry: &mut Registry, health: &Health) {
         ("ninefold_lines_dead", "Lines refused since the start", health.dead),
         ("ninefold_lines_duplicate", "Lines dropped by the dedupe window", health.duplicate),
         ("ninefold_commits", "Epochs committed since the start", health.commits),
+        (
+            "ninefold_commit_failures",
+            "Commits that failed since the start, each of which was tried again",
+            health.commit_failures,
+        ),
     ];
     for (name, help, value) in counters {
         registry.register(name, help, ConstCounter::new(value));
     }
+    if !health.instance.is_empty() {
+        let (instance, role) = (health.instance.clone(), health.role.clone());
+        let labels: Labels = vec![("instance", instance), ("role", role)];
+        let info = Info::new(labels);
+        registry.register("ninefold_instance", "This process and its role", info);
+        let owned = Gauge::<f64, AtomicU64>::default();
+        owned.set(health.partitions.len() as f64);
+        registry.register("ninefold_partitions", "Partitions that this instance counts", owned);
+    }
+    let help = "From the arrival of events to the alert that they caused";
+    let delays = &health.event_to_alert;
+    let delays = ConstHistogram { buckets: delays.buckets().to_vec(), sum: delays.sum_s() };
+    registry.register("ninefold_event_to_alert_seconds", help, delays);
     let as_of_ms = health.as_of.as_deref().and_then(|text| parse_rfc3339(text.as_bytes()));
     let gauges = [
         ("ninefold_ready", "1 where answers are complete", Some(f64::from(health.ready))),
@@ -82,6 +101,11 @@ fn register_health(registry: &mut Registry, health: &Health) {
             "ninefold_uncommitted_age_seconds",
             "Age of the oldest uncommitted line",
             Some(health.uncommitted_age_ms as f64 / 1e3),
+        ),
+        (
+            "ninefold_uncommitted_lines",
+            "Lines that no commit has taken",
+            Some(health.uncommitted_lines as f64),
         ),
         (
             "ninefold_table_version",

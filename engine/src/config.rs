@@ -17,7 +17,9 @@ mod access;
 mod problem;
 mod promise;
 mod reader;
+mod receiver;
 mod report;
+mod secret;
 mod template;
 mod value;
 
@@ -26,7 +28,9 @@ use std::path::PathBuf;
 
 pub use access::{Access, OpenAddress, Role, Token, token_hash};
 pub use problem::{Problem, Problems};
+pub use receiver::Receiver;
 pub use report::check_report;
+pub use secret::{Secret, SecretError, SecretFrom};
 pub use template::{Sample, template};
 
 use crate::decode::{self, Fields, Format};
@@ -66,6 +70,8 @@ pub struct Config {
     pub report_zone: String,
     /// Where the API listens, `[api] listen`; an address that [`Access::check_listen`] allows.
     pub listen: SocketAddr,
+    /// Who is told of alerts, `[[notify]]`.
+    pub receivers: Vec<Receiver>,
     /// Who may ask, `[[api.token]]` and `[api] insecure`.
     pub access: Access,
     /// What `run` reads, `[[source.file]]`, `[source.stdin]` and `[source.http]`.
@@ -79,6 +85,9 @@ pub struct Config {
     pub commit_interval_ms: u64,
     /// Most lines of one epoch, `[run] epoch_events_max`: reached sooner, it commits sooner.
     pub epoch_events_max: usize,
+    /// How long a stop may take until the process ends with something uncommitted, `[run]
+    /// stop_timeout`, in milliseconds.
+    pub stop_timeout_ms: u64,
     /// Worker threads, `[run] threads`; `None` = one per core.
     pub threads: Option<usize>,
 }
@@ -137,6 +146,8 @@ const DIMENSION_VALUES_MAX: usize = 1_000;
 const COMMIT_INTERVAL_MS: u64 = 10_000;
 /// Bounds the memory of an epoch: about a second of the fastest stream on two cores.
 const EPOCH_EVENTS_MAX: usize = 2_000_000;
+/// Less than what service managers wait before they kill.
+const STOP_TIMEOUT_MS: u64 = 30_000;
 /// Loopback: without tokens nobody else may ask.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8089);
 /// Less than even odds would be no evidence.
@@ -179,11 +190,13 @@ impl Default for Config {
             report_zone: "UTC".to_owned(),
             listen: LISTEN,
             access: Access::default(),
+            receivers: Vec::new(),
             sources: Sources::default(),
             wal: wal::Options::default(),
             wal_dir: None,
             commit_interval_ms: COMMIT_INTERVAL_MS,
             epoch_events_max: EPOCH_EVENTS_MAX,
+            stop_timeout_ms: STOP_TIMEOUT_MS,
             threads: None,
         }
     }
@@ -225,6 +238,7 @@ fn read(root: &Section<'_>) -> Config {
     read_dimensions(root.section("dimensions"), &mut config);
     read_dedupe(root.section("dedupe"), &mut config);
     read_api(root.section("api"), &mut config);
+    config.receivers = receiver::receivers(root);
     read_sources(root.section("source"), &mut config.sources);
     read_wal(root.section("wal"), &mut config);
     read_run(root.section("run"), &mut config);
@@ -438,6 +452,7 @@ fn read_run(section: Section<'_>, config: &mut Config) {
     set(&mut config.commit_interval_ms, section.duration_ms("commit_interval", 100..=600_000));
     let events = section.whole("epoch_events_max", 1_000..=100_000_000);
     set(&mut config.epoch_events_max, events.map(|count| count as usize));
+    set(&mut config.stop_timeout_ms, section.duration_ms("stop_timeout", 1_000..=600_000));
     config.threads = section.whole("threads", 1..=1_024).map(|count| count as usize);
     section.finish();
 }

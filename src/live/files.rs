@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ninefold_engine::config::Config;
 use ninefold_engine::decode;
@@ -17,6 +17,7 @@ use ninefold_engine::source::chunk::{ChunkKind, Chunks, Pace};
 use ninefold_engine::source::file::{self, Opened};
 use ninefold_engine::source::follow::FollowReader;
 
+use super::rivals::Rivals;
 use super::{Begin, Claims, Message, RunArgs, Service, send};
 use crate::states::{lock, read};
 use crate::{Usage, batch};
@@ -71,6 +72,9 @@ pub fn sources(
 /// source is reading.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long it waits where another instance is counting the file.
+const STANDBY_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What a source finds at its path.
 enum Found {
     /// Something to count, which is claimed.
@@ -79,6 +83,8 @@ enum Found {
     Empty,
     /// Content that another source is reading.
     Taken,
+    /// Content that another instance is counting.
+    Elsewhere,
 }
 
 /// What the thread of a source works with.
@@ -86,6 +92,7 @@ pub struct SourceReader {
     source: Source,
     pipeline: Arc<RwLock<Pipeline>>,
     claims: Claims,
+    rivals: Rivals,
     stop: Arc<AtomicBool>,
     generation: Arc<AtomicU64>,
     dedupe_window_bytes: u64,
@@ -105,9 +112,10 @@ impl SourceReader {
             source,
             pipeline: Arc::clone(&service.pipeline),
             claims: Arc::clone(&service.claims),
+            rivals: service.rivals.clone(),
             stop: Arc::clone(&service.stop),
             generation: Arc::clone(&service.generation),
-            dedupe_window_bytes: service.config.dedupe_window_bytes,
+            dedupe_window_bytes: service.config().dedupe_window_bytes,
             verbose,
             sender,
         }
@@ -121,6 +129,7 @@ impl SourceReader {
         let follow = self.source.follow;
         while !self.stop.load(Ordering::Relaxed) {
             let generation = self.generation.load(Ordering::Acquire);
+            let mut wait = RETRY_INTERVAL;
             match self.open()? {
                 Found::Opened(opened) => {
                     let follow = follow && !file::is_compressed(&self.source.path)?;
@@ -131,8 +140,12 @@ impl SourceReader {
                 }
                 Found::Empty if !follow => return Ok(()),
                 Found::Empty | Found::Taken => {}
+                Found::Elsewhere => wait = STANDBY_INTERVAL,
             }
-            std::thread::sleep(RETRY_INTERVAL);
+            let waited = Instant::now();
+            while waited.elapsed() < wait && !self.stop.load(Ordering::Relaxed) {
+                std::thread::sleep(RETRY_INTERVAL);
+            }
         }
         Ok(())
     }
@@ -140,6 +153,9 @@ impl SourceReader {
     /// Opens the source where its counting goes on, with a claim on its partition.
     fn open(&self) -> anyhow::Result<Found> {
         let Some(first) = self.open_file()? else { return Ok(Found::Empty) };
+        if self.rivals.is_counting(&first.partition) {
+            return Ok(Found::Elsewhere);
+        }
         if !self.claim(&first.partition) {
             return Ok(Found::Taken);
         }

@@ -83,7 +83,7 @@ impl Push {
             generation: Arc::clone(&service.generation),
             decode: config.decode.clone(),
             options: config.wal,
-            root: root(config, &service.data),
+            root: root(&config, &service.data),
             verbose,
             sender: sender.clone(),
         };
@@ -263,7 +263,7 @@ impl Feed {
         let is_stopped = |feed: &Feed| feed.desk.stop.load(Ordering::Relaxed);
         while !is_stopped(self) {
             let generation = self.desk.generation.load(Ordering::Acquire);
-            let offset = self.desk.offset(&self.wal.partition())?;
+            let offset = read(&self.desk.pipeline).place_of(&self.wal.partition())?;
             self.begin(generation, offset)?;
             if self.send_from(generation, offset)? == Fed::All {
                 break;

@@ -135,6 +135,17 @@ pub enum TableError {
 }
 
 impl TableError {
+    /// Whether it may pass by itself: the store is away, full or failing. What the table *says*
+    /// (a hole in its log, a newer format, a damaged file) does not heal.
+    pub fn may_heal(&self) -> bool {
+        match self {
+            TableError::Io { .. } | TableError::Create { .. } => true,
+            TableError::Log { source, .. } => is_of_the_store(source),
+            TableError::Parquet { source, .. } => io_error_in(source).is_some(),
+            _ => false,
+        }
+    }
+
     pub(crate) fn io(doing: &'static str, path: &Path, source: std::io::Error) -> TableError {
         TableError::Io { doing, path: path.to_owned(), source }
     }
@@ -204,6 +215,33 @@ pub enum CommitError {
     /// The log could not be read.
     #[error(transparent)]
     Table(#[from] TableError),
+}
+
+impl CommitError {
+    /// Whether the same epoch may land later, with nothing done but waiting.
+    pub fn may_heal(&self) -> bool {
+        match self {
+            CommitError::Write { .. } | CommitError::Contended { .. } => true,
+            CommitError::Table(error) => error.may_heal(),
+            CommitError::Fenced { .. } | CommitError::Epoch { .. } | CommitError::Newer { .. } => {
+                false
+            }
+        }
+    }
+}
+
+fn is_of_the_store(error: &KernelError) -> bool {
+    match error {
+        KernelError::Backtraced { source, .. } => is_of_the_store(source),
+        KernelError::ObjectStore(_) | KernelError::IOError(_) => true,
+        error => io_error_in(error).is_some(),
+    }
+}
+
+/// The error of the file system at the bottom of another one.
+pub fn io_error_in<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a std::io::Error> {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.find_map(|error| error.downcast_ref())
 }
 
 fn shown(offset: Option<u64>) -> String {

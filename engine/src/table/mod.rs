@@ -18,6 +18,7 @@
 //! by step 2.
 
 mod encode;
+mod entries;
 mod error;
 mod live;
 mod log;
@@ -40,14 +41,21 @@ use object_store::{DynObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use rayon::prelude::*;
 use uuid::Uuid;
 
-pub use error::{CommitError, TableError};
+pub use entries::{Added, Entry};
+pub use error::{CommitError, TableError, io_error_in};
 pub use scan::{Filter, Scan, ScanStats};
 pub use store::SyncedDisk;
+pub(crate) use store::modified_ms;
 
 use crate::time::Day;
-use live::LiveFile;
+pub(crate) use live::LiveFile;
 use log::{Add, Appended, Log};
+pub(crate) use log::{FORMAT, FORMAT_PROPERTY, Folded};
 use schema::Grain;
+
+/// The application id whose moves count the decisions of the one instance that decides what
+/// spans series: it is fenced as a partition is, and it is none.
+pub const JUDGE: &str = "judge";
 
 /// How often an entry is tried against other writers. Each conflict is another writer's
 /// progress, so this many in a row mean that commits are far too frequent.
@@ -179,9 +187,11 @@ impl Table {
         self.log.offset(partition)
     }
 
-    /// Every partition and its offset, by name, at this version.
+    /// Every partition of a source and its offset, by name, at this version.
     pub fn offsets(&self) -> BTreeMap<String, u64> {
-        self.log.offsets()
+        let mut offsets = self.log.offsets();
+        offsets.remove(JUDGE);
+        offsets
     }
 
     /// Commits the whole epoch, or nothing of it, and returns the version that it made.
@@ -212,16 +222,50 @@ impl Table {
         self.upkeep_error.take()
     }
 
+    /// How many bytes are free where the table is, as far as the file system says.
+    pub fn free_bytes(&self) -> Option<u64> {
+        store::free_bytes(self.log.dir())
+    }
+
     /// The rows of `grain` that pass `filter`, at this version.
     ///
     /// # Errors
     /// If the log cannot be read or the filter names a column that the grain does not have. The
     /// iterator yields an error for a file that is missing, short or broken.
     pub fn scan(&self, grain: Grain, filter: &Filter) -> Result<Scan, TableError> {
-        Scan::new(self.log.dir(), &self.live_files()?, grain, filter)
+        let files = match &filter.added {
+            Some(added) => added.files(),
+            None => self.live_files()?,
+        };
+        Scan::new(self.log.dir(), &files, grain, filter)
     }
 
-    fn live_files(&self) -> Result<Arc<Vec<LiveFile>>, TableError> {
+    /// Proves that `dir` can create a file only where none is and can sync, leaves nothing behind,
+    /// and returns the disk's idea of now in epoch milliseconds. Makes `dir` where it is missing.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub fn probe(dir: &Path) -> Result<i64, TableError> {
+        store::probe(dir)
+    }
+
+    /// The table's properties, at this version.
+    pub(crate) fn properties(&self) -> &std::collections::HashMap<String, String> {
+        self.log.properties()
+    }
+
+    /// What a reader sees that begins at the log checkpoint of `version`.
+    pub(crate) fn folded_at(&self, version: u64) -> Result<Folded, TableError> {
+        self.log.folded_at(version)
+    }
+
+    /// Checks that a file is there, with the size and the hash that the log says.
+    pub(crate) fn check_file(&self, file: &LiveFile) -> Result<(), TableError> {
+        scan::open_checked(&self.log.dir().join(&file.path), file, true).map(drop)
+    }
+
+    /// The live files at this version, by grain, day and path.
+    pub(crate) fn live_files(&self) -> Result<Arc<Vec<LiveFile>>, TableError> {
         if let Some(live) = self.live.get() {
             return Ok(Arc::clone(live));
         }
@@ -235,7 +279,8 @@ impl Table {
             match self.log.append(adds, moves, info) {
                 Ok(Appended::Landed(version)) => return Ok(version),
                 Ok(Appended::Conflict) => {
-                    self.log.refresh()?;
+                    // Also where it is fenced now, scans have to see what came first.
+                    self.refresh()?;
                     self.log.check(moves)?;
                 }
                 Err(error) => return self.resolve(moves, error),
@@ -246,9 +291,12 @@ impl Table {
 
     /// After an unclear outcome the log is read: it landed if all partitions stand at the end.
     fn resolve(&mut self, moves: &[Move], error: CommitError) -> Result<u64, CommitError> {
-        let landed = self.log.refresh().and_then(|_| self.log.stands_after(moves));
+        let landed = self.refresh().and_then(|_| self.log.stands_after(moves));
         match landed {
-            Ok(true) if !moves.is_empty() => Ok(self.log.version()),
+            // Where nothing would have moved, standing at the end proves nothing.
+            Ok(true) if moves.iter().any(|one| one.base != Some(one.next)) => {
+                Ok(self.log.version())
+            }
             _ => Err(error),
         }
     }

@@ -230,6 +230,12 @@ fn probe_links(
     modified_ms(first).map_err(|source| TableError::io("read the time of", first, source))
 }
 
+/// Bytes that are free to us on the file system of `path`, as far as it says.
+pub(crate) fn free_bytes(path: &FsPath) -> Option<u64> {
+    let found = rustix::fs::statvfs(path).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 /// When the file was last written, in epoch milliseconds by the disk's clock.
 pub(crate) fn modified_ms(path: &FsPath) -> io::Result<i64> {
     let modified = fs::metadata(path)?.modified()?;
