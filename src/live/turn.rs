@@ -1,6 +1,5 @@
 //! The turns of the loop: take what has come, follow the table, tick, commit, say how it goes.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -302,8 +301,8 @@ impl<'a> Loop<'a> {
         let is_new = pipeline.number_of(&partition).is_none();
         let (name, label, (offset, tail)) = (&*partition, &*label, place);
         let number = pipeline.partition(Start { name, label, decode, unit, offset, tail })?;
-        if is_new && let Some(before) = before {
-            pipeline.remember_file(number, Path::new(label), before)?;
+        for chunk in before.into_iter().flatten().take_while(|_| is_new) {
+            pipeline.remember(number, &[chunk?]);
         }
         Ok(())
     }
