@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use ninefold_engine::config::Config;
 use ninefold_engine::pipeline::fold::Need;
+use ninefold_engine::pipeline::gap::gaps_in;
 use ninefold_engine::query::body::{
     AlertTransition, Alerts, Burn, Fleet, Impact, Report, Sla, Timeseries, Top,
 };
@@ -128,13 +129,16 @@ impl<S: States> Answers for Asker<S> {
         let as_of = self.states.newest()?;
         let minutes = month_range(month, zone).map_err(report::refused)?;
         let need = Need { customer: customer.map(str::to_owned), minutes, histograms: None };
-        let revision = self.states.with_table(|table| Ok(table.version()))?;
+        let (revision, gaps) = self
+            .states
+            .with_table(|table| Ok((table.version(), gaps_in(table, &need.minutes)?)))?;
         self.states.with(&need, |state| {
             let series = match customer {
                 Some(customer) => state.series_of(customer),
                 None => state.all_series(),
             };
-            let ask = report::Ask { month, zone, customer, as_of, revision };
+            let gaps = &gaps;
+            let ask = report::Ask { month, zone, customer, as_of, revision, gaps };
             report::report(&promise(&config), &series, &ask)
         })?
     }
@@ -145,14 +149,16 @@ impl<S: States> Answers for Asker<S> {
         let month_before = to.minus(WINDOW_MINUTES_MAX - 1).min(from);
         let (names, promise) = (Self::dimension_names(&config), promise(&config));
         let minutes = from.minus(MINUTES_BEFORE)..=to;
+        let gaps = self.states.with_table(|table| gaps_in(table, &(from..=to)))?;
         // Not the other way round: who holds a state must not ask for another lock.
-        self.states.with_dimensions(minutes, names.len(), |rows| {
+        let impact = self.states.with_dimensions(minutes, names.len(), |rows| {
             self.states.with(&self.all(month_before..=to), |state| {
                 let dimensions = Dimensions { names: &names, rows };
                 let series = state.all_series();
                 query::impact::impact(&promise, &series, &dimensions, &(from..=to), as_of)
             })?
-        })?
+        })??;
+        Ok(Impact { gaps, ..impact })
     }
 
     fn alerts(

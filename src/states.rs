@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use ninefold_engine::config::Config;
 use ninefold_engine::pipeline::Pipeline;
 use ninefold_engine::pipeline::fold::{Need, fold, fold_dimensions, fold_recent, newest_minute};
+use ninefold_engine::pipeline::gap::gaps_in;
 use ninefold_engine::pipeline::watch::stored_transitions;
 use ninefold_engine::query::body::AlertTransition;
 use ninefold_engine::query::{AskError, Health};
@@ -19,9 +20,12 @@ use ninefold_engine::slo::sli::Slis;
 use ninefold_engine::state::series::Series;
 use ninefold_engine::state::{HISTOGRAM_MINUTES, Key, RECENT_MINUTES, State};
 use ninefold_engine::table::{Filter, Table, TableError};
-use ninefold_engine::time::Minute;
+use ninefold_engine::time::{DAY_MINUTES, Minute};
 
 use crate::live::{Board, Current};
+
+/// How long a gap is noted by `/healthz` and `/readyz`: 30 days.
+const GAP_MINUTES: u32 = 30 * DAY_MINUTES;
 
 /// What answers are made from.
 pub trait States: Send + Sync {
@@ -101,6 +105,13 @@ impl TableStates {
         Ok(newest)
     }
 
+    /// A line for each gap whose events may lie in the last days.
+    pub fn gap_notes(&self) -> Result<Vec<String>, AskError> {
+        let now = Minute::of_ms((self.clock)());
+        let gaps = self.with_table(|table| gaps_in(table, &(now.minus(GAP_MINUTES)..=now)))?;
+        Ok(gaps.iter().map(ToString::to_string).collect())
+    }
+
     fn whole(&self, table: &Table, need: &Need) -> Result<Arc<State>, TableError> {
         let config = self.config.get();
         let mut whole = lock(&self.whole);
@@ -177,10 +188,13 @@ impl States for TableStates {
 
     fn health(&self) -> Health {
         let newest = self.newest();
-        let notes = newest.as_ref().err().map(ToString::to_string);
+        let notes = match &newest {
+            Err(error) => vec![error.to_string()],
+            Ok(_) => self.gap_notes().unwrap_or_else(|error| vec![error.to_string()]),
+        };
         Health {
             ready: newest.is_ok(),
-            notes: notes.into_iter().collect(),
+            notes,
             as_of: newest.ok().flatten().map(|minute| minute.to_string()),
             table_version: Some(lock(&self.table).version()),
             ..Health::default()

@@ -528,3 +528,34 @@ fn a_record_that_makes_it_panic_becomes_a_dead_letter() {
     let expected = Recount::of((before + &lines(100..300)).as_bytes(), Rules::default()).minutes;
     assert_same(&minutes(&session.path("d")), &expected, "all the others");
 }
+
+#[test]
+fn an_alert_that_cannot_be_committed_is_told_all_the_same_and_again_when_it_is() {
+    let session = session(CONFIG);
+    append(&session, "a.log", &lines(0..10));
+    let mut service = Service::start(&session, &format!("-v {}", run_line("a.log")));
+    until_exact(&mut service, &session, &["a.log"]);
+    until_committed(&mut service);
+    let broken = Broken::new(&session);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let line = |status: u32| {
+        format!("{{\"ts\":{},\"customer\":\"hit\",\"status\":{status}}}\n", now.as_millis())
+    };
+    append(&session, "a.log", &(line(200) + &line(503)).repeat(200));
+    let told = "ninefold_event_to_alert_seconds_count ";
+    service.until("the alert", |service| {
+        let metrics = service.get("/metrics").body;
+        let count = metrics.lines().find_map(|line| line.strip_prefix(told))?.to_owned();
+        (count.trim() != "0").then_some(())
+    });
+    broken.mend();
+    until_committed(&mut service);
+    let alerts = service.json("/v1/alerts?basis=live");
+    assert!(alerts.to_string().contains("rollout_5m"), "{alerts}");
+    let ended = service.stop();
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let is_told = |line: &&str| line.contains("rollout_5m firing: \"hit\"");
+    let told: Vec<&str> = ended.stderr.lines().filter(is_told).collect();
+    assert_eq!(told.len(), 2, "{ended}");
+    assert!(told[0].ends_with("(uncommitted)") && !told[1].ends_with("(uncommitted)"), "{ended}");
+}

@@ -15,6 +15,7 @@ mod columnar;
 pub mod dedupe;
 pub mod fold;
 pub mod follow;
+pub mod gap;
 pub mod replay;
 pub mod summary;
 pub mod verify;
@@ -107,8 +108,10 @@ pub enum PipelineError {
 pub struct LineCounts {
     /// All but blank lines and headers.
     pub read: u64,
-    /// Events, excluded ones among them.
+    /// Lines that are events, excluded ones among them.
     pub counted: u64,
+    /// Events that those lines stand for: each is as many as its `count`.
+    pub events: u64,
     /// Refused.
     pub dead: u64,
     /// Dropped by the dedupe window.
@@ -124,6 +127,7 @@ impl LineCounts {
     fn subtract(&mut self, other: &LineCounts) {
         self.read -= other.read;
         self.counted -= other.counted;
+        self.events -= other.events;
         self.dead -= other.dead;
         self.duplicate -= other.duplicate;
         self.holes -= other.holes;
@@ -134,6 +138,7 @@ impl LineCounts {
     pub fn add(&mut self, other: &LineCounts) {
         self.read += other.read;
         self.counted += other.counted;
+        self.events += other.events;
         self.dead += other.dead;
         self.duplicate += other.duplicate;
         self.holes += other.holes;
@@ -582,6 +587,7 @@ impl Pipeline {
             batches::ints(moved.iter().map(|(_, moved)| moved.next)),
             line(|lines| lines.read),
             line(|lines| lines.counted),
+            line(|lines| lines.events),
             line(|lines| lines.dead),
             line(|lines| lines.duplicate),
             line(|lines| lines.holes),
@@ -634,11 +640,15 @@ pub fn known_in(table: &Table) -> Result<Vec<Known>, TableError> {
 /// Drops a block's duplicates and says what became of its lines.
 fn settle(block: &mut Block, window: Option<&mut DedupeWindow>) -> LineCounts {
     let duplicate = window.map_or(0, |window| window.drop_duplicates(block));
-    let records = block.parts.iter().flat_map(|part| &part.records);
-    let counted = records.filter(|record| record.count > 0).count() as u64;
+    let (mut counted, mut events) = (0, 0);
+    for record in block.parts.iter().flat_map(|part| &part.records) {
+        counted += u64::from(record.count > 0);
+        events += u64::from(record.count);
+    }
     let (read, dead) = (block.read, block.dead.len() as u64);
     assert_eq!(read, counted + duplicate + dead, "every line is counted, a duplicate or dead");
-    LineCounts { read, counted, dead, duplicate, holes: 0, invalid_latency: block.invalid_latency }
+    let invalid_latency = block.invalid_latency;
+    LineCounts { read, counted, events, dead, duplicate, holes: 0, invalid_latency }
 }
 
 /// Decodes chunks of one partition on all cores, as `decode` says.

@@ -7,11 +7,10 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::live::LiveFile;
 use super::log::Log;
 use super::{Table, TableError};
+use crate::delta;
 
 /// What one entry says.
 #[derive(Clone, Debug)]
@@ -61,25 +60,18 @@ impl Table {
 /// The entry of a version, where it is still there.
 fn entry(log: &Log, version: u64) -> Result<Option<Entry>, TableError> {
     let Some(bytes) = log.entry(version)? else { return Ok(None) };
-    let mut entry =
-        Entry { version, info: String::new(), moves: Vec::new(), files: Added::default() };
-    let mut files = Vec::new();
-    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let action: Value = serde_json::from_slice(line).map_err(|error| TableError::Value {
-            grain: "log entry",
-            column: "action",
-            found: format!("at version {version} no JSON: {error}"),
-        })?;
-        let info = action["commitInfo"]["operationParameters"]["info"].as_str();
-        entry.info.push_str(info.unwrap_or_default());
-        let txn = &action["txn"];
-        if let (Some(id), Some(next)) = (txn["appId"].as_str(), txn["version"].as_u64()) {
-            entry.moves.push((id.to_owned(), next));
-        }
-        if action["add"]["dataChange"] == Value::Bool(true) {
-            files.push(LiveFile::of_add(&action["add"])?);
-        }
-    }
-    entry.files = Added(Arc::new(files));
-    Ok(Some(entry))
+    let parsed = delta::parse(&bytes).map_err(|fault| TableError::Value {
+        grain: "log entry",
+        column: "action",
+        found: format!("at version {version}: {fault}"),
+    })?;
+    let adds = parsed.adds.into_iter().filter(|add| add.data_change);
+    let files: Vec<LiveFile> = adds.map(LiveFile::of_add).collect::<Result<_, _>>()?;
+    let moved = |(id, next): (String, i64)| Some((id, u64::try_from(next).ok()?));
+    Ok(Some(Entry {
+        version,
+        info: parsed.info.note,
+        moves: parsed.offsets.into_iter().filter_map(moved).collect(),
+        files: Added(Arc::new(files)),
+    }))
 }

@@ -48,15 +48,16 @@ use super::Move;
 use super::error::{CommitError, TableError};
 use super::live::LiveFile;
 use super::schema::{PARTITION_COLUMNS, STATS_COLUMNS, wide_schema};
+use crate::delta;
 
 /// What names the writer in `commitInfo`.
 pub(crate) const ENGINE_INFO: &str = concat!("ninefold/", env!("CARGO_PKG_VERSION"));
 
 /// The property that says which version of `docs/format/table.md` a table follows.
-const FORMAT_PROPERTY: &str = "ninefold.format";
+pub(crate) const FORMAT_PROPERTY: &str = "ninefold.format";
 
 /// The newest value of [`FORMAT_PROPERTY`] that this version writes.
-const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 /// Entries between checkpoints of the log: with a hundred, opening takes milliseconds, and a
 /// checkpoint costs less than a hundredth of the commits that it follows.
@@ -82,6 +83,14 @@ pub(crate) enum Appended {
     Landed(u64),
     /// Another writer's entry came first.
     Conflict,
+}
+
+/// What a log comes to at one version.
+pub(crate) struct Folded {
+    /// The live files, by grain, day and path.
+    pub files: Vec<LiveFile>,
+    /// How far each partition was counted.
+    pub offsets: HashMap<String, i64>,
 }
 
 /// One table's log at one version. See the module.
@@ -156,10 +165,23 @@ impl Log {
         self.snapshot.table_configuration().metadata().id()
     }
 
+    pub fn properties(&self) -> &HashMap<String, String> {
+        self.snapshot.table_configuration().metadata().configuration()
+    }
+
+    /// Folds the log at `version` afresh, from the checkpoint there if there is one.
+    pub fn folded_at(&self, version: u64) -> Result<Folded, TableError> {
+        let snapshot = Snapshot::builder_for(self.url.as_str())
+            .at_version(version)
+            .build(self.engine.as_ref())
+            .map_err(|source| TableError::log(&self.dir, source))?;
+        let offsets = fold_offsets(&self.dir, self.engine.as_ref(), &snapshot)?;
+        Ok(Folded { files: self.live_files_of(&snapshot)?, offsets })
+    }
+
     /// Refuses a table of a newer format than this version writes.
     pub fn check_writable(&self) -> Result<(), CommitError> {
-        let configuration = self.snapshot.table_configuration().metadata().configuration();
-        let found = configuration.get(FORMAT_PROPERTY).cloned().unwrap_or_default();
+        let found = self.properties().get(FORMAT_PROPERTY).cloned().unwrap_or_default();
         match found.parse::<u32>() {
             Ok(format) if format <= FORMAT => Ok(()),
             _ => Err(CommitError::Newer { path: self.dir.clone(), found, known: FORMAT }),
@@ -284,14 +306,9 @@ impl Log {
     /// Takes over the offsets of our own entry as it reads back from the store, not as meant.
     fn take_moves_of(&mut self, version: u64) -> Result<(), TableError> {
         let entry = self.entry(version)?;
-        for line in entry.as_deref().unwrap_or_default().split(|byte| *byte == b'\n') {
-            if let Some(txn) = parsed(line).as_ref().and_then(|action| action.get("txn"))
-                && let Some(partition) = txn["appId"].as_str()
-                && let Some(offset) = txn["version"].as_i64()
-            {
-                self.offsets.insert(partition.to_owned(), offset);
-            }
-        }
+        // One that is gone or broken moves nothing, and so is not confirmed.
+        let entry = delta::parse(entry.as_deref().unwrap_or_default()).unwrap_or_default();
+        self.offsets.extend(entry.offsets);
         Ok(())
     }
 
@@ -365,8 +382,12 @@ impl Log {
 
     /// The live files at this version, by grain, day and path.
     pub fn live_files(&self) -> Result<Vec<LiveFile>, TableError> {
+        self.live_files_of(&self.snapshot)
+    }
+
+    fn live_files_of(&self, snapshot: &SnapshotRef) -> Result<Vec<LiveFile>, TableError> {
         let failed = |source| TableError::log(&self.dir, source);
-        let scan = Arc::clone(&self.snapshot)
+        let scan = Arc::clone(snapshot)
             .scan_builder()
             .with_stats(StatsOptions::json_only())
             .without_row_transforms()

@@ -45,10 +45,12 @@ pub use entries::{Added, Entry};
 pub use error::{CommitError, TableError, io_error_in};
 pub use scan::{Filter, Scan, ScanStats};
 pub use store::SyncedDisk;
+pub(crate) use store::modified_ms;
 
 use crate::time::Day;
-use live::LiveFile;
+pub(crate) use live::LiveFile;
 use log::{Add, Appended, Log};
+pub(crate) use log::{FORMAT, FORMAT_PROPERTY, Folded};
 use schema::Grain;
 
 /// The application id whose moves count the decisions of the one instance that decides what
@@ -238,7 +240,32 @@ impl Table {
         Scan::new(self.log.dir(), &files, grain, filter)
     }
 
-    fn live_files(&self) -> Result<Arc<Vec<LiveFile>>, TableError> {
+    /// Proves that `dir` can create a file only where none is and can sync, leaves nothing behind,
+    /// and returns the disk's idea of now in epoch milliseconds. Makes `dir` where it is missing.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub fn probe(dir: &Path) -> Result<i64, TableError> {
+        store::probe(dir)
+    }
+
+    /// The table's properties, at this version.
+    pub(crate) fn properties(&self) -> &std::collections::HashMap<String, String> {
+        self.log.properties()
+    }
+
+    /// What a reader sees that begins at the log checkpoint of `version`.
+    pub(crate) fn folded_at(&self, version: u64) -> Result<Folded, TableError> {
+        self.log.folded_at(version)
+    }
+
+    /// Checks that a file is there, with the size and the hash that the log says.
+    pub(crate) fn check_file(&self, file: &LiveFile) -> Result<(), TableError> {
+        scan::open_checked(&self.log.dir().join(&file.path), file, true).map(drop)
+    }
+
+    /// The live files at this version, by grain, day and path.
+    pub(crate) fn live_files(&self) -> Result<Arc<Vec<LiveFile>>, TableError> {
         if let Some(live) = self.live.get() {
             return Ok(Arc::clone(live));
         }

@@ -59,6 +59,8 @@ pub struct Filter {
     /// These columns alone, in the order of the grain; all where `None`. Names that the grain
     /// does not have are an error.
     pub columns: Option<Vec<&'static str>>,
+    /// The rows of this data file alone, by its path in the log.
+    pub file: Option<String>,
     /// The files of some entries in place of those that are live at this version.
     pub added: Option<Added>,
 }
@@ -286,7 +288,7 @@ impl FileReader {
 }
 
 /// Opens a file that has the size, and the hash if `whole`, that the log says.
-fn open_checked(path: &Path, file: &LiveFile, whole: bool) -> Result<File, TableError> {
+pub(crate) fn open_checked(path: &Path, file: &LiveFile, whole: bool) -> Result<File, TableError> {
     let mut handle = match File::open(path) {
         Ok(handle) => handle,
         Err(error) if error.kind() == ErrorKind::NotFound => {

@@ -110,13 +110,23 @@ impl Grain {
                 text("reason"),
                 Field::new("line", DataType::Binary, true),
             ],
-            Grain::Gap => vec![text("partition"), int("first"), int("next"), text("reason")],
+            // The minutes are those of which events may be missing: from the newest one that was
+            // counted of the partition until somebody accepted the gap.
+            Grain::Gap => vec![
+                minute(),
+                Field::new("minute_last", timestamp(), true),
+                text("partition"),
+                int("first"),
+                int("next"),
+                text("reason"),
+            ],
             Grain::Source => {
                 let ints = [
                     "first",
                     "next",
                     "read",
                     "counted",
+                    "events",
                     "dead",
                     "duplicate",
                     "holes",
