@@ -448,7 +448,7 @@ fn a_reload_takes_what_is_good_and_keeps_the_old_for_what_is_not() {
     let objective = |target: &str| {
         format!("{CONFIG}[[objective]]\nname = \"availability\"\ntarget = {target}\n")
     };
-    reload(&mut service, &objective("0.9"), "the new target", &has_target("0.9,"));
+    reload(&mut service, &objective("0.9"), "the new target", &has_target("\"target\":0.9}"));
 
     // A typo, and a target that is none: file, line, key and range are told; the old one stays.
     let bad = objective("100.5") + "[alerts]\nmin_bod = 3\n";
@@ -457,14 +457,14 @@ fn a_reload_takes_what_is_good_and_keeps_the_old_for_what_is_not() {
         notes.contains("c.toml:5") && notes.contains("min_bad")
     };
     reload(&mut service, &bad, "the refusal", &refused);
-    assert!(has_target("0.9,")(&service));
+    assert!(has_target("\"target\":0.9}")(&service));
 
     // New rules, from here on: 503 is fine and 200 is bad. What a start alone can change stays.
     let rules = "[[sli]]\nname = \"availability\"\nkind = \"availability\"\nbad = [\"200\"]\n\
                  [dedupe]\nwindow_bytes = \"1MiB\"\n";
     let no_notes = |service: &Service| service.json("/readyz")["notes"] == serde_json::json!([]);
     reload(&mut service, &(objective("0.8") + rules), "the new rules", &|service| {
-        no_notes(service) && has_target("0.8,")(service)
+        no_notes(service) && has_target("\"target\":0.8}")(service)
     });
     let before = recounted(&session, &["a.log"]);
     append(&session, "a.log", &lines(500..1_000));
