@@ -35,7 +35,6 @@ use anyhow::anyhow;
 use ninefold_engine::config::Config;
 use ninefold_engine::decode;
 use ninefold_engine::decode::Format;
-use ninefold_engine::pipeline::fold::oldest_minute;
 use ninefold_engine::pipeline::{Pipeline, Unit};
 use ninefold_engine::query::body::AlertTransition;
 use ninefold_engine::source::chunk::{Chunk, Tail};
@@ -254,12 +253,9 @@ impl Service {
     /// The table cannot be opened a second time, for reading.
     pub fn answers(&self) -> anyhow::Result<Asker<LiveStates>> {
         let table = crate::states::open_table(&self.data)?;
-        let memory_from = Minute::of_ms(clock_ms()).minus(MEMORY_MINUTES);
-        let older = oldest_minute(&table)?.is_some_and(|oldest| oldest < memory_from);
-        let memory_from = if older { memory_from } else { Minute(0) };
         let past = TableStates::new(table, self.config.clone(), clock_ms);
         let (pipeline, board) = (Arc::clone(&self.pipeline), self.board.clone());
-        let states = LiveStates::new(pipeline, past, memory_from, clock_ms, board);
+        let states = LiveStates::new(pipeline, past, clock_ms, board);
         Ok(Asker::new(states, self.config.clone()))
     }
 
@@ -300,6 +296,8 @@ struct Loop<'a> {
     /// When the oldest events came that were counted since the last tick.
     arrived: Option<Instant>,
     poison: poison::Note,
+    /// When the board was last written.
+    noted: Option<Instant>,
     /// Why the configuration was not read again, where it was refused.
     refused: Option<String>,
 }

@@ -30,6 +30,9 @@ const WAIT_MAX: Duration = Duration::from_millis(250);
 /// At a stop, sources that have sent nothing for so long have nothing more to send.
 const QUIET: Duration = Duration::from_millis(250);
 
+/// How often the board is written at most.
+const NOTE_INTERVAL: Duration = Duration::from_millis(100);
+
 /// How many chunks the loop takes at once.
 const BATCH_CHUNKS: usize = 16;
 
@@ -49,6 +52,7 @@ impl<'a> Loop<'a> {
             followed: now,
             arrived: None,
             poison,
+            noted: None,
             refused: None,
         })
     }
@@ -146,9 +150,12 @@ impl<'a> Loop<'a> {
         }
     }
 
+    /// At once, so that nobody who sees a count in an answer is told that it is committed.
     fn note_uncommitted(&mut self, pipeline: &Pipeline) {
         if self.commits.uncommitted_since.is_none() && pipeline.has_uncommitted() {
-            self.commits.uncommitted_since = Some(Instant::now());
+            let now = Instant::now();
+            self.commits.uncommitted_since = Some(now);
+            self.service.board.note_uncommitted(now);
         }
     }
 
@@ -179,6 +186,7 @@ impl<'a> Loop<'a> {
                 return Ok(());
             }
             drop(pipeline);
+            self.noted = None;
             self.note_health();
             while self.commits.must_wait() {
                 std::thread::park_timeout(QUIET);
@@ -307,7 +315,12 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
-    fn note_health(&self) {
+    /// Writes on the board how things are; not at every turn, since it counts all series.
+    fn note_health(&mut self) {
+        if self.noted.is_some_and(|noted| noted.elapsed() < NOTE_INTERVAL) {
+            return;
+        }
+        self.noted = Some(Instant::now());
         let service = self.service;
         let pipeline = read(&service.pipeline);
         let lines = pipeline.lines();

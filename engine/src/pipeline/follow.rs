@@ -13,8 +13,12 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+<<<<<<< HEAD
 use super::fold::{Need, fold_dimensions, fold_from, recent_minutes};
 use super::ledger::Ledger;
+=======
+use super::fold::{Need, fold_dimensions, fold_from, oldest_minute, recent_minutes};
+>>>>>>> service
 use super::watch::{LOOK_BACK_MINUTES, for_each_stored};
 use super::{Partition, Pipeline, PipelineError, Unit, known_in};
 use crate::decode;
@@ -129,6 +133,12 @@ impl Pipeline {
         self.following.complete
     }
 
+    /// The first minute of which memory holds everything; minute 0 where it holds the whole
+    /// table.
+    pub fn memory_from(&self) -> Minute {
+        *self.following.memory.start()
+    }
+
     /// Says that memory is not to be trusted: it has to be built afresh.
     pub fn distrust(&mut self) {
         self.following.complete = false;
@@ -156,9 +166,11 @@ impl Pipeline {
         memory: RangeInclusive<Minute>,
     ) -> Result<(), PipelineError> {
         let known = known_in(&self.table)?.into_iter();
+        let is_all = oldest_minute(&self.table)?.is_none_or(|oldest| memory.contains(&oldest));
+        let first = if is_all { Minute(0) } else { *memory.start() };
         let following = &mut self.following;
         following.known = Some(known.map(|one| (one.partition.clone(), one)).collect());
-        following.memory = memory;
+        following.memory = first..=*memory.end();
         following.version = self.table.version();
         following.own.clear();
         following.judge.base = self.table.offset(JUDGE)?;
