@@ -72,7 +72,7 @@ pub fn demo(port: Option<u16>, seed: u64, for_s: Option<u64>) -> anyhow::Result<
         Ok(())
     };
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port.unwrap_or(0)));
-    serve::beside(&service, listen, "demo", announce, || service.run(&messages))?;
+    serve::beside(&service, listen, "demo", None, announce, || service.run(&messages))?;
     Ok(ExitCode::SUCCESS)
 }
 

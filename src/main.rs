@@ -14,6 +14,7 @@ mod prove;
 mod serve;
 mod show;
 mod states;
+mod token;
 
 use std::io;
 use std::path::PathBuf;
@@ -96,7 +97,8 @@ enum Command {
 Examples:
   ninefold run -c ninefold.toml
   ninefold run --data d --follow /var/log/nginx/access.log
-  tail -F app.ndjson | ninefold run --data d -")]
+  tail -F app.ndjson | ninefold run --data d -
+  ninefold run --data d --push")]
     Run {
         #[command(flatten)]
         place: Place,
@@ -106,6 +108,9 @@ Examples:
         /// Go on at the end of the files, through rotations.
         #[arg(long)]
         follow: bool,
+        /// Take events that are sent to POST /v1/events, as with [source.http].
+        #[arg(long)]
+        push: bool,
         /// Address of API and pages, 127.0.0.1:8089 unless given or configured.
         #[arg(long, value_name = "ADDRESS")]
         listen: Option<std::net::SocketAddr>,
@@ -276,6 +281,19 @@ Example:
         #[arg(value_name = "FILE")]
         config: PathBuf,
     },
+    /// Make a bearer token for the API: print it, and the table that makes it known.
+    #[command(after_help = "\
+Examples:
+  ninefold token --name gateway --role ingest
+  ninefold token --name acme --role customer:acme")]
+    Token {
+        /// Whose it is.
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// What it allows: admin, read, ingest or customer:ID.
+        #[arg(long, value_name = "ROLE")]
+        role: String,
+    },
     /// Made-up events, with their truth in a file beside them.
     #[command(after_help = "\
 Example:
@@ -415,9 +433,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Demo { port, seed, for_s } => demo::demo(port, seed, for_s),
         Command::Init { sample, output } => batch::init(sample, output),
-        Command::Run { place, files, follow, listen, format } => {
+        Command::Run { place, files, follow, push, listen, format } => {
             let verbose = cli.verbose;
-            live::run(&place, live::RunArgs { files, follow, listen, format, verbose })
+            live::run(&place, live::RunArgs { files, follow, push, listen, format, verbose })
         }
         Command::Replay { place, files, format, json } => {
             batch::replay(&place, &batch::Files { files, format, verbose: cli.verbose }, json)
@@ -434,6 +452,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
         },
         Command::Check { config } => batch::check(&config),
+        Command::Token { name, role } => token::token(&name, &role),
         Command::Generate(args) => batch::generate(&args),
         Command::Serve { place, listen } => serve::serve_table(&place, listen),
         Command::Sla { place, customer, service, at, json } => {

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
-use ninefold_api::Options;
-use ninefold_engine::config::{Config, check_listen};
+use ninefold_api::{Intake, Options};
+use ninefold_engine::config::{Access, Config};
 use ninefold_engine::query::Answers;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -25,14 +25,14 @@ pub fn serve_table(place: &Place, listen: Option<SocketAddr>) -> anyhow::Result<
     let config = batch::load(place)?;
     let table = open_table(&batch::table_dir(place, &config)?)?;
     let listen = listen.unwrap_or(config.listen);
-    let options = options(&config, "");
+    let (options, access) = (options(&config, ""), config.access.clone());
     let config = Current::new(config);
     let states = TableStates::new(table, config.clone(), clock_ms);
     let answers = Arc::new(Asker::new(states, config));
     let runtime = Runtime::new()?;
     runtime
         .block_on(async {
-            let listener = bind(listen).await?;
+            let listener = bind(listen, &access).await?;
             eprintln!("ninefold: http://{}/", listener.local_addr()?);
             let router = ninefold_api::router(answers, options);
             let asked = async {
@@ -47,7 +47,8 @@ pub fn serve_table(place: &Place, listen: Option<SocketAddr>) -> anyhow::Result<
 }
 
 /// Runs a service's loop on this thread, with API and pages beside it, until the loop ends or a
-/// signal asks for it; `announce` is told the address before the loop begins.
+/// signal asks for it; `announce` is told the address before the loop begins. `intake` takes
+/// the events that are sent, where any are taken.
 ///
 /// # Errors
 /// The address cannot be bound, or the loop fails.
@@ -55,13 +56,16 @@ pub fn beside(
     service: &Service,
     listen: SocketAddr,
     title: &str,
+    intake: Option<Intake>,
     announce: impl FnOnce(SocketAddr) -> anyhow::Result<()>,
     run: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let answers: Arc<dyn Answers> = Arc::new(service.answers()?);
-    let router = ninefold_api::router(answers, options(&service.config(), title));
+    let mut options = options(&service.config(), title);
+    options.intake = intake;
+    let router = ninefold_api::router(answers, options);
     let runtime = Runtime::new()?;
-    let listener = runtime.block_on(bind(listen))?;
+    let listener = runtime.block_on(bind(listen, &service.config().access))?;
     let address = listener.local_addr()?;
     runtime.spawn(stop_when_asked(service.handle()));
     runtime.spawn(reload_when_asked(service.handle()));
@@ -84,14 +88,17 @@ fn options(config: &Config, title: &str) -> Options {
     let default = config.objectives.default.first();
     let mut options = Options::new(clock_ms);
     options.title = title.to_owned();
+    // A page elsewhere can reach the loopback by DNS rebinding, but has no token to send.
+    options.loopback_only = config.access.tokens.is_empty();
+    options.tokens.clone_from(&config.access.tokens);
     if let Some(objective) = default {
         options.target = objective.target.to_f64();
     }
     options
 }
 
-async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(check_listen(listen)?).await;
+async fn bind(listen: SocketAddr, access: &Access) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(access.check_listen(listen)?).await;
     listener.with_context(|| format!("cannot listen on {listen}: give another --listen or --port"))
 }
 

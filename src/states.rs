@@ -206,23 +206,19 @@ impl States for TableStates {
 pub struct LiveStates {
     pipeline: Arc<RwLock<Pipeline>>,
     table: TableStates,
-    /// The first minute of which the pipeline holds everything.
-    memory_from: Minute,
     clock: fn() -> i64,
     health: Board,
 }
 
 impl LiveStates {
-    /// Answers from `pipeline`, which holds everything from `memory_from` on: minute 0 where
-    /// the table holds nothing older.
+    /// Answers from `pipeline`, and from its table of what is older than its memory.
     pub fn new(
         pipeline: Arc<RwLock<Pipeline>>,
         table: TableStates,
-        memory_from: Minute,
         clock: fn() -> i64,
         health: Board,
     ) -> LiveStates {
-        LiveStates { pipeline, table, memory_from, clock, health }
+        LiveStates { pipeline, table, clock, health }
     }
 
     /// Counts from memory, which are exact at every moment, and of a time before the latencies
@@ -284,11 +280,12 @@ impl States for LiveStates {
     }
 
     fn with<R>(&self, need: &Need, answer: impl FnOnce(&State) -> R) -> Result<R, AskError> {
-        if *need.minutes.start() < self.memory_from {
-            return self.table.with(need, answer);
-        }
         {
             let pipeline = whole(&self.pipeline)?;
+            if *need.minutes.start() < pipeline.memory_from() {
+                drop(pipeline);
+                return self.table.with(need, answer);
+            }
             if holds_histograms(&pipeline.state, need) {
                 return Ok(answer(&pipeline.state));
             }
@@ -337,7 +334,10 @@ impl States for LiveStates {
     }
 
     fn health(&self) -> Health {
-        self.health.read()
+        let mut health = self.health.read();
+        // Where the table cannot be read, the loop has said so.
+        health.notes.extend(self.table.gap_notes().unwrap_or_default());
+        health
     }
 }
 

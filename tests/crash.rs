@@ -24,8 +24,8 @@ use ninefold_engine::table::schema::Grain;
 use ninefold_engine::table::{DataFile, Epoch, Filter};
 use ninefold_engine::time::Day;
 use program::{
-    Server, assert_same, json, minutes, minutes_of_reader, ninefold, number, python, replay, run,
-    script, table,
+    Server, assert_clean, assert_same, json, minutes, minutes_of_reader, ninefold, number, python,
+    replay, run, script, table,
 };
 use recount::{Recount, Rules};
 use serde_json::Value;
@@ -147,6 +147,7 @@ fn verify(file: &Path, data: &Path) -> (Option<i32>, Value) {
 /// The table holds the lines, no more and no less, by the recount and by `verify`.
 fn check(file: &Path, data: &Path, oracle: &Recount, what: &str) {
     assert_same(&minutes(data), &oracle.minutes, what);
+    assert_clean(data, what);
     let (code, verdict) = verify(file, data);
     assert_eq!((code, &verdict["equal"]), (Some(0), &true.into()), "{what}: {verdict}");
     assert_eq!(number(&verdict, "compared"), oracle.minutes.len() as u64, "{what}");

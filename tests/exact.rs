@@ -21,8 +21,8 @@ use std::sync::OnceLock;
 use ninefold_engine::slo::histogram::Histogram;
 use ninefold_engine::table::Filter;
 use program::{
-    Server, assert_same, escaped, json, minutes, minutes_of_reader, number, numbers, python,
-    replay, run, script, table, time,
+    Server, assert_clean, assert_same, escaped, json, minutes, minutes_of_reader, number, numbers,
+    python, replay, run, script, table, time,
 };
 use recount::{Counts, Key, Month, Recount, Rules, TARGET, month_span, tiers};
 use serde_json::Value;
@@ -137,6 +137,7 @@ fn the_summary_equals_the_recount_and_the_truth() {
 fn the_table_equals_the_recount_by_customer_service_and_minute() {
     let World { data, oracle, .. } = world();
     assert_same(&minutes(data), &oracle.minutes, "engine");
+    assert_clean(data, "one replay");
 }
 
 #[test]
@@ -305,6 +306,7 @@ fn what_was_counted_adds_nothing_again_as_itself_renamed_or_compressed() {
         assert_eq!(table(data).version(), version, "{}", again.display());
     }
     assert_same(&minutes(data), &oracle.minutes, "after four more replays");
+    assert_clean(data, "after four more replays");
 }
 
 fn check_month(found: &Value, expect: &Month, what: &str) {
@@ -425,6 +427,7 @@ fn a_grown_file_adds_its_new_lines_only() {
         let expect = Recount::of(&lines[..complete], Rules::default());
         assert_eq!(read, expect.read, "up to byte {size}");
         assert_same(&minutes(&data), &expect.minutes, "grown");
+        assert_clean(&data, "grown");
         if size == lines.len() {
             let keys = ["valid", "bad", "excluded", "customers"];
             assert_eq!(numbers(&found, keys), numbers(summary, keys));
@@ -457,6 +460,7 @@ fn duplicates_are_dropped_within_the_window_across_runs_and_restarts() {
         let whole = path(&format!("{window}-whole"));
         assert_eq!(numbers(&replay(&path("all.log"), &whole, &more), keys), expect_lines);
         assert_same(&minutes(&whole), &expect.minutes, window);
+        assert_clean(&whole, window);
         // Cut right before a repetition: the second run has to know what the first one saw.
         let cut = before_a_duplicate(&lines, bytes);
         for (name, pack) in [("plain", false), ("gzip", true)] {
@@ -471,6 +475,7 @@ fn duplicates_are_dropped_within_the_window_across_runs_and_restarts() {
             }
             assert_eq!(sums, expect_lines, "{window}, {name}, cut at {cut}");
             assert_same(&minutes(&split), &expect.minutes, name);
+            assert_clean(&split, name);
         }
     }
 }

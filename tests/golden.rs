@@ -74,6 +74,28 @@ fn a_table_that_differs_from_its_source_is_told_minute_by_minute() {
 }
 
 #[test]
+fn a_table_is_proven_from_itself() {
+    let session = Session::with_table();
+    check("audit.txt", &session.run("audit --data d").ok());
+    check("source-list.txt", &session.run("source list --data d").ok());
+    let partition = session.run("source list --data d --json").json()["partitions"][0]["partition"]
+        .as_str()
+        .expect("a name")
+        .to_owned();
+    let words = ["source", "skip", "--data", "d", &partition, "--to", "99999", "--reason", "lost"];
+    let refused = session.run_words(&words);
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""), "{refused}");
+    check("source-skip.txt", &refused.stderr);
+    let accepted = session.run_words(&[&words[..], &["--yes"]].concat()).ok();
+    check("source-skipped.txt", &accepted);
+    let dropped = session.path("d").join("rollups/_delta_log/00000000000000000001.json");
+    std::fs::write(&dropped, "{").expect("the log can be written");
+    let found = session.run("audit --data d");
+    assert_eq!((found.code, found.stderr.as_str()), (Some(1), ""), "{found}");
+    assert!(found.stdout.contains("line 1 is no JSON"), "{found}");
+}
+
+#[test]
 fn customers_are_shown() {
     let session = Session::with_table();
     for (name, customer, rest) in [

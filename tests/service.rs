@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ninefold_engine::table::{Filter, JUDGE};
-use program::{assert_same, minutes, table, time};
+use program::{assert_clean, assert_same, minutes, table, time};
 use recount::{Recount, Rules};
 use serde_json::Value;
 use service::Service;
@@ -114,6 +114,7 @@ fn check_table(session: &Session, files: &[&str]) {
         }
     }
     assert_same(&minutes(&session.path("d")), &expected, "the table");
+    assert_clean(&session.path("d"), "the table");
 }
 
 fn partitions(service: &Service) -> usize {
@@ -448,7 +449,7 @@ fn a_reload_takes_what_is_good_and_keeps_the_old_for_what_is_not() {
     let objective = |target: &str| {
         format!("{CONFIG}[[objective]]\nname = \"availability\"\ntarget = {target}\n")
     };
-    reload(&mut service, &objective("0.9"), "the new target", &has_target("0.9,"));
+    reload(&mut service, &objective("0.9"), "the new target", &has_target("\"target\":0.9}"));
 
     // A typo, and a target that is none: file, line, key and range are told; the old one stays.
     let bad = objective("100.5") + "[alerts]\nmin_bod = 3\n";
@@ -457,14 +458,14 @@ fn a_reload_takes_what_is_good_and_keeps_the_old_for_what_is_not() {
         notes.contains("c.toml:5") && notes.contains("min_bad")
     };
     reload(&mut service, &bad, "the refusal", &refused);
-    assert!(has_target("0.9,")(&service));
+    assert!(has_target("\"target\":0.9}")(&service));
 
     // New rules, from here on: 503 is fine and 200 is bad. What a start alone can change stays.
     let rules = "[[sli]]\nname = \"availability\"\nkind = \"availability\"\nbad = [\"200\"]\n\
                  [dedupe]\nwindow_bytes = \"1MiB\"\n";
     let no_notes = |service: &Service| service.json("/readyz")["notes"] == serde_json::json!([]);
     reload(&mut service, &(objective("0.8") + rules), "the new rules", &|service| {
-        no_notes(service) && has_target("0.8,")(service)
+        no_notes(service) && has_target("\"target\":0.8}")(service)
     });
     let before = recounted(&session, &["a.log"]);
     append(&session, "a.log", &lines(500..1_000));
@@ -527,4 +528,36 @@ fn a_record_that_makes_it_panic_becomes_a_dead_letter() {
     assert_eq!(dead, [(before.len() as u64, line)]);
     let expected = Recount::of((before + &lines(100..300)).as_bytes(), Rules::default()).minutes;
     assert_same(&minutes(&session.path("d")), &expected, "all the others");
+    assert_clean(&session.path("d"), "all the others");
+}
+
+#[test]
+fn an_alert_that_cannot_be_committed_is_told_all_the_same_and_again_when_it_is() {
+    let session = session(CONFIG);
+    append(&session, "a.log", &lines(0..10));
+    let mut service = Service::start(&session, &format!("-v {}", run_line("a.log")));
+    until_exact(&mut service, &session, &["a.log"]);
+    until_committed(&mut service);
+    let broken = Broken::new(&session);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let line = |status: u32| {
+        format!("{{\"ts\":{},\"customer\":\"hit\",\"status\":{status}}}\n", now.as_millis())
+    };
+    append(&session, "a.log", &(line(200) + &line(503)).repeat(200));
+    let told = "ninefold_event_to_alert_seconds_count ";
+    service.until("the alert", |service| {
+        let metrics = service.get("/metrics").body;
+        let count = metrics.lines().find_map(|line| line.strip_prefix(told))?.to_owned();
+        (count.trim() != "0").then_some(())
+    });
+    broken.mend();
+    until_committed(&mut service);
+    let alerts = service.json("/v1/alerts?basis=live");
+    assert!(alerts.to_string().contains("rollout_5m"), "{alerts}");
+    let ended = service.stop();
+    assert_eq!(ended.code, Some(0), "{ended}");
+    let is_told = |line: &&str| line.contains("rollout_5m firing: \"hit\"");
+    let told: Vec<&str> = ended.stderr.lines().filter(is_told).collect();
+    assert_eq!(told.len(), 2, "{ended}");
+    assert!(told[0].ends_with("(uncommitted)") && !told[1].ends_with("(uncommitted)"), "{ended}");
 }

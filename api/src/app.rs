@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
 use crate::Options;
+use crate::ingest::Desk;
 use crate::pages::Overview;
 use crate::problem::{Kind, Problem};
 
@@ -28,6 +29,8 @@ pub(crate) struct App {
     questions: Arc<Semaphore>,
     /// One permit per open stream.
     pub(crate) streams: Arc<Semaphore>,
+    /// Takes events, where any are taken.
+    pub(crate) desk: Option<Arc<Desk>>,
     /// The fleet, shared by all streams.
     fleet: Arc<Fresh<Fleet>>,
     /// What the first page shows, shared by all who look at it.
@@ -43,6 +46,7 @@ impl App {
             answers,
             questions: Arc::new(Semaphore::new(options.questions_max)),
             streams: Arc::new(Semaphore::new(options.streams_max)),
+            desk: options.intake.clone().map(|intake| Arc::new(Desk::new(intake))),
             options: Arc::new(options),
             fleet: Arc::default(),
             overview: Arc::default(),
@@ -107,7 +111,8 @@ impl App {
         self.options.stream_interval / 2
     }
 
-    async fn in_time<T>(
+    /// What `answer` gives within the time-out.
+    pub(crate) async fn in_time<T>(
         &self,
         answer: impl Future<Output = Result<T, Problem>>,
     ) -> Result<T, Problem> {

@@ -1,7 +1,8 @@
 //! The HTTP API and the pages of Ninefold, over anything that implements [`Answers`].
 //!
-//! A request goes one way: guard (host, sizes, security headers) → route → arguments
+//! A request goes one way: guard (host, sizes, security headers) → access → route → arguments
 //! → a blocking question to [`Answers`] → its body as JSON, byte for byte what `--json` prints.
+//! Events go the other way: `POST /v1/events` hands bodies to an [`Ingest`].
 //! The pages render the same bodies as HTML; `/v1/stream` sends the fleet each second.
 //!
 //! Invariants:
@@ -21,11 +22,13 @@
 //! # }
 //! ```
 
+mod access;
 mod app;
 mod arguments;
 mod assets;
 mod docs;
 mod guard;
+mod ingest;
 mod metrics;
 mod pages;
 mod problem;
@@ -37,10 +40,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Extension, Router};
+use ninefold_engine::config::Token;
 use ninefold_engine::query::Answers;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+pub use ingest::{Coding, Held, Ingest, IngestFigures, Intake, Media, Refusal, Upload};
 pub use routes::paths;
 
 /// How long open connections may take to end once the shutdown has begun.
@@ -74,6 +79,10 @@ pub struct Options {
     /// Refuses requests for a host that is not the loopback one, as a page elsewhere makes them
     /// by DNS rebinding. True by default; set it to false only when bound to another address.
     pub loopback_only: bool,
+    /// Who may ask; empty by default: then everybody who reaches the address.
+    pub tokens: Vec<Token>,
+    /// Takes events that are sent; `None` by default: then `POST /v1/events` is 404.
+    pub intake: Option<Intake>,
 }
 
 impl Options {
@@ -89,6 +98,8 @@ impl Options {
             streams_max: 256,
             metrics_customers: 100,
             loopback_only: true,
+            tokens: Vec::new(),
+            intake: None,
         }
     }
 }

@@ -10,6 +10,8 @@
 //! [`Options::metrics_customers`](crate::Options::metrics_customers) of each. Ratios are those
 //! of exact windows; where nothing was valid a sample is absent, never 0.
 
+mod kafka;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 
@@ -17,14 +19,12 @@ use axum::extract::State;
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
 use ninefold_engine::query::body::{ObjectiveStatus, Sla, Window};
-use ninefold_engine::query::{
-    Answers, AskError, By, Delays, Health, KafkaHealth, KafkaPartition,
-};
+use ninefold_engine::query::{Answers, AskError, By, Health};
 use ninefold_engine::time::parse_rfc3339;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
@@ -32,6 +32,7 @@ use prometheus_client::registry::Registry;
 
 use crate::app::App;
 use crate::arguments::Arguments;
+use crate::ingest::Desk;
 use crate::problem::Problem;
 
 /// The media type of OpenMetrics 1.0.
@@ -48,12 +49,16 @@ pub(crate) async fn metrics(State(app): State<App>, uri: Uri) -> Result<Response
     let customers_max = app.options.metrics_customers;
     let target = app.options.target;
     let now_ms = app.now_ms();
+    let desk = app.desk.clone();
     let text = app
         .ask(move |answers| {
             let mut registry = Registry::default();
             let health = answers.health();
             register_health(&mut registry, &health);
-            register_kafka(&mut registry, &health.kafka);
+            kafka::register_kafka(&mut registry, &health.kafka);
+            if let Some(desk) = desk {
+                register_ingest(&mut registry, &desk);
+            }
             register_slos(&mut registry, answers, customers_max, target, now_ms)?;
             let mut text = String::new();
             encode(&mut text, &registry).expect("a string takes all that is written");
@@ -89,7 +94,8 @@ fn register_health(registry: &mut Registry, health: &Health) {
         registry.register("ninefold_partitions", "Partitions that this instance counts", owned);
     }
     let help = "From the arrival of events to the alert that they caused";
-    let delays = DelayHistogram(health.event_to_alert.clone());
+    let delays = &health.event_to_alert;
+    let delays = ConstHistogram { buckets: delays.buckets().to_vec(), sum: delays.sum_s() };
     registry.register("ninefold_event_to_alert_seconds", help, delays);
     let as_of_ms = health.as_of.as_deref().and_then(|text| parse_rfc3339(text.as_bytes()));
     let gauges = [
@@ -125,58 +131,53 @@ fn register_health(registry: &mut Registry, health: &Health) {
     }
 }
 
-/// Nothing where there is no Kafka source.
-fn register_kafka(registry: &mut Registry, kafka: &KafkaHealth) {
-    if *kafka == KafkaHealth::default() {
-        return;
-    }
+/// What was sent to us, and the log that keeps it.
+fn register_ingest(registry: &mut Registry, desk: &Desk) {
+    let (accepted, refused) = desk.counts();
+    let figures = desk.intake.ingest.figures();
     let counters = [
-        ("ninefold_kafka_records", "Records taken since the start", kafka.records),
-        ("ninefold_kafka_bytes", "Bytes of the records taken", kafka.bytes),
-        ("ninefold_kafka_rebalances", "Changes of the partitions by the group", kafka.rebalances),
-        ("ninefold_kafka_dropped", "Records that came again or too late", kafka.dropped),
-        ("ninefold_kafka_holes", "Offsets without a record", kafka.holes),
+        ("ninefold_ingest_accepted", "Events acknowledged since the start", accepted),
+        ("ninefold_wal_damages", "Reports of damage in the log since the start", figures.damages),
+        ("ninefold_wal_failures", "Writes of the log that failed", figures.failures),
     ];
     for (name, help, value) in counters {
         registry.register(name, help, ConstCounter::new(value));
     }
-    let paused = Gauge::<f64, AtomicU64>::default();
-    paused.set(f64::from(kafka.is_paused));
-    registry.register("ninefold_kafka_paused", "1 while fetching waits for the loop", paused);
-    type Value = fn(&KafkaPartition) -> Option<f64>;
-    let gauges: [(&str, &str, Value); 4] = [
-        ("ninefold_kafka_lag", "Offsets between the position and the log's end", |one| {
-            one.lag.map(|lag| lag as f64)
-        }),
-        ("ninefold_kafka_position", "The next offset to be counted", |one| {
-            Some(one.position as f64)
-        }),
-        ("ninefold_kafka_stopped", "1 where it waits for somebody to look", |one| {
-            Some(f64::from(one.is_stopped))
-        }),
-        ("ninefold_kafka_stuck", "1 where its log grows and it does not move", |one| {
-            Some(f64::from(one.is_stuck))
-        }),
+    let reasons = Family::<Labels, Counter>::default();
+    for (reason, count) in refused {
+        reasons.get_or_create(&vec![("reason", reason.to_owned())]).inc_by(count);
+    }
+    registry.register("ninefold_ingest_refused", "Requests refused, by reason", reasons);
+    let gauges = [
+        ("ninefold_wal_bytes", "Bytes of the log", figures.wal_bytes),
+        (
+            "ninefold_wal_uncommitted_bytes",
+            "Bytes of the log that no commit has taken",
+            figures.wal_uncommitted_bytes,
+        ),
+        ("ninefold_wal_keys", "Idempotency keys that are known", figures.keys),
     ];
     for (name, help, value) in gauges {
-        let family = Ratios::default();
-        for one in &kafka.partitions {
-            let labels =
-                vec![("topic", one.topic.clone()), ("partition", one.number.to_string())];
-            set(&family, &labels, value(one));
-        }
-        registry.register(name, help, family);
+        let gauge = Gauge::<f64, AtomicU64>::default();
+        gauge.set(value as f64);
+        registry.register(name, help, gauge);
     }
+    let syncs = ConstHistogram { buckets: figures.syncs, sum: figures.sync_seconds };
+    registry.register("ninefold_wal_fsync_seconds", "How long syncs of the log took", syncs);
 }
 
 /// A histogram that was counted elsewhere.
 #[derive(Debug)]
-struct DelayHistogram(Delays);
+struct ConstHistogram {
+    /// Upper ends, and how many are in each bucket alone.
+    buckets: Vec<(f64, u64)>,
+    sum: f64,
+}
 
-impl EncodeMetric for DelayHistogram {
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let (sum, count) = (self.0.sum_s(), self.0.count());
-        encoder.encode_histogram::<NoLabelSet>(sum, count, &self.0.buckets(), None)
+impl EncodeMetric for ConstHistogram {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
+        let count = self.buckets.iter().map(|(_, count)| count).sum();
+        encoder.encode_histogram::<NoLabelSet>(self.sum, count, &self.buckets, None)
     }
 
     fn metric_type(&self) -> MetricType {

@@ -15,18 +15,32 @@ pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 pub(crate) enum Kind {
     /// An argument is missing, unknown or cannot be used.
     Argument,
+    /// The body is not what its headers say.
+    Content,
+    /// There is no token, or one that is not known.
+    Token,
     /// The request names a host that this server does not answer for.
     Host,
+    /// The token does not allow this.
+    Role,
     /// There is no such route.
     Route,
     /// The route exists, what it names does not.
     Unknown,
     /// The route takes other methods.
     Method,
-    /// The request carries a body that no route takes.
+    /// The body took too long to come.
+    SlowBody,
+    /// The body is larger than the route takes.
     Body,
     /// The address is too long.
     Address,
+    /// The body has a media type or a coding that is not read.
+    Media,
+    /// The idempotency key was used for something else.
+    Key,
+    /// Too much waits to be counted.
+    Full,
     /// The headers are too large.
     Headers,
     /// A bug.
@@ -37,25 +51,35 @@ pub(crate) enum Kind {
     Timeout,
     /// Too many streams are open.
     Busy,
+    /// What was sent could not be made durable.
+    Log,
     /// Answers are not complete yet.
     NotReady,
 }
 
 impl Kind {
     /// All of them, in the order of their status; what `/docs` lists.
-    pub(crate) const ALL: [Kind; 13] = [
+    pub(crate) const ALL: [Kind; 21] = [
         Kind::Argument,
+        Kind::Content,
+        Kind::Token,
         Kind::Host,
+        Kind::Role,
         Kind::Route,
         Kind::Unknown,
         Kind::Method,
+        Kind::SlowBody,
         Kind::Body,
         Kind::Address,
+        Kind::Media,
+        Kind::Key,
+        Kind::Full,
         Kind::Headers,
         Kind::Internal,
         Kind::Table,
         Kind::Timeout,
         Kind::Busy,
+        Kind::Log,
         Kind::NotReady,
     ];
 
@@ -63,19 +87,33 @@ impl Kind {
     pub(crate) fn facts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Kind::Argument => (StatusCode::BAD_REQUEST, "argument", "an argument cannot be used"),
+            Kind::Content => (StatusCode::BAD_REQUEST, "content", "the body cannot be read"),
+            Kind::Token => (StatusCode::UNAUTHORIZED, "token", "a token is needed"),
             Kind::Host => (StatusCode::FORBIDDEN, "host", "this host is not served"),
+            Kind::Role => (StatusCode::FORBIDDEN, "role", "the token does not allow this"),
             Kind::Route => (StatusCode::NOT_FOUND, "route", "no such route"),
             Kind::Unknown => (StatusCode::NOT_FOUND, "unknown", "nothing is known by that name"),
             Kind::Method => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method", "the route takes other methods")
             }
+            Kind::SlowBody => {
+                (StatusCode::REQUEST_TIMEOUT, "slow-body", "the body took too long to come")
+            }
             Kind::Body => (StatusCode::PAYLOAD_TOO_LARGE, "body", "the body is too large"),
             Kind::Address => (StatusCode::URI_TOO_LONG, "address", "the address is too long"),
+            Kind::Media => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "media", "the body has another form")
+            }
+            Kind::Key => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "key", "the key was used for something else")
+            }
+            Kind::Full => (StatusCode::TOO_MANY_REQUESTS, "full", "too much waits to be counted"),
             Kind::Headers => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "headers",
                 "the headers are too large",
             ),
+            Kind::Log => (StatusCode::SERVICE_UNAVAILABLE, "log", "the log cannot be written"),
             Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "a bug in ninefold"),
             Kind::Table => {
                 (StatusCode::SERVICE_UNAVAILABLE, "table", "the table could not be read")
@@ -174,8 +212,17 @@ impl Problem {
         let mut response = (status, body.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+            }
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"));
+            }
+            _ => {}
         }
         response
     }

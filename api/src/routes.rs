@@ -3,13 +3,15 @@
 //! [`table`] is what the router is built of and what `/openapi.json` is held against, so a route
 //! cannot exist undocumented. Handlers only read arguments and ask; the bodies are the engine's.
 
-use axum::Router;
+use std::sync::Arc;
+
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
 use ninefold_engine::query::{Answers, AskError};
 use ninefold_engine::report;
 use ninefold_engine::time::Minute;
@@ -17,37 +19,43 @@ use serde::Serialize;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 
+use crate::access::{Caller, Need, Needs, authorize};
 use crate::app::App;
 use crate::arguments::{self, Arguments, IMPACT_MINUTES_MAX, RANGE_MINUTES_MAX};
 use crate::guard::guard;
 use crate::problem::{Kind, Problem};
-use crate::{assets, docs, metrics, pages, stream};
+use crate::{assets, docs, ingest, metrics, pages, stream};
 
 /// A path as axum hands it over: a customer whose escapes are no UTF-8 is a rejection.
 pub(crate) type PathText = Result<Path<String>, PathRejection>;
 
-/// Every route with its handler. Each takes GET and HEAD.
-fn table() -> Vec<(&'static str, MethodRouter<App>)> {
+/// Where events are sent to.
+pub(crate) const EVENTS: &str = "/v1/events";
+
+/// Every route with its handler, and what it asks of its caller. Each takes GET and HEAD, but
+/// for [`EVENTS`], which takes POST.
+fn table() -> Vec<(&'static str, MethodRouter<App>, Need)> {
     vec![
-        ("/", get(pages::fleet)),
-        ("/customers/{customer}", get(pages::customer)),
-        ("/docs", get(docs::docs)),
-        ("/openapi.json", get(openapi)),
-        ("/assets/{name}", get(assets::asset)),
-        ("/healthz", get(healthz)),
-        ("/readyz", get(readyz)),
-        ("/metrics", get(metrics::metrics)),
-        ("/v1/customers", get(customers)),
-        ("/v1/customers/{customer}", get(sla)),
-        ("/v1/customers/{customer}/timeseries", get(timeseries)),
-        ("/v1/customers/{customer}/sla", get(statement)),
-        ("/v1/objectives", get(objectives)),
-        ("/v1/alerts", get(alerts)),
-        ("/v1/impact", get(impact)),
-        ("/v1/reports/{month}", get(month_report)),
-        ("/v1/burn", get(burn)),
-        ("/v1/fleet", get(fleet)),
-        ("/v1/stream", get(stream::stream)),
+        ("/", get(pages::fleet), Need::Read),
+        ("/customers/{customer}", get(pages::customer), Need::Customer),
+        ("/docs", get(docs::docs), Need::Token),
+        ("/openapi.json", get(openapi), Need::Token),
+        ("/assets/{name}", get(assets::asset), Need::Token),
+        ("/healthz", get(healthz), Need::Nothing),
+        ("/readyz", get(readyz), Need::Read),
+        ("/metrics", get(metrics::metrics), Need::Read),
+        ("/v1/customers", get(customers), Need::Read),
+        ("/v1/customers/{customer}", get(sla), Need::Customer),
+        ("/v1/customers/{customer}/timeseries", get(timeseries), Need::Customer),
+        ("/v1/customers/{customer}/sla", get(statement), Need::Customer),
+        ("/v1/objectives", get(objectives), Need::Read),
+        ("/v1/alerts", get(alerts), Need::Read),
+        ("/v1/impact", get(impact), Need::Read),
+        ("/v1/reports/{month}", get(month_report), Need::Read),
+        ("/v1/burn", get(burn), Need::Read),
+        ("/v1/fleet", get(fleet), Need::Read),
+        ("/v1/stream", get(stream::stream), Need::Read),
+        (EVENTS, post(ingest::events), Need::Ingest),
     ]
 }
 
@@ -57,19 +65,21 @@ fn table() -> Vec<(&'static str, MethodRouter<App>)> {
 /// assert!(ninefold_api::paths().contains(&"/v1/customers/{customer}"));
 /// ```
 pub fn paths() -> Vec<&'static str> {
-    table().into_iter().map(|(path, _)| path).collect()
+    table().into_iter().map(|(path, ..)| path).collect()
 }
 
-/// The router: routes inside, then panics, compression and the guard around them.
+/// The router: routes inside, then panics, compression, access and the guard around them.
 pub(crate) fn router(app: App) -> Router {
+    let needs: Needs = Arc::new(table().into_iter().map(|(path, _, need)| (path, need)).collect());
     let routes = table()
         .into_iter()
-        .fold(Router::new(), |router, (path, handlers)| router.route(path, handlers));
+        .fold(Router::new(), |router, (path, handlers, _)| router.route(path, handlers));
     routes
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
         .layer(CatchPanicLayer::custom(|_panic| Problem::internal().into_response()))
         .layer(CompressionLayer::new())
+        .layer(from_fn_with_state((app.clone(), needs), authorize))
         .layer(from_fn_with_state(app.clone(), guard))
         .with_state(app)
 }
@@ -80,9 +90,13 @@ async fn no_such_route(uri: Uri) -> Problem {
 }
 
 async fn no_such_method(method: Method, uri: Uri) -> Response {
-    let detail = format!("{method} on {:?}; takes GET and HEAD", uri.path());
+    let (takes, allow) = match uri.path() {
+        EVENTS => ("POST", "POST"),
+        _ => ("GET and HEAD", "GET, HEAD"),
+    };
+    let detail = format!("{method} on {:?}; takes {takes}", uri.path());
     let mut response = Problem::new(Kind::Method, detail).into_response();
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
     response
 }
 
@@ -205,10 +219,17 @@ async fn openapi(uri: Uri) -> Result<Response, Problem> {
     Ok(([(header::CONTENT_TYPE, "application/json")], assets::OPENAPI).into_response())
 }
 
-/// The process answers: all that a restart could mend.
-async fn healthz(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+/// The process answers: all that a restart could mend. Who may not read is told no figures.
+async fn healthz(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Result<Response, Problem> {
     Arguments::read(&uri, &[])?;
     let health = app.health().await?;
+    if !caller.reads {
+        return Ok(axum::Json(serde_json::json!({ "ready": health.ready })).into_response());
+    }
     Ok(axum::Json(&*health).into_response())
 }
 

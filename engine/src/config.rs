@@ -13,6 +13,7 @@
 //! a file is there, a port is free) is not asked here: parsing opens nothing but the time zone
 //! database.
 
+mod access;
 mod kafka;
 mod problem;
 mod promise;
@@ -26,6 +27,7 @@ mod value;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+pub use access::{Access, OpenAddress, Role, Token, token_hash};
 pub use kafka::{GROUP, KafkaOption, KafkaSource, KafkaStart};
 pub use problem::{Problem, Problems};
 pub use receiver::Receiver;
@@ -39,6 +41,7 @@ use crate::report::CreditStep;
 use crate::slo::alert::AlertOptions;
 use crate::slo::decimal::Decimal;
 use crate::slo::objective::{Objectives, Slis};
+use crate::source::wal;
 use crate::time::MINUTE_MS;
 use reader::{Reader, Section};
 
@@ -67,12 +70,20 @@ pub struct Config {
     pub credits: Vec<CreditStep>,
     /// IANA zone of calendar months and reports, `[report] zone`.
     pub report_zone: String,
-    /// Where the API listens, `[api] listen`; a loopback address.
+    /// Where the API listens, `[api] listen`; an address that [`Access::check_listen`] allows.
     pub listen: SocketAddr,
     /// Who is told of alerts, `[[notify]]`.
     pub receivers: Vec<Receiver>,
-    /// What `run` reads: `[[source.file]]`, `[source.stdin]` and `[source.kafka]`.
+    /// Who may ask, `[[api.token]]` and `[api] insecure`.
+    pub access: Access,
+    /// What `run` reads, `[[source.file]]`, `[source.stdin]`, `[source.http]`
+    /// and `[source.kafka]`.
     pub sources: Sources,
+    /// How what is sent to us is kept before it is counted, `[wal]`; its
+    /// [`keep_records`](wal::Options::keep_records) is the dedupe window.
+    pub wal: wal::Options,
+    /// Where, `[wal] dir`; `None` = `wal` beside the table.
+    pub wal_dir: Option<PathBuf>,
     /// Longest time between two commits, `[run] commit_interval`, in milliseconds.
     pub commit_interval_ms: u64,
     /// Most lines of one epoch, `[run] epoch_events_max`: reached sooner, it commits sooner.
@@ -93,6 +104,8 @@ pub struct Sources {
     pub stdin: Option<StdinSource>,
     /// Topics, where configured.
     pub kafka: Option<KafkaSource>,
+    /// `POST /v1/events`, where configured.
+    pub http: Option<HttpSource>,
 }
 
 /// One `[[source.file]]`.
@@ -117,6 +130,21 @@ pub struct StdinSource {
     pub service: Option<String>,
 }
 
+/// `[source.http]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpSource {
+    /// Longest body as it is sent, `body_bytes_max`.
+    pub body_bytes_max: u64,
+    /// Longest body once it is inflated, `decoded_bytes_max`.
+    pub decoded_bytes_max: u64,
+}
+
+impl Default for HttpSource {
+    fn default() -> Self {
+        HttpSource { body_bytes_max: 4 << 20, decoded_bytes_max: 32 << 20 }
+    }
+}
+
 /// Most values of a dimension per service and day; DESIGN names 1,000.
 const DIMENSION_VALUES_MAX: usize = 1_000;
 /// Ten seconds of uncommitted lines are re-read after a crash: a second's work.
@@ -125,7 +153,7 @@ const COMMIT_INTERVAL_MS: u64 = 10_000;
 const EPOCH_EVENTS_MAX: usize = 2_000_000;
 /// Less than what service managers wait before they kill.
 const STOP_TIMEOUT_MS: u64 = 30_000;
-/// Loopback, since there is no access control without tokens.
+/// Loopback: without tokens nobody else may ask.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8089);
 /// Less than even odds would be no evidence.
 const CONFIDENCE_MIN: Decimal = Decimal { units: 5, scale: 1 };
@@ -166,8 +194,11 @@ impl Default for Config {
             credits: Vec::new(),
             report_zone: "UTC".to_owned(),
             listen: LISTEN,
+            access: Access::default(),
             receivers: Vec::new(),
             sources: Sources::default(),
+            wal: wal::Options::default(),
+            wal_dir: None,
             commit_interval_ms: COMMIT_INTERVAL_MS,
             epoch_events_max: EPOCH_EVENTS_MAX,
             stop_timeout_ms: STOP_TIMEOUT_MS,
@@ -214,6 +245,7 @@ fn read(root: &Section<'_>) -> Config {
     read_api(root.section("api"), &mut config);
     config.receivers = receiver::receivers(root);
     read_sources(root.section("source"), &mut config.sources);
+    read_wal(root.section("wal"), &mut config);
     read_run(root.section("run"), &mut config);
     root.finish();
     config
@@ -345,13 +377,15 @@ fn read_dedupe(section: Section<'_>, config: &mut Config) {
 }
 
 fn read_api(section: Section<'_>, config: &mut Config) {
+    config.access = access::read(&section);
     let takes = "an address and port such as \"127.0.0.1:8089\"";
     if let Some(text) = section.text("listen", takes) {
-        match text.parse::<SocketAddr>().map(check_listen) {
+        match text.parse().map(|address| config.access.check_listen(address)) {
             Ok(Ok(address)) => config.listen = address,
-            Ok(Err(OpenAddress(address))) => {
-                let what = format!("{address} is open to others, who would need no token");
-                section.problem("listen", what, "takes a loopback address; put a proxy before it");
+            Ok(Err(error)) => {
+                let error = error.to_string();
+                let (what, takes) = error.split_once("; ").unwrap_or((&error, ""));
+                section.problem("listen", what, takes);
             }
             Err(_) => {
                 section.problem(
@@ -363,28 +397,6 @@ fn read_api(section: Section<'_>, config: &mut Config) {
         }
     }
     section.finish();
-}
-
-/// An address that others than this machine can reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0} is open to others, who would need no token; listen on a loopback address and put a proxy before it"
-)]
-pub struct OpenAddress(pub SocketAddr);
-
-/// The address, if it may be listened on: there is no access control, so only loopback is
-/// allowed, wherever the address comes from.
-///
-/// # Errors
-/// An address that is not loopback.
-///
-/// ```
-/// use ninefold_engine::config::check_listen;
-/// assert!(check_listen("[::1]:8089".parse().unwrap()).is_ok());
-/// assert!(check_listen("0.0.0.0:8089".parse().unwrap()).is_err());
-/// ```
-pub fn check_listen(address: SocketAddr) -> Result<SocketAddr, OpenAddress> {
-    if address.ip().is_loopback() { Ok(address) } else { Err(OpenAddress(address)) }
 }
 
 fn read_sources(section: Section<'_>, sources: &mut Sources) {
@@ -410,6 +422,33 @@ fn read_sources(section: Section<'_>, sources: &mut Sources) {
     let kafka = section.section("kafka");
     sources.kafka = kafka::kafka(&kafka, format(&kafka));
     kafka.finish();
+    let http = section.section("http");
+    let mut options = HttpSource::default();
+    let bytes = 1 << 10..=256 << 20;
+    set(&mut options.body_bytes_max, http.size_bytes("body_bytes_max", bytes.clone()));
+    set(&mut options.decoded_bytes_max, http.size_bytes("decoded_bytes_max", bytes));
+    sources.http = http.is_present().then_some(options);
+    http.finish();
+    section.finish();
+}
+
+fn read_wal(section: Section<'_>, config: &mut Config) {
+    config.wal_dir = section.name("dir", "a folder").map(PathBuf::from);
+    let wal = &mut config.wal;
+    let bytes = 1 << 20..=1 << 40;
+    set(&mut wal.uncommitted_bytes_max, section.size_bytes("uncommitted_bytes_max", bytes.clone()));
+    set(&mut wal.horizon_bytes, section.size_bytes("idempotency_bytes", bytes));
+    let horizon_ms = section.duration_ms("idempotency_horizon", 60_000..=30 * 86_400_000);
+    set(&mut wal.horizon_ms, horizon_ms.map(|ms| ms as i64));
+    let keys = section.whole("idempotency_keys_max", 1_000..=100_000_000);
+    set(&mut wal.keys_max, keys.map(|count| count as usize));
+    let http = config.sources.http.clone().unwrap_or_default();
+    if wal.uncommitted_bytes_max < 2 * http.decoded_bytes_max {
+        let what = "is less than twice what one body may hold";
+        let takes = "takes more, or a smaller decoded_bytes_max under [source.http]";
+        section.problem("uncommitted_bytes_max", what, takes);
+    }
+    wal.keep_records = config.dedupe_window_records;
     section.finish();
 }
 

@@ -92,8 +92,10 @@ pub struct Info {
     pub operation: String,
     /// The program, such as `ninefold/0.1.0`; empty where it does not say.
     pub engine: String,
-    /// What the writer said of it: what `Epoch::info` held; empty where nothing.
-    pub note: String,
+    /// The process that made it; empty where it does not say.
+    pub instance: String,
+    /// What tells it from every other entry; empty where it does not say.
+    pub commit: String,
 }
 
 /// Why an entry cannot be read.
@@ -177,7 +179,8 @@ impl Entry {
                 timestamp_ms: info["timestamp"].as_i64(),
                 operation: text(&info["operation"]),
                 engine: text(&info["engineInfo"]),
-                note: text(&info["operationParameters"]["info"]),
+                instance: text(&info["operationParameters"]["instance"]),
+                commit: text(&info["operationParameters"]["commit"]),
             };
         }
         Ok(())

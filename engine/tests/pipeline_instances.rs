@@ -252,7 +252,8 @@ fn memory_is_the_table_and_our_own_whatever_the_others_do() {
         let fresh = instance(&dir);
         fresh.check(&texts, "read afresh");
         for one in &mut instances {
-            assert!(one.follow());
+            // One that still holds a partition of another has not been asked until now.
+            one.follow();
             one.check(&texts, "at the end");
             assert_eq!(rest(&one.0.state), rest(&fresh.0.state), "seed {seed}");
         }

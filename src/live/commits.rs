@@ -95,10 +95,10 @@ impl Commits {
     }
 
     /// Takes note of a failure that may heal; told once for each cause.
-    fn failed(&mut self, error: &PipelineError, pipeline: &Pipeline) {
+    fn failed(&mut self, error: &PipelineError) {
         self.failures += 1;
         let cause = io_error_in(error).map_or_else(|| error.to_string(), ToString::to_string);
-        let text = with_free_bytes(error, pipeline);
+        let text = error.to_string();
         let known = self.failing.take();
         if known.as_ref().is_none_or(|known| known.cause != cause) {
             eprintln!("ninefold: {text}; nothing is lost, and it is tried again by itself");
@@ -107,17 +107,6 @@ impl Commits {
         let since = known.map_or_else(Instant::now, |known| known.since);
         let retry_at = Instant::now() + wait.mul_f64(0.5 + 0.5 * random_share());
         self.failing = Some(Failing { since, retry_at, wait, cause, text });
-    }
-}
-
-/// An error; where the disk is full, with the bytes that are free on it.
-fn with_free_bytes(error: &PipelineError, pipeline: &Pipeline) -> String {
-    let kind = io_error_in(error).map(std::io::Error::kind);
-    let is_full =
-        matches!(kind, Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded));
-    match pipeline.table().free_bytes().filter(|_| is_full) {
-        Some(free) => format!("{error} ({free} bytes are free)"),
-        None => error.to_string(),
     }
 }
 
@@ -160,7 +149,7 @@ impl Loop<'_> {
                 }
                 self.rebuild(pipeline)
             }
-            Err(error) => self.failed(error, pipeline),
+            Err(error) => self.failed(error),
         }
     }
 
@@ -169,7 +158,7 @@ impl Loop<'_> {
     }
 
     /// Keeps going where the error may heal.
-    fn failed(&mut self, error: PipelineError, pipeline: &Pipeline) -> anyhow::Result<()> {
+    fn failed(&mut self, error: PipelineError) -> anyhow::Result<()> {
         let may_heal = match &error {
             PipelineError::Table(error) => error.may_heal(),
             PipelineError::Commit(error) => error.may_heal(),
@@ -178,7 +167,7 @@ impl Loop<'_> {
         if !may_heal {
             return Err(error.into());
         }
-        self.commits.failed(&error, pipeline);
+        self.commits.failed(&error);
         Ok(())
     }
 
@@ -195,7 +184,7 @@ impl Loop<'_> {
                 self.service.restart_sources();
                 Ok(())
             }
-            Err(error) => self.failed(error, pipeline),
+            Err(error) => self.failed(error),
         }
     }
 
@@ -204,7 +193,7 @@ impl Loop<'_> {
         self.followed = Instant::now();
         let Followed { overtaken, lost, moved } = match pipeline.follow() {
             Ok(followed) => followed,
-            Err(error) => return self.failed(error, pipeline),
+            Err(error) => return self.failed(error),
         };
         moved.keys().for_each(|name| self.service.rivals.saw(name));
         if let Some(one) = overtaken {

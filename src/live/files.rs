@@ -1,4 +1,4 @@
-//! Files and standard input as sources of the running service: one thread each.
+//! Files as sources of the running service: one thread each.
 //!
 //! Of two paths to one content the second waits until the first has been counted to its end: a
 //! partition is read under a claim on its name.
@@ -29,39 +29,44 @@ pub struct Source {
     decode: decode::Options,
 }
 
-/// The files and streams that are to be read.
+/// The files that are to be read, and how standard input is, where it is one of them.
 ///
 /// # Errors
-/// There is none, or a glob cannot be read.
-pub fn sources(config: &Config, args: &RunArgs) -> anyhow::Result<Vec<Source>> {
+/// There is nothing to count, or a glob cannot be read.
+pub fn sources(
+    config: &Config,
+    args: &RunArgs,
+) -> anyhow::Result<(Vec<Source>, Option<decode::Options>)> {
     let decode = |format: Option<Format>, service: &Option<String>| {
         let mut decode = config.decode.clone();
         decode.format = format.unwrap_or(decode.format);
         decode.service = service.clone().or(decode.service);
         decode
     };
-    let mut sources = Vec::new();
+    let (mut files, mut stdin) = (Vec::new(), None);
     for path in batch::expand(&args.files)? {
-        sources.push(Source { path, follow: args.follow, decode: decode(None, &None) });
-    }
-    if !sources.is_empty() {
-        return Ok(sources);
-    }
-    for file in &config.sources.files {
-        for path in batch::expand(&file.paths)? {
-            let decode = decode(file.format, &file.service);
-            sources.push(Source { path, follow: file.follow, decode });
+        if path == Path::new("-") {
+            stdin = Some(decode(None, &None));
+        } else {
+            files.push(Source { path, follow: args.follow, decode: decode(None, &None) });
         }
     }
-    if let Some(stdin) = &config.sources.stdin {
-        let decode = decode(stdin.format, &stdin.service);
-        sources.push(Source { path: PathBuf::from("-"), follow: false, decode });
+    if files.is_empty() && stdin.is_none() {
+        for file in &config.sources.files {
+            for path in batch::expand(&file.paths)? {
+                let decode = decode(file.format, &file.service);
+                files.push(Source { path, follow: file.follow, decode });
+            }
+        }
+        stdin = config.sources.stdin.as_ref().map(|stdin| decode(stdin.format, &stdin.service));
     }
-    if sources.is_empty() && config.sources.kafka.is_none() {
-        let takes = "name files (or `-` for standard input), or configure [[source.file]]";
+    let elsewhere = config.sources.http.is_some() || config.sources.kafka.is_some();
+    if files.is_empty() && stdin.is_none() && !elsewhere {
+        let takes = "name files (or `-` for standard input), give --push, or configure \
+                     [[source.file]], [source.http] or [source.kafka]";
         return Err(Usage(format!("nothing to count: {takes}")).into());
     }
-    Ok(sources)
+    Ok((files, stdin))
 }
 
 /// How long a source waits before it looks again at a file that is empty, or that another
@@ -122,7 +127,7 @@ impl SourceReader {
     /// # Errors
     /// The source cannot be read, or the service has ended.
     pub fn read(&self) -> anyhow::Result<()> {
-        let follow = self.source.follow && !self.is_stdin();
+        let follow = self.source.follow;
         while !self.stop.load(Ordering::Relaxed) {
             let generation = self.generation.load(Ordering::Acquire);
             let mut wait = RETRY_INTERVAL;
@@ -146,21 +151,8 @@ impl SourceReader {
         Ok(())
     }
 
-    fn is_stdin(&self) -> bool {
-        self.source.path == Path::new("-")
-    }
-
     /// Opens the source where its counting goes on, with a claim on its partition.
     fn open(&self) -> anyhow::Result<Found> {
-        if self.is_stdin() {
-            let known = read(&self.pipeline).known()?;
-            let Some(opened) = file::open_stream(std::io::stdin(), Pace::Eager, &known)? else {
-                return Ok(Found::Empty);
-            };
-            let label = "standard input is a log that another source is reading";
-            anyhow::ensure!(self.claim(&opened.partition), label);
-            return Ok(Found::Opened(opened));
-        }
         let Some(first) = self.open_file()? else { return Ok(Found::Empty) };
         if self.rivals.is_counting(&first.partition) {
             return Ok(Found::Elsewhere);
@@ -209,8 +201,8 @@ impl SourceReader {
             let reader = FollowReader::open(path, offset, Box::new(ended))?;
             chunks = Chunks::new(Box::new(reader), Pace::Eager, offset, tail.clone());
         }
-        let before =
-            if self.is_stdin() { None } else { Some(file::chunks_before(path, offset, window)?) };
+        let mut before = file::chunks_before(path, offset, window)?;
+        let before = move || Some(before.next_chunk().transpose()?.map_err(Into::into));
         send(
             &self.sender,
             Message::Begin(Box::new(Begin {
@@ -221,7 +213,7 @@ impl SourceReader {
                 decode: self.source.decode.clone(),
                 head,
                 place: (offset, tail),
-                before,
+                before: Some(Box::new(std::iter::from_fn(before))),
             })),
         )?;
         while let Some(chunk) = chunks.next_chunk()? {

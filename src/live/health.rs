@@ -37,14 +37,20 @@ impl Board {
         *lock(&self.noted) = Noted { health, uncommitted_since };
     }
 
+    /// Writes down since when something is not committed.
+    pub(super) fn note_uncommitted(&self, since: Instant) {
+        lock(&self.noted).uncommitted_since = Some(since);
+    }
+
     /// How things are.
     pub fn read(&self) -> Health {
         let noted = lock(&self.noted);
         let kafka = lock(&self.kafka).clone();
         let notes = noted.health.notes.iter().chain(&kafka.notes).cloned().collect();
-        let age = noted.uncommitted_since.map(|since| since.elapsed().as_millis() as u64);
+        // 0 is "all is committed".
+        let age_ms = |since: Instant| (since.elapsed().as_millis() as u64).max(1);
         Health {
-            uncommitted_age_ms: age.unwrap_or(0),
+            uncommitted_age_ms: noted.uncommitted_since.map_or(0, age_ms),
             event_to_alert: self.outbox.delays(),
             notes,
             kafka,

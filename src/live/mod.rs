@@ -19,6 +19,7 @@ mod kafka;
 mod notify;
 mod outbox;
 mod poison;
+mod push;
 mod reload;
 mod rivals;
 mod turn;
@@ -36,12 +37,10 @@ use anyhow::anyhow;
 use ninefold_engine::config::Config;
 use ninefold_engine::decode;
 use ninefold_engine::decode::Format;
-use ninefold_engine::pipeline::fold::oldest_minute;
 use ninefold_engine::pipeline::{Pipeline, Unit};
 use ninefold_engine::query::KafkaHealth;
 use ninefold_engine::query::body::AlertTransition;
 use ninefold_engine::source::chunk::{Chunk, Tail};
-use ninefold_engine::source::file::FileChunks;
 use ninefold_engine::table::Table;
 use ninefold_engine::time::{DAY_MINUTES, Minute};
 
@@ -54,6 +53,7 @@ pub use health::Board;
 use notify::Notifiers;
 pub use outbox::{Outbox, Published};
 pub use reload::Current;
+use push::Push;
 use rivals::Rivals;
 
 /// How many chunks may wait for the loop: with full ones some 64 MiB.
@@ -63,6 +63,7 @@ const QUEUE_CHUNKS: usize = 32;
 const MEMORY_MINUTES: u32 = 93 * DAY_MINUTES;
 
 /// The arguments of `ninefold run`.
+#[derive(Clone)]
 pub struct RunArgs {
     /// Files; `-` is standard input.
     pub files: Vec<String>,
@@ -72,6 +73,8 @@ pub struct RunArgs {
     pub listen: Option<SocketAddr>,
     /// Format of the files.
     pub format: Option<Format>,
+    /// Take events by HTTP, as `[source.http]` says.
+    pub push: bool,
     /// Say of each source where its counting goes on.
     pub verbose: bool,
 }
@@ -99,9 +102,12 @@ pub struct Begin {
     pub head: Vec<u8>,
     /// Where its chunks begin, and what stands before.
     pub place: (u64, Tail),
-    /// The lines of the dedupe window before that place.
-    pub before: Option<FileChunks>,
+    /// The chunks of the dedupe window before that place.
+    pub before: Option<Before>,
 }
+
+/// Chunks that were counted before, from an earlier process.
+pub type Before = Box<dyn Iterator<Item = anyhow::Result<Chunk>> + Send>;
 
 /// What a source thread tells the loop.
 pub enum Message {
@@ -264,12 +270,9 @@ impl Service {
     /// The table cannot be opened a second time, for reading.
     pub fn answers(&self) -> anyhow::Result<Asker<LiveStates>> {
         let table = crate::states::open_table(&self.data)?;
-        let memory_from = Minute::of_ms(clock_ms()).minus(MEMORY_MINUTES);
-        let older = oldest_minute(&table)?.is_some_and(|oldest| oldest < memory_from);
-        let memory_from = if older { memory_from } else { Minute(0) };
         let past = TableStates::new(table, self.config.clone(), clock_ms);
         let (pipeline, board) = (Arc::clone(&self.pipeline), self.board.clone());
-        let states = LiveStates::new(pipeline, past, memory_from, clock_ms, board);
+        let states = LiveStates::new(pipeline, past, clock_ms, board);
         Ok(Asker::new(states, self.config.clone()))
     }
 
@@ -310,20 +313,22 @@ struct Loop<'a> {
     /// When the oldest events came that were counted since the last tick.
     arrived: Option<Instant>,
     poison: poison::Note,
+    /// When the board was last written.
+    noted: Option<Instant>,
     /// Why the configuration was not read again, where it was refused.
     refused: Option<String>,
 }
 
 /// `ninefold run`.
 pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
-    let config = configured(place, args.format, args.listen)?;
+    let config = configured(place, &args)?;
     let data = batch::table_dir(place, &config)?;
-    let sources = files::sources(&config, &args)?;
+    let (files, stdin) = files::sources(&config, &args)?;
     let listen = config.listen;
     let mut service = Service::open(config, data.clone())?;
     if place.config.is_some() {
-        let (place, format, listen) = (place.clone(), args.format, args.listen);
-        service.reread = Some(Box::new(move || configured(&place, format, listen)));
+        let (place, args) = (place.clone(), args.clone());
+        service.reread = Some(Box::new(move || configured(&place, &args)));
     }
     let (sender, messages) = sync_channel(QUEUE_CHUNKS);
     let (notifiers, verbose) = (Arc::clone(&service.notifiers), args.verbose);
@@ -333,7 +338,7 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
         }
         notifiers.publish(&published);
     }));
-    for source in sources {
+    for source in files {
         let reader = SourceReader::new(source, &service, args.verbose, sender.clone());
         let sender = sender.clone();
         std::thread::spawn(move || {
@@ -346,12 +351,15 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
     if args.files.is_empty() {
         start_kafka(&service, &data, &sender)?;
     }
+    let push = Push::start(&service, stdin, args.verbose, &sender)?;
     drop(sender);
     let announce = |address| {
         eprintln!("ninefold: http://{address}/");
         Ok(())
     };
-    serve::beside(&service, listen, "", announce, || service.run(&messages))?;
+    let intake = push.intake();
+    serve::beside(&service, listen, "", intake, announce, || service.run(&messages))?;
+    push.finish();
     Ok(ExitCode::SUCCESS)
 }
 
@@ -379,14 +387,13 @@ fn start_kafka(
 }
 
 /// The configuration, with what the command line says put over it.
-fn configured(
-    place: &Place,
-    format: Option<Format>,
-    listen: Option<SocketAddr>,
-) -> anyhow::Result<Config> {
+fn configured(place: &Place, args: &RunArgs) -> anyhow::Result<Config> {
     let mut config = batch::load(place)?;
-    batch::set_format(&mut config, format);
-    config.listen = listen.unwrap_or(config.listen);
+    batch::set_format(&mut config, args.format);
+    config.listen = args.listen.unwrap_or(config.listen);
+    if args.push {
+        config.sources.http.get_or_insert_default();
+    }
     Ok(config)
 }
 

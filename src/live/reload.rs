@@ -75,7 +75,9 @@ fn live_part(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
     };
     note("[table] dir", new.data != old.data);
     note("[api] listen", new.listen != old.listen);
+    note("[[api.token]] or [api] insecure", new.access != old.access);
     note("[source]", new.sources != old.sources);
+    note("[wal]", (new.wal, &new.wal_dir) != (old.wal, &old.wal_dir));
     note("[decode] or [dimensions] attributes", new.decode != old.decode);
     note("[dimensions] values_max", new.dimension_values_max != old.dimension_values_max);
     let windows = |config: &Config| (config.dedupe_window_bytes, config.dedupe_window_records);
@@ -84,7 +86,10 @@ fn live_part(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
     let config = Config {
         data: old.data.clone(),
         listen: old.listen,
+        access: old.access.clone(),
         sources: old.sources.clone(),
+        wal: old.wal,
+        wal_dir: old.wal_dir.clone(),
         decode: old.decode.clone(),
         dimension_values_max: old.dimension_values_max,
         dedupe_window_bytes: old.dedupe_window_bytes,

@@ -1,6 +1,5 @@
 //! The turns of the loop: take what has come, follow the table, tick, commit, say how it goes.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -31,6 +30,9 @@ const WAIT_MAX: Duration = Duration::from_millis(250);
 /// At a stop, sources that have sent nothing for so long have nothing more to send.
 const QUIET: Duration = Duration::from_millis(250);
 
+/// How often the board is written at most.
+const NOTE_INTERVAL: Duration = Duration::from_millis(100);
+
 /// How many chunks the loop takes at once.
 const BATCH_CHUNKS: usize = 16;
 
@@ -50,6 +52,7 @@ impl<'a> Loop<'a> {
             followed: now,
             arrived: None,
             poison,
+            noted: None,
             refused: None,
         })
     }
@@ -147,9 +150,12 @@ impl<'a> Loop<'a> {
         }
     }
 
+    /// At once, so that nobody who sees a count in an answer is told that it is committed.
     fn note_uncommitted(&mut self, pipeline: &Pipeline) {
         if self.commits.uncommitted_since.is_none() && pipeline.has_uncommitted() {
-            self.commits.uncommitted_since = Some(Instant::now());
+            let now = Instant::now();
+            self.commits.uncommitted_since = Some(now);
+            self.service.board.note_uncommitted(now);
         }
     }
 
@@ -180,6 +186,7 @@ impl<'a> Loop<'a> {
                 return Ok(());
             }
             drop(pipeline);
+            self.noted = None;
             self.note_health();
             while self.commits.must_wait() {
                 std::thread::park_timeout(QUIET);
@@ -309,13 +316,18 @@ impl<'a> Loop<'a> {
         let is_new = pipeline.number_of(&partition).is_none();
         let (name, label, (offset, tail)) = (&*partition, &*label, place);
         let number = pipeline.partition(Start { name, label, decode, unit, offset, tail })?;
-        if is_new && let Some(before) = before {
-            pipeline.remember_file(number, Path::new(label), before)?;
+        for chunk in before.into_iter().flatten().take_while(|_| is_new) {
+            pipeline.remember(number, &[chunk?]);
         }
         Ok(())
     }
 
-    fn note_health(&self) {
+    /// Writes on the board how things are; not at every turn, since it counts all series.
+    fn note_health(&mut self) {
+        if self.noted.is_some_and(|noted| noted.elapsed() < NOTE_INTERVAL) {
+            return;
+        }
+        self.noted = Some(Instant::now());
         let service = self.service;
         let pipeline = read(&service.pipeline);
         let lines = pipeline.lines();

@@ -122,6 +122,14 @@ pub fn table(data: &Path) -> Table {
     Table::open(&data.join("rollups")).expect("readable").expect("there is a table")
 }
 
+/// The audit has nothing to say of the table of a data folder.
+pub fn assert_clean(data: &Path, what: &str) {
+    // Half of all time: every file that was removed may be gone.
+    let audit = ninefold_engine::audit::audit(&data.join("rollups"), i64::MAX / 2);
+    let audit = audit.expect("the folder can be read").expect("there is a table");
+    assert!(audit.clean, "{what}: {:#?}", audit.findings);
+}
+
 /// What the table holds by customer, service and minute, read through the engine.
 pub fn minutes(data: &Path) -> BTreeMap<Key, Counts> {
     let mut minutes: BTreeMap<Key, Counts> = BTreeMap::new();

@@ -294,7 +294,8 @@ fn count(value: Option<&Value>) -> Result<u64, String> {
 /// The latency, and whether there is one that cannot be used.
 fn latency(fields: &BTreeMap<&str, &Value>) -> Result<(Option<u64>, bool), String> {
     let (value, us_per_unit) = match (fields.get("latency_us"), fields.get("latency_ms")) {
-        (Some(value), _) => (value, 1.0),
+        (Some(_), Some(_)) => return Err("two latencies".into()),
+        (Some(value), None) => (value, 1.0),
         (None, Some(value)) => (value, 1_000.0),
         (None, None) => return Ok((None, false)),
     };

@@ -38,6 +38,8 @@ pub(super) struct Review {
     removed: BTreeMap<String, (u64, i64)>,
     /// Entries by which others said that they deleted files.
     vacuums: Vec<String>,
+    /// Whether rows of old days were removed.
+    pub retained: bool,
 }
 
 impl Review {
@@ -285,7 +287,10 @@ impl Review {
                 self.added.insert(add.path.clone(), version);
             }
         }
-        if !entry.info.engine.starts_with("ninefold/") {
+        if entry.info.engine.starts_with("ninefold/") {
+            // Of our own entries only retention takes rows away.
+            self.retained |= entry.removes.iter().any(|remove| remove.data_change);
+        } else {
             self.take_foreign(version, entry, audit);
         }
     }

@@ -34,7 +34,7 @@ pub use doctor::{Advice, Level, doctor};
 use crate::table::{LiveFile, Table, TableError};
 use crate::time::Day;
 use day::DaySums;
-use file::{FileSums, PartitionSums};
+use file::{FileSums, PartitionSums, Provable};
 use log::Review;
 use tiles::Tiles;
 
@@ -244,6 +244,11 @@ impl<'a> Auditor<'a> {
         }
         self.check_offsets(audit);
         self.check_events(audit);
+        if self.review.retained {
+            let old = "days past retention were removed: of what is older than that, only the \
+                       ranges are proven";
+            audit.notes.push(old.to_owned());
+        }
         if self.unhashed > 0 {
             let others = "have no hash in the log: others wrote them, so a flipped bit would show \
                           in sums alone";
@@ -344,15 +349,17 @@ impl<'a> Auditor<'a> {
     fn check_events(&self, audit: &mut Audit) {
         let damaged = |grain: &str| self.damaged.contains(grain) || self.damaged.contains("source");
         let (series, dead) = (!damaged("series"), !damaged("dead"));
+        let retained = self.review.retained;
+        let whole = Provable { series, dead, retained };
         for (partition, sums) in &self.partitions {
-            sums.check(audit, partition, "", (series, dead));
+            sums.check(audit, partition, "", whole);
         }
         let mut versions: Vec<&u64> = self.commits.keys().collect();
         versions.sort_unstable();
         for version in versions {
             let entry = format!("_delta_log/{version:020}.json");
             for (partition, sums) in &self.commits[version] {
-                sums.check(audit, partition, &entry, (series, dead));
+                sums.check(audit, partition, &entry, Provable { retained: false, ..whole });
             }
         }
     }

@@ -5,9 +5,9 @@
 //! configuration, and taking the `#` off a line changes that one thing. A sample log fills in
 //! its own format, customer field and file.
 
-use super::{Config, GROUP};
 use super::promise::PERIOD_DAYS;
 use super::value::{duration_text, one_of, size_text};
+use super::{Config, GROUP, HttpSource};
 use crate::decode::Format;
 use crate::slo::objective::TARGET_DEFAULT;
 use crate::slo::sli::THRESHOLD_US_DEFAULT;
@@ -38,6 +38,7 @@ pub fn template(sample: Option<Sample>) -> String {
         HEAD.to_owned(),
         table_text(),
         source_text(sample),
+        push_text(&config),
         decode_text(sample),
         promise_text(),
         SCOPES.to_owned(),
@@ -115,6 +116,34 @@ fn source_text(sample: Option<&Sample>) -> String {
 # Settings of librdkafka; secrets as {{ env = \"NAME\" }} or {{ file = \"path\" }}.
 #options = {{ \"session.timeout.ms\" = 45000 }}
 "
+    )
+}
+
+fn push_text(config: &Config) -> String {
+    let (http, wal) = (HttpSource::default(), &config.wal);
+    format!(
+        "
+# Events that are sent to us: POST /v1/events, one JSON object a line, or a JSON array.
+#[source.http]
+#body_bytes_max = \"{body}\"
+#decoded_bytes_max = \"{decoded}\"
+
+# What is sent or piped to us is durable here before it is acknowledged.
+[wal]
+#dir = \"ninefold-data/wal\"
+# So much may wait to be counted; more is refused until commits come.
+#uncommitted_bytes_max = \"{uncommitted}\"
+# For how long, how many bytes and how many requests an Idempotency-Key is known.
+#idempotency_horizon = \"{horizon}\"
+#idempotency_bytes = \"{bytes}\"
+#idempotency_keys_max = {keys}
+",
+        body = size_text(http.body_bytes_max),
+        decoded = size_text(http.decoded_bytes_max),
+        uncommitted = size_text(wal.uncommitted_bytes_max),
+        horizon = duration_text(wal.horizon_ms as u64),
+        bytes = size_text(wal.horizon_bytes),
+        keys = wal.keys_max,
     )
 }
 
@@ -249,9 +278,16 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
 #below = 0.99
 #percent = 25
 
-# API and pages. Loopback only: others need a proxy with its own access control.
+# API and pages. Without tokens on the loopback only. `ninefold token` makes a token.
 [api]
 #listen = \"{listen}\"
+# Whether tokens may be sent in the clear, as behind a proxy that speaks TLS.
+#insecure = false
+#[[api.token]]
+#name = \"gateway\"
+#role = \"ingest\"
+#sha256 = \"{no_hash}\"
+#expires = \"2030-01-01T00:00:00Z\"
 
 # Who is told of alerts: a webhook, an Alertmanager or PagerDuty.
 #[[notify]]
@@ -284,6 +320,7 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
         records = config.dedupe_window_records,
         zone = config.report_zone,
         listen = config.listen,
+        no_hash = "0".repeat(64),
         interval = duration_text(config.commit_interval_ms),
         events = config.epoch_events_max,
         stop = duration_text(config.stop_timeout_ms),

@@ -268,8 +268,8 @@ fn sources_name_their_files_and_formats() {
 fn an_open_address_is_refused_with_the_reason() {
     check(
         "[api]\nlisten = \"0.0.0.0:8089\"",
-        &["2: api.listen 0.0.0.0:8089 is open to others, who would need no token; takes a \
-           loopback address; put a proxy before it"],
+        &["2: api.listen 0.0.0.0:8089 is open to others, who would need no token; listen on a \
+           loopback address, with a proxy before it, or configure [[api.token]]"],
     );
     check(
         "[api]\nlisten = \"localhost\"",
@@ -277,6 +277,40 @@ fn an_open_address_is_refused_with_the_reason() {
            \"127.0.0.1:8089\""],
     );
     assert_eq!(good("[api]\nlisten = \"[::1]:80\"").listen.port(), 80);
+    let token = |role: &str, more: &str| {
+        let hash = "ab".repeat(32);
+        format!("[[api.token]]\nname = \"t\"\nrole = \"{role}\"\nsha256 = \"{hash}\"\n{more}")
+    };
+    let open = "[api]\nlisten = \"0.0.0.0:80\"\n";
+    check(
+        &format!("{open}{}", token("read", "")),
+        &["2: api.listen 0.0.0.0:80 is open to others, and tokens would be sent there in the \
+           clear; put a proxy with TLS before a loopback address, or set [api] insecure"],
+    );
+    let config = good(&format!("{open}insecure = true\n{}", token("customer:a:b", "")));
+    assert_eq!(config.access.tokens[0].role, Role::Customer("a:b".to_owned()));
+    assert_eq!(config.access.tokens[0].sha256, [0xab; 32]);
+    let config = good(&token("ingest", "expires = \"1970-01-01T00:00:01Z\""));
+    assert_eq!(config.access.tokens[0].expires_ms, Some(1_000));
+    check(
+        &token("root", "expires = \"soon\""),
+        &[
+            "3: api.token \"t\": role \"root\" is no role; takes admin, read, ingest or customer:ID",
+            "5: api.token \"t\": expires \"soon\" is no time; takes an RFC 3339 time such as \
+             2027-01-01T00:00:00Z",
+        ],
+    );
+    check(
+        &(token("read", "") + &token("admin", "")),
+        &["6: api.token \"t\": name \"t\" stands twice; names are unique"],
+    );
+    check(
+        "[wal]\nuncommitted_bytes_max = \"32MiB\"",
+        &[
+            "2: wal.uncommitted_bytes_max is less than twice what one body may hold; takes more, or \
+           a smaller decoded_bytes_max under [source.http]",
+        ],
+    );
 }
 
 #[test]
@@ -341,6 +375,8 @@ fn every_setting_of_the_template_is_taken_and_shows_its_default() {
     assert_eq!(on.dimension_values_max, default.dimension_values_max);
     assert_eq!(on.dedupe_window_bytes, default.dedupe_window_bytes);
     assert_eq!(on.dedupe_window_records, default.dedupe_window_records);
+    assert_eq!((on.wal, on.sources.http), (default.wal, Some(HttpSource::default())));
+    assert!(!on.access.insecure);
 }
 
 /// Every `(table, key)` that the reader knows, from a text that holds each table once.
@@ -369,7 +405,9 @@ fn the_template_shows_every_key() {
 fn the_documentation_names_every_key() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
     let text = std::fs::read_to_string(page).unwrap();
-    let tables = ["file", "stdin", "fields", "credits", "objective", "tiers", "notify"];
+    let tables = [
+        "file", "stdin", "http", "token", "fields", "credits", "objective", "tiers", "notify",
+    ];
     for (table, key) in all_keys() {
         if table.is_empty() || tables.contains(&key) {
             continue;

@@ -13,7 +13,8 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::fold::{Need, fold_dimensions, fold_from, recent_minutes};
+use super::fold::{Need, fold_dimensions, fold_from, oldest_minute, recent_minutes};
+use super::ledger::Ledger;
 use super::watch::{LOOK_BACK_MINUTES, for_each_stored};
 use super::{Partition, Pipeline, PipelineError, Unit, known_in};
 use crate::decode;
@@ -24,16 +25,11 @@ use crate::state::{HISTOGRAM_MINUTES, Key};
 use crate::table::{Added, Entry, Filter, JUDGE, Move, TableError};
 use crate::time::Minute;
 
-/// Before the name of an instance in the history of the table.
-const INFO: &str = "instance ";
-
 /// The names of Kafka's partitions begin so.
 pub const KAFKA: &str = "kafka/";
 
 /// What an instance remembers of the table that it follows.
 pub(super) struct Following {
-    /// Names this process in the history of the table.
-    pub instance: String,
     /// The version up to which memory holds everything.
     version: u64,
     /// Our own commits after it.
@@ -98,7 +94,6 @@ impl Deciders {
 impl Following {
     pub fn new(version: u64) -> Following {
         Following {
-            instance: format!("{:08x}", uuid::Uuid::new_v4().as_fields().0),
             version,
             own: Vec::new(),
             known: None,
@@ -106,11 +101,6 @@ impl Following {
             complete: true,
             judge: Judge { active: true, base: None, announced: false },
         }
-    }
-
-    /// What our commits say of themselves.
-    pub fn info(&self) -> String {
-        format!("{INFO}{}", self.instance)
     }
 
     /// Takes note of a commit of our own.
@@ -130,13 +120,19 @@ impl Following {
 impl Pipeline {
     /// Names this process in the history of the table and in its health.
     pub fn instance(&self) -> &str {
-        &self.following.instance
+        self.table.instance()
     }
 
     /// Whether memory holds all that the table says. It does not from the begin of a rebuild
     /// until it has succeeded; answers from memory would be wrong meanwhile.
     pub fn is_complete(&self) -> bool {
         self.following.complete
+    }
+
+    /// The first minute of which memory holds everything; minute 0 where it holds the whole
+    /// table.
+    pub fn memory_from(&self) -> Minute {
+        *self.following.memory.start()
     }
 
     /// Says that memory is not to be trusted: it has to be built afresh.
@@ -166,9 +162,11 @@ impl Pipeline {
         memory: RangeInclusive<Minute>,
     ) -> Result<(), PipelineError> {
         let known = known_in(&self.table)?.into_iter();
+        let is_all = oldest_minute(&self.table)?.is_none_or(|oldest| memory.contains(&oldest));
+        let first = if is_all { Minute(0) } else { *memory.start() };
         let following = &mut self.following;
         following.known = Some(known.map(|one| (one.partition.clone(), one)).collect());
-        following.memory = memory;
+        following.memory = first..=*memory.end();
         following.version = self.table.version();
         following.own.clear();
         following.judge.base = self.table.offset(JUDGE)?;
@@ -195,9 +193,9 @@ impl Pipeline {
             return Ok(followed);
         };
         for entry in &entries {
-            if let Some(by) = entry.info.strip_prefix(INFO) {
-                let moves = entry.moves.iter().map(|(id, _)| (id.clone(), by.to_owned()));
-                followed.moved.extend(moves);
+            if !entry.instance.is_empty() {
+                let by = |(id, _): &(String, u64)| (id.clone(), entry.instance.clone());
+                followed.moved.extend(entry.moves.iter().map(by));
             }
         }
         followed.overtaken = self.overtaken()?;
@@ -222,14 +220,14 @@ impl Pipeline {
     /// all, and what it holds is in memory as uncommitted.
     fn foreign(&self, mut entries: Vec<Entry>) -> Option<Vec<Entry>> {
         entries.retain(|entry| !self.following.own.contains(&entry.version));
-        let mine = self.following.info();
-        entries.iter().all(|entry| entry.info != mine).then_some(entries)
+        let mine = self.table.instance();
+        entries.iter().all(|entry| entry.instance != mine).then_some(entries)
     }
 
     /// The first partition of ours that the table says others have counted.
     fn overtaken(&self) -> Result<Option<Overtaken>, TableError> {
         for partition in self.partitions.iter().filter(|one| one.owned) {
-            let (expected, found) = (partition.base, self.table.offset(&partition.name)?);
+            let (expected, found) = (partition.ledger.base(), self.table.offset(&partition.name)?);
             if found != expected {
                 let partition = partition.name.clone();
                 return Ok(Some(Overtaken { partition, expected, found }));
@@ -366,9 +364,10 @@ impl Pipeline {
     pub(super) fn moves(&self) -> Vec<Move> {
         let mut moves: Vec<Move> = self.partitions.iter().filter_map(Partition::movement).collect();
         for number in self.watch.partitions().filter(|number| *number != NOBODY) {
-            let Partition { name, base, next, .. } = &self.partitions[usize::from(number)];
+            let Partition { name, ledger, .. } = &self.partitions[usize::from(number)];
+            let (base, next) = (ledger.base(), ledger.next());
             if base.is_some() && moves.iter().all(|one| one.partition != *name) {
-                moves.push(Move { partition: name.clone(), base: *base, next: *next });
+                moves.push(Move { partition: name.clone(), base, next });
             }
         }
         let judge = &self.following.judge;
@@ -388,7 +387,7 @@ impl Pipeline {
         }
         let partitions = self.partitions.iter().filter(|one| one.movement().is_some());
         let known = partitions.map(|one| {
-            let (partition, next, tail) = (one.name.clone(), one.next, one.tail.hash());
+            let (partition, next, tail) = (one.name.clone(), one.ledger.next(), one.tail.hash());
             Known { partition, next, tail }
         });
         self.following.committed(version, known);
@@ -405,8 +404,7 @@ impl Partition {
             unit: Unit::Bytes,
             label: String::new(),
             decode: decode::Options::default(),
-            base: None,
-            next: 0,
+            ledger: Ledger::new(None),
             tail: Tail::default(),
             lines: Default::default(),
             since_begin: Default::default(),

@@ -16,6 +16,7 @@ pub mod dedupe;
 pub mod fold;
 pub mod follow;
 pub mod gap;
+pub mod ledger;
 pub mod replay;
 pub mod sent;
 pub mod summary;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryBuilder};
 use rayon::prelude::*;
+use serde_json::{Value, json};
 
 use crate::decode::{self, Decoder, Line};
 use crate::model::Event;
@@ -45,6 +47,7 @@ use batches::Names;
 use careful::Poison;
 use dedupe::DedupeWindow;
 use follow::Following;
+use ledger::Ledger;
 use watch::Watch;
 
 /// How much later than its record an event may claim to have been: clocks differ.
@@ -199,9 +202,7 @@ struct Partition {
     label: String,
     /// How its lines are read; the format is a certain one.
     decode: decode::Options,
-    /// The committed offset; `None` before the first commit.
-    base: Option<u64>,
-    next: u64,
+    ledger: Ledger,
     tail: Tail,
     /// Since the last commit.
     lines: LineCounts,
@@ -312,7 +313,7 @@ impl Pipeline {
         };
         for partition in self.partitions.iter().filter(|one| one.owned) {
             known.retain(|one| one.partition != partition.name);
-            let (name, next) = (partition.name.clone(), partition.next);
+            let (name, next) = (partition.name.clone(), partition.ledger.next());
             known.push(Known { partition: name, next, tail: partition.tail.hash() });
         }
         Ok(known)
@@ -332,7 +333,11 @@ impl Pipeline {
         if let Some(number) = known
             && self.partitions[number].owned
         {
-            assert_eq!(self.partitions[number].next, offset, "{name} goes on where it ended");
+            assert_eq!(
+                self.partitions[number].ledger.next(),
+                offset,
+                "{name} goes on where it ended"
+            );
             return Ok(number as u16);
         }
         let number = known.unwrap_or(self.partitions.len());
@@ -355,8 +360,7 @@ impl Pipeline {
             unit,
             label: label.to_owned(),
             decode,
-            base,
-            next: offset,
+            ledger: Ledger::new(base),
             tail,
             lines: LineCounts::default(),
             since_begin: LineCounts::default(),
@@ -382,7 +386,7 @@ impl Pipeline {
     /// The log holds a number below zero.
     pub fn place_of(&self, name: &str) -> Result<u64, PipelineError> {
         match self.number_of(name) {
-            Some(number) => Ok(self.partitions[usize::from(number)].next),
+            Some(number) => Ok(self.partitions[usize::from(number)].ledger.next()),
             None => Ok(self.table.offset(name)?.unwrap_or(0)),
         }
     }
@@ -467,14 +471,13 @@ impl Pipeline {
         let partition = &mut self.partitions[usize::from(number)];
         let mut lines = LineCounts::default();
         for (block, tail) in blocks.iter_mut().zip(tails) {
-            assert_eq!(block.first, partition.next, "blocks of {} tile it", partition.name);
             lines.add(&settle(block, partition.dedupe.as_mut()));
             if partition.unit == Unit::Records {
                 let offsets = block.next - block.first;
                 let holes = offsets.checked_sub(block.read);
                 lines.holes += holes.expect("every record has an offset of its own");
             }
-            partition.next = block.next;
+            partition.ledger.advance(block.first..block.next);
             if let Some(tail) = tail {
                 partition.tail.clone_from(tail);
             }
@@ -522,7 +525,7 @@ impl Pipeline {
         files.extend(self.source_file());
         files.extend(self.alert_files());
         files.extend(self.sent_files());
-        let epoch = Epoch { files, moves: moves.clone(), info: self.following.info() };
+        let epoch = Epoch { files, moves: moves.clone(), info: self.info() };
         let version = self.table.commit(epoch)?;
         self.moved(version, &moves);
         self.landed(&cut);
@@ -536,7 +539,7 @@ impl Pipeline {
         }
         self.state.drop_records();
         for partition in &mut self.partitions {
-            partition.base = partition.movement().map_or(partition.base, |moved| Some(moved.next));
+            partition.ledger.landed(partition.ledger.next());
             partition.lines = LineCounts::default();
             partition.dead.clear();
         }
@@ -580,6 +583,23 @@ impl Pipeline {
             file_of(Grain::Dead, day, columns)
         };
         days.into_iter().map(file).collect()
+    }
+
+    /// What the history of the table says of an epoch: the ranges that it counts, what became of
+    /// their lines, and the hash of what stands before their ends.
+    fn info(&self) -> String {
+        let range = |partition: &Partition| {
+            let moved = partition.movement()?;
+            let LineCounts { read, counted, dead, duplicate, holes, .. } = partition.lines;
+            let tail = partition.tail.hash().map(|byte| format!("{byte:02x}")).concat();
+            Some(json!({
+                "partition": moved.partition, "first": moved.base.unwrap_or(0),
+                "next": moved.next, "read": read, "counted": counted, "dead": dead,
+                "duplicate": duplicate, "holes": holes, "tail": tail,
+            }))
+        };
+        let ranges: Vec<Value> = self.partitions.iter().filter_map(range).collect();
+        json!({ "ranges": ranges }).to_string()
     }
 
     fn source_file(&self) -> Option<DataFile> {
@@ -628,8 +648,7 @@ impl Pipeline {
 
 impl Partition {
     fn movement(&self) -> Option<Move> {
-        let (partition, base, next) = (self.name.clone(), self.base, self.next);
-        (next != base.unwrap_or(0)).then_some(Move { partition, base, next })
+        self.ledger.movement(&self.name)
     }
 }
 

@@ -240,7 +240,7 @@ impl Pipeline {
     /// Evaluates the alerts of every series that may burn, as of the minute of `now_ms`.
     pub fn tick(&mut self, now_ms: i64, objectives: &Objectives, options: &AlertOptions) {
         let owned = self.partitions.iter().filter(|one| one.owned);
-        let offsets = owned.map(|one| (one.name.clone(), one.next)).collect();
+        let offsets = owned.map(|one| (one.name.clone(), one.ledger.next())).collect();
         let version = self.table.version();
         let tick = Tick { at_ms: now_ms, offsets: Arc::new(offsets), version };
         let oldest = Minute::of_ms(now_ms).minus(LOOK_BACK_MINUTES);

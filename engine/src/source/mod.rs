@@ -2,8 +2,10 @@
 //!
 //! A source knows nothing of lines' meaning: it hands out bytes and says where they stood.
 
+pub mod body;
 pub mod chunk;
 pub mod file;
 pub mod follow;
 pub mod guard;
 pub mod kafka;
+pub mod wal;

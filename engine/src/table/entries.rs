@@ -17,8 +17,8 @@ use crate::delta;
 pub struct Entry {
     /// Its version.
     pub version: u64,
-    /// What made it: [`Epoch::info`](super::Epoch::info); empty where it does not say.
-    pub info: String,
+    /// The process that made it, as [`Table::instance`] names it; empty where it does not say.
+    pub instance: String,
     /// Each application id that moved, and where to.
     pub moves: Vec<(String, u64)>,
     /// The files with rows that no entry before had.
@@ -70,7 +70,7 @@ fn entry(log: &Log, version: u64) -> Result<Option<Entry>, TableError> {
     let moved = |(id, next): (String, i64)| Some((id, u64::try_from(next).ok()?));
     Ok(Some(Entry {
         version,
-        info: parsed.info.note,
+        instance: parsed.info.instance,
         moves: parsed.offsets.into_iter().filter_map(moved).collect(),
         files: Added(Arc::new(files)),
     }))

@@ -30,6 +30,7 @@ use object_store::{
 use uuid::Uuid;
 
 use super::error::TableError;
+use crate::failpoint;
 
 /// The local disk, with every put synced.
 #[derive(Debug, Default)]
@@ -165,8 +166,10 @@ fn put_synced(path: &FsPath, payload: &PutPayload, create: bool) -> io::Result<(
     staged.push(format!("#{}", Uuid::new_v4().as_u128()));
     let staged = PathBuf::from(staged);
     let placed = write_synced(&staged, payload).and_then(|()| {
+        failpoint::reach("put.staged");
         if create { fs::hard_link(&staged, path) } else { fs::rename(&staged, path) }
     });
+    failpoint::reach("put.linked");
     // After a rename the name is gone already; after a failure it is only litter.
     let _ = fs::remove_file(&staged);
     placed?;

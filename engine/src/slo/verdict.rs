@@ -1,0 +1,555 @@
+//! The verdict on a release, a flag or any other value: did it make things worse?
+//!
+//! A sequential test that may be looked at any number of times (a roll-out is, every 10 s). The
+//! page for users is `docs/verdict.md`; this one is for those who check the statistics.
+//!
+//! # Data
+//! Events fall into *strata* s (minute, service, tier or route). In each, `N` valid events of
+//! which `B` are bad; the candidate served `n` of the valid and failed `b`. A *unit* is what
+//! fails as a whole: a customer, or where customers are not known, a set of other dimensions.
+//!
+//! # Model
+//! Given `B`, `n` and `N`, each bad event is the candidate's with probability
+//! `q(θ) = θπ / (1 - π + θπ)`, `π = n / N`. `θ` is the ratio of the candidate's error ratio to
+//! that of the rest; an outage of both sides moves `B` and leaves `q` alone. For rare failures
+//! this is the law of two Poisson counts given their sum. (For frequent ones `b` is
+//! hypergeometric, whose variance is smaller by `(N - B) / (N - 1)`: see the weights.)
+//!
+//! # The test
+//! `ln L(θ) = 1/φ Σ w (b ln θ - B ln(1 - π + θπ))`; against the null hypothesis `θ <= θ0` stands
+//!
+//! `E = mean over k of L(θ0 2^(k/2)) / L(θ0)`, k = 1 to [`STEPS`].
+//!
+//! With `w = φ = 1`, E is a mixture of likelihood ratios and so a test martingale for `θ0`, and a
+//! supermartingale for every smaller θ, as the ratio is monotone. Ville: `P(E >= 1/α at any
+//! look) <= α`. It may be read at every look, and a look costs nothing.
+//!
+//! - *Weights* `w = (1 - B/N) min(1, cap/B)` are functions of what is conditioned on. By Jensen
+//!   a power `w <= 1` of a likelihood ratio is still one of mean at most 1. The first factor puts
+//!   the hypergeometric variance in; with the second a minute of an outage cannot outweigh the
+//!   history ([`cap`](Weigh)).
+//! - *Overdispersion* φ: failures come in bursts, and a few customers have most of them. With `R`
+//!   the residual of a unit and `V` its variance if its events failed independently,
+//!   `φ = max(1, Σ R² / Σ V)`, for each side alone, and the larger counts. Units are summed over
+//!   all the time first, so any correlation within one is in φ (Bertrand, Duflo and
+//!   Mullainathan's remedy: collapse to before and after, cluster by unit). While the
+//!   candidate fails, its φ tends to `Σ b² / Σ b`: evidence is counted in *units that fail*
+//!   (Kish's effective sample size), so that one customer's trouble convicts nobody.
+//!   φ is estimated from the same data, so for `φ > 1` the bound above is asymptotic; the
+//!   simulations of `engine/tests/verdict.rs` hold it to what it promises.
+//!
+//! # What θ0 is
+//! - [`Control::SameUnits`]: most of the candidate's units are served by both sides in the same
+//!   minutes (a share of the requests): each unit is a stratum of its own, and `θ0 = 1`.
+//! - [`Control::OwnHistory`]: units are on one side or the other (a cohort). What the same
+//!   units did *before*, against the same rest, is what they may do now (difference in
+//!   differences): `θ0` = the upper 99% bound of θ before, at least 1. A unit served by
+//!   both belongs to each in the proportion in which they served it.
+//! - [`Control::Assumed`]: neither; nothing tells a flaky cohort from a bad release but its
+//!   size: `θ0` = [`RATIO_ASSUMED`].
+//!
+//! Each is times [`MARGIN`]: a smaller effect is nobody's page.
+//!
+//! # Good
+//! The same test from the other side: the null hypothesis is `θ >= 2 θ0` with `θ0` the *lower*
+//! bound of the history, against `θ0 2^(-k/2)`. Or the candidate keeps the promise by itself: a
+//! likelihood ratio of its own error ratio, a quarter of the allowed one against the allowed
+//! one. Bad goes before good.
+//!
+//! # Invariants
+//! Pure; the order of the observations does not matter; several of one key are summed.
+//!
+//! # Sources
+//! Robbins, *Statistical methods related to the law of the iterated logarithm*, 1970 (mixtures,
+//! confidence sequences); Ville 1939; Johari, Koomen, Pekelis and Walsh, *Always valid
+//! inference*, 2022; Turner, Ly and Grünwald, *Generic e-variables for exact sequential k-sample
+//! tests*, 2024 (2x2 tables); Waudby-Smith and Ramdas, *Estimating means of bounded random
+//! variables by betting*, 2024; Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, *Time-uniform
+//! central limit theory and asymptotic confidence sequences*, 2024 (an estimated variance);
+//! Kish 1965; Bertrand, Duflo and Mullainathan, *How much should we trust
+//! differences-in-differences estimates?*, 2004.
+
+use crate::time::Minute;
+
+/// Evidence that convicts or acquits: wrong at most once in 100, at any look.
+pub const EVIDENCE_MIN: f64 = 100.0;
+/// How much worse than its control a candidate may be: 25%.
+pub const MARGIN: f64 = 1.25;
+/// `good` says that the error ratio is not so many times that of the control.
+pub const GOOD_RATIO: f64 = 2.0;
+/// How many times as often as the rest a cohort of unknown history may fail.
+pub const RATIO_ASSUMED: f64 = 4.0;
+/// A history counts from so many bad events on that the candidate's units were to be expected to
+/// have in it: with fewer its bound would be wider than what is assumed without.
+pub const HISTORY_BAD_MIN: f64 = 5.0;
+/// Alternatives of the mixture, each `sqrt(2)` times the one before: up to 256 times θ0.
+const STEPS: i32 = 16;
+/// The quantile of the normal distribution for one-sided bounds of 99%.
+const Z_99: f64 = 2.326;
+/// One unit is served by both sides where at least this share of the candidate's events is.
+const SHARED_MIN: f64 = 0.5;
+/// A stratum never counts for fewer bad events, if it has them.
+const CAP_MIN: f64 = 20.0;
+/// A stratum counts for so many times the bad events that it usually has, at most.
+const CAP_RATIO: f64 = 5.0;
+/// A side with fewer units, counted as if all were of one size, has none to compare.
+const UNITS_MIN: f64 = 1.5;
+/// By how many bad events of the average the history of a unit is completed.
+const HISTORY_PRIOR: f64 = 2.0;
+/// By how many events of the average the rest of a stratum is completed, for the excess.
+const REST_PRIOR: f64 = 30.0;
+
+/// Valid and bad events of one unit in one stratum on one side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// When.
+    pub minute: Minute,
+    /// What is compared with what besides the minute: service and tier, or service and route.
+    pub stratum: u32,
+    /// What fails as a whole, numbered from 0 without holes.
+    pub unit: u32,
+    /// Whether the candidate served it.
+    pub on: bool,
+    /// Valid (or timed) events.
+    pub valid: u64,
+    /// Bad (or slow) events.
+    pub bad: u64,
+}
+
+/// What is known of the candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Not twice as bad as its control, or within the promise by itself.
+    Good,
+    /// Worse than its control.
+    Bad,
+    /// Neither is proven.
+    Insufficient,
+}
+
+/// What the candidate is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Control {
+    /// The same units in the same minutes, served by the rest.
+    SameUnits,
+    /// The rest, corrected by how the same units compared with it before.
+    OwnHistory,
+    /// The rest alone: there is no history.
+    Assumed,
+}
+
+/// Valid and bad events of one side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Side {
+    /// Valid (or timed) events.
+    pub valid: u64,
+    /// Bad (or slow) events.
+    pub bad: u64,
+}
+
+/// The verdict with what it rests on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evidence {
+    /// What follows.
+    pub verdict: Verdict,
+    /// What the candidate was compared with.
+    pub control: Control,
+    /// What the candidate served.
+    pub on: Side,
+    /// What the rest served.
+    pub off: Side,
+    /// e-value against "no worse than the control".
+    pub e_bad: f64,
+    /// e-value against "twice as bad as the control, or worse".
+    pub e_good: f64,
+    /// e-value against "breaks the promise by itself"; `None` where nothing is promised.
+    pub e_kept: Option<f64>,
+    /// The candidate's error ratio over the rest's in the same strata; `None` without a bad event
+    /// in a stratum that both served.
+    pub ratio: Option<f64>,
+    /// Where that ratio is, with 95% confidence at all looks together; a bound is `None` where
+    /// it is not within 1/256 to 256.
+    pub interval: [Option<f64>; 2],
+    /// What `ratio` was before, 1 where units are their own control; `None` without a history.
+    pub ratio_before: Option<f64>,
+    /// The largest ratio that is not worse than the control: θ0.
+    pub ratio_allowed: f64,
+    /// φ.
+    pub dispersion: f64,
+    /// Bad events of the candidate beyond what the rest's error ratio and the history explain.
+    pub excess: f64,
+}
+
+/// Judges a candidate by the observations from `since` on; those before are its history.
+/// `allowed` is the error ratio that is promised, if any.
+///
+/// ```
+/// use ninefold_engine::slo::verdict::{judge, Observation, Verdict};
+/// use ninefold_engine::time::Minute;
+/// // Ten customers move to a release that fails one request in five; ten stay.
+/// let of = |minute, unit| {
+///     let on = unit < 10 && minute >= 30;
+///     let bad = if on { 20 } else { u64::from(unit % 10 == minute % 10) };
+///     Observation { minute: Minute(minute), stratum: 0, unit, on, valid: 100, bad }
+/// };
+/// let until = |end| (0..end).flat_map(|m| (0..20).map(move |u| of(m, u))).collect::<Vec<_>>();
+/// assert_eq!(judge(&until(31), Minute(30), None).verdict, Verdict::Bad);
+/// assert_eq!(judge(&until(30), Minute(30), None).verdict, Verdict::Insufficient);
+/// ```
+pub fn judge(observations: &[Observation], since: Minute, allowed: Option<f64>) -> Evidence {
+    let mut rows: Vec<Observation> = observations.iter().filter(|o| o.valid > 0).copied().collect();
+    rows.sort_unstable_by_key(|o| (o.minute, o.stratum, o.unit, o.on));
+    let (before, after) = rows.split_at(rows.partition_point(|o| o.minute < since));
+    let weigh = Weigh::new(&rows);
+    let field = if shared(after) >= SHARED_MIN {
+        Field::of_same_units(after, &weigh)
+    } else {
+        Field::of_cohort(before, after, &weigh)
+    };
+    field.evidence(after, allowed)
+}
+
+/// How much of the candidate's traffic is in minutes in which the rest served the same unit.
+fn shared(after: &[Observation]) -> f64 {
+    let (mut on, mut both) = (0, 0);
+    for cell in after.chunk_by(same_cell) {
+        let ours: u64 = cell.iter().filter(|o| o.on).map(|o| o.valid).sum();
+        on += ours;
+        if cell.iter().any(|o| !o.on) {
+            both += ours;
+        }
+    }
+    if on == 0 { 0.0 } else { both as f64 / on as f64 }
+}
+
+/// The weights of strata.
+///
+/// A stratum counts for at most `max(20, 5 N r)` bad events, with `r` the error ratio of the four
+/// fifths of the strata that have the lowest ones: what it usually has.
+struct Weigh {
+    usual_ratio: f64,
+}
+
+impl Weigh {
+    fn new(rows: &[Observation]) -> Weigh {
+        let sum = |cell: &[Observation]| {
+            cell.iter().fold((0, 0), |sum, o| (sum.0 + o.valid, sum.1 + o.bad))
+        };
+        let mut cells: Vec<(u64, u64)> =
+            rows.chunk_by(same_stratum).map(sum).collect();
+        cells.sort_by(|a, b| {
+            (u128::from(a.1) * u128::from(b.0)).cmp(&(u128::from(b.1) * u128::from(a.0)))
+        });
+        let usual = &cells[..cells.len() - cells.len() / 5];
+        let (valid, bad) = usual.iter().fold((0, 0), |sum, c| (sum.0 + c.0, sum.1 + c.1));
+        Weigh { usual_ratio: bad as f64 / valid.max(1) as f64 }
+    }
+
+    fn weight(&self, valid: f64, bad: f64) -> f64 {
+        let cap = (CAP_RATIO * valid * self.usual_ratio).max(CAP_MIN);
+        (1.0 - bad / valid) * (cap / bad).min(1.0)
+    }
+}
+
+/// A stratum that both sides served and that has a bad event.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    /// The candidate's share of the valid events, in 0..1.
+    share: f64,
+    weight: f64,
+    /// The candidate's bad events, weighted.
+    own: f64,
+    /// All bad events, weighted.
+    bad: f64,
+}
+
+impl Cell {
+    /// `None` where it tells nothing.
+    fn new(on: [f64; 2], off: [f64; 2], weigh: &Weigh) -> Option<Cell> {
+        let (valid, bad) = (on[0] + off[0], on[1] + off[1]);
+        if on[0] <= 0.0 || off[0] <= 0.0 || bad <= 0.0 {
+            return None;
+        }
+        let weight = weigh.weight(valid, bad);
+        Some(Cell { share: on[0] / valid, weight, own: weight * on[1], bad: weight * bad })
+    }
+
+    /// The probability that a bad event is the candidate's.
+    fn chance(&self, ratio: f64) -> f64 {
+        ratio * self.share / (1.0 - self.share + ratio * self.share)
+    }
+}
+
+/// `Σ w (b ln θ - B ln(1 - π + θπ))`.
+fn ln_likelihood(cells: &[Cell], ratio: f64) -> f64 {
+    let ln_ratio = ratio.ln();
+    let term = |c: &Cell| c.own * ln_ratio - c.bad * (c.share * (ratio - 1.0)).ln_1p();
+    cells.iter().map(term).sum()
+}
+
+/// The ratio at which expected and observed agree, and the information on its logarithm. Half a
+/// bad event on either side is added, so that there is an answer and it leans towards 1.
+fn estimate(cells: &[Cell]) -> (f64, f64) {
+    let prior = Cell { share: 0.5, weight: 1.0, own: 0.5, bad: 1.0 };
+    let all = || cells.iter().chain([&prior]);
+    let (mut low, mut high) = (-12.0_f64, 12.0_f64);
+    for _ in 0..50 {
+        let middle = 0.5 * (low + high);
+        let ratio = middle.exp();
+        let score: f64 = all().map(|c| c.own - c.bad * c.chance(ratio)).sum();
+        if score > 0.0 { low = middle } else { high = middle }
+    }
+    let ratio = (0.5 * (low + high)).exp();
+    let information = |c: &Cell| c.bad * c.chance(ratio) * (1.0 - c.chance(ratio));
+    (ratio, all().map(information).sum())
+}
+
+/// What a unit had, weighted, and what it would have had at the error ratio of its side: before
+/// and after.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unit {
+    /// Valid events in strata that both sides served: the candidate's, all.
+    on: f64,
+    all: f64,
+    bad: [f64; 2],
+    expected: [f64; 2],
+}
+
+impl Unit {
+    fn serve(&mut self, o: &Observation) {
+        self.all += o.valid as f64;
+        self.on += if o.on { o.valid as f64 } else { 0.0 };
+    }
+
+    /// The part of its events that the candidate serves.
+    fn share(&self) -> f64 {
+        if self.all > 0.0 { self.on / self.all } else { 0.0 }
+    }
+
+    /// What it is to be expected to have after, up to a factor of its side: by its history,
+    /// which [`HISTORY_PRIOR`] events of its side's average complete.
+    fn exposure(&self) -> f64 {
+        let [before, after] = self.expected;
+        after * (self.bad[0] + HISTORY_PRIOR) / (before + HISTORY_PRIOR)
+    }
+}
+
+/// φ of the units of one side: with `e` what each is to be expected to have of the side's bad
+/// events, `Σ (b - e)² / Σ e * m / (m - 1)`, where `m = (Σ e)² / Σ e²` says how many units of
+/// equal size these are. With hardly more than one, all its failures count as one.
+fn dispersion(units: &[(f64, f64)]) -> f64 {
+    let bad: f64 = units.iter().map(|unit| unit.0).sum();
+    let exposure: f64 = units.iter().map(|unit| unit.1).sum();
+    if bad <= 0.0 || exposure <= 0.0 {
+        return 1.0;
+    }
+    let scale = bad / exposure;
+    let residuals: f64 = units.iter().map(|unit| (unit.0 - scale * unit.1).powi(2)).sum();
+    let count = exposure * exposure / units.iter().map(|unit| unit.1 * unit.1).sum::<f64>();
+    if count < UNITS_MIN {
+        return bad.max(1.0);
+    }
+    (residuals / bad * count / (count - 1.0)).max(1.0)
+}
+
+/// All that the test is computed from.
+struct Field {
+    control: Control,
+    cells: Vec<Cell>,
+    dispersion: f64,
+    /// The lower and upper bound of the ratio before, and the ratio.
+    bounds: [f64; 2],
+    ratio_before: Option<f64>,
+}
+
+impl Field {
+    /// Every unit is its own control, so each is a stratum.
+    fn of_same_units(after: &[Observation], weigh: &Weigh) -> Field {
+        let mut units = vec![[(0.0, 0.0); 2]; unit_count(after)];
+        let mut cells = Vec::new();
+        for group in after.chunk_by(same_cell) {
+            let [on, off] = sides(group);
+            let Some(cell) = Cell::new(on, off, weigh) else { continue };
+            let unit = &mut units[group[0].unit as usize];
+            for (side, own, share) in [
+                (0, cell.own, cell.share),
+                (1, cell.bad - cell.own, 1.0 - cell.share),
+            ] {
+                unit[side].0 += own;
+                unit[side].1 += cell.bad * share;
+            }
+            cells.push(cell);
+        }
+        let dispersion = [0, 1].map(|side| dispersion(&units.iter().map(|unit| unit[side]).collect::<Vec<_>>()));
+        let (bounds, ratio_before) = ([1.0, 1.0], Some(1.0));
+        let dispersion = dispersion[0].max(dispersion[1]);
+        Field { control: Control::SameUnits, cells, dispersion, bounds, ratio_before }
+    }
+
+    /// Units are on one side, and bring their history.
+    fn of_cohort(before: &[Observation], after: &[Observation], weigh: &Weigh) -> Field {
+        let mut units = vec![Unit::default(); unit_count(before).max(unit_count(after))];
+        let mut cells = Vec::new();
+        for group in after.chunk_by(same_stratum) {
+            let [on, off] = sides(group);
+            let Some(cell) = Cell::new(on, off, weigh) else {
+                // Nothing failed, but it says who served whom.
+                if on[0] > 0.0 && off[0] > 0.0 {
+                    group.iter().for_each(|o| units[o.unit as usize].serve(o));
+                }
+                continue;
+            };
+            let weight = cell.weight;
+            for o in group {
+                let unit = &mut units[o.unit as usize];
+                unit.serve(o);
+                let [valid, bad] = if o.on { on } else { off };
+                unit.bad[1] += weight * o.bad as f64;
+                unit.expected[1] += weight * o.valid as f64 * bad / valid;
+            }
+            cells.push(cell);
+        }
+        let history = history(before, &mut units, weigh);
+        let dispersion = [true, false].map(|on| {
+            let of_side = units.iter().filter(|unit| unit.all > 0.0 && (unit.share() > 0.5) == on);
+            dispersion(&of_side.map(|unit| (unit.bad[1], unit.exposure())).collect::<Vec<_>>())
+        });
+        let dispersion = dispersion[0].max(dispersion[1]);
+        let expected: f64 = history.iter().map(|cell| cell.bad * cell.share).sum();
+        if expected < HISTORY_BAD_MIN {
+            let (control, bounds) = (Control::Assumed, [1.0, RATIO_ASSUMED]);
+            return Field { control, cells, dispersion, bounds, ratio_before: None };
+        }
+        let (ratio, information) = estimate(&history);
+        let width = (Z_99 * (dispersion / information).sqrt()).exp();
+        let bounds = [ratio / width, (ratio * width).max(1.0)];
+        let (control, ratio_before) = (Control::OwnHistory, Some(ratio));
+        Field { control, cells, dispersion, bounds, ratio_before }
+    }
+
+    fn evidence(&self, after: &[Observation], allowed: Option<f64>) -> Evidence {
+        let [on, off] = totals(after);
+        let ratio_allowed = MARGIN * self.bounds[1];
+        let e_bad = self.against(ratio_allowed, 1.0);
+        let e_good = self.against(GOOD_RATIO * self.bounds[0], -1.0);
+        let e_kept = allowed.map(|allowed| self.kept(on, allowed));
+        let verdict = if e_bad >= EVIDENCE_MIN {
+            Verdict::Bad
+        } else if e_good >= EVIDENCE_MIN || e_kept.is_some_and(|e| e >= EVIDENCE_MIN) {
+            Verdict::Good
+        } else {
+            Verdict::Insufficient
+        };
+        Evidence {
+            verdict,
+            control: self.control,
+            on,
+            off,
+            e_bad,
+            e_good,
+            e_kept,
+            ratio: (!self.cells.is_empty()).then(|| estimate(&self.cells).0),
+            interval: self.interval(),
+            ratio_before: self.ratio_before,
+            ratio_allowed,
+            dispersion: self.dispersion,
+            excess: excess(after, off, self.ratio_before.unwrap_or(1.0)),
+        }
+    }
+
+    /// The mixture against the null hypothesis that the ratio is at most `null` (`direction` 1),
+    /// or at least (-1).
+    fn against(&self, null: f64, direction: f64) -> f64 {
+        let at = |ratio: f64| ln_likelihood(&self.cells, ratio) / self.dispersion;
+        let base = at(null);
+        let ratio = |k: i32| (at(null * 2_f64.powf(direction * 0.5 * f64::from(k))) - base).exp();
+        (1..=STEPS).map(ratio).sum::<f64>() / f64::from(STEPS)
+    }
+
+    /// A quarter of the allowed error ratio against it.
+    fn kept(&self, on: Side, allowed: f64) -> f64 {
+        let (bad, good) = (on.bad as f64, (on.valid - on.bad) as f64);
+        let less = 0.25 * allowed;
+        let ln = bad * (less / allowed).ln() + good * ((-less).ln_1p() - (-allowed).ln_1p());
+        (ln / self.dispersion).exp()
+    }
+
+    /// Those ratios that the mixture over all others does not refute at 1 in 20: Robbins'
+    /// confidence sequence, on a grid of steps of 12% from 1/256 to 256.
+    fn interval(&self) -> [Option<f64>; 2] {
+        const HALF: i32 = 48;
+        let ratio = |k: i32| 256_f64.powf(f64::from(k) / f64::from(HALF));
+        let at = |k: i32| ln_likelihood(&self.cells, ratio(k)) / self.dispersion;
+        let all: Vec<f64> = (-HALF..=HALF).map(at).collect();
+        let top = all.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let mean = all.iter().map(|ln| (ln - top).exp()).sum::<f64>() / all.len() as f64;
+        let is_kept = |ln: &f64| (top - ln).exp() * mean < 20.0;
+        let low = all.iter().position(is_kept).filter(|&k| k > 0);
+        let high = all.iter().rposition(is_kept).filter(|&k| k + 1 < all.len());
+        [low, high].map(|k| k.map(|k| ratio(k as i32 - HALF)))
+    }
+}
+
+/// The strata before, by the sides that units were on after; notes what units had in them.
+fn history(before: &[Observation], units: &mut [Unit], weigh: &Weigh) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for group in before.chunk_by(same_stratum) {
+        let [mut on, mut off] = [[0.0; 2]; 2];
+        for o in group.iter().filter(|o| units[o.unit as usize].all > 0.0) {
+            let share = units[o.unit as usize].share();
+            for (side, part) in [(&mut on, share), (&mut off, 1.0 - share)] {
+                side[0] += part * o.valid as f64;
+                side[1] += part * o.bad as f64;
+            }
+        }
+        let Some(cell) = Cell::new(on, off, weigh) else { continue };
+        for o in group {
+            let unit = &mut units[o.unit as usize];
+            let ratio = unit.share() * on[1] / on[0] + (1.0 - unit.share()) * off[1] / off[0];
+            unit.bad[0] += cell.weight * o.bad as f64;
+            unit.expected[0] += cell.weight * o.valid as f64 * ratio;
+        }
+        cells.push(cell);
+    }
+    cells
+}
+
+fn unit_count(rows: &[Observation]) -> usize {
+    rows.iter().map(|o| o.unit as usize + 1).max().unwrap_or(0)
+}
+
+fn same_cell(a: &Observation, b: &Observation) -> bool {
+    same_stratum(a, b) && a.unit == b.unit
+}
+
+fn same_stratum(a: &Observation, b: &Observation) -> bool {
+    (a.minute, a.stratum) == (b.minute, b.stratum)
+}
+
+/// Valid and bad of the candidate and of the rest.
+fn sides(group: &[Observation]) -> [[f64; 2]; 2] {
+    totals(group).map(|side| [side.valid as f64, side.bad as f64])
+}
+
+fn totals(group: &[Observation]) -> [Side; 2] {
+    let mut sides = [Side::default(); 2];
+    for o in group {
+        let side = &mut sides[usize::from(!o.on)];
+        side.valid += o.valid;
+        side.bad += o.bad;
+    }
+    sides
+}
+
+/// `Σ over strata of (b - n r ratio)`, `r` the error ratio of the rest there, completed by
+/// [`REST_PRIOR`] events of the rest's average.
+fn excess(after: &[Observation], rest: Side, ratio: f64) -> f64 {
+    let usual = rest.bad as f64 / rest.valid.max(1) as f64;
+    let of = |group: &[Observation]| {
+        let [on, off] = sides(group);
+        on[1] - on[0] * ratio * (off[1] + REST_PRIOR * usual) / (off[0] + REST_PRIOR)
+    };
+    after.chunk_by(same_stratum).map(of).sum()
+}
