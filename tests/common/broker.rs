@@ -20,7 +20,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 /// How long anything of the broker may take; far more than it does.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -266,6 +266,30 @@ impl Broker {
         let client: BaseConsumer = self.client().create().expect("a client");
         let (_, end) = client.fetch_watermarks(topic, partition, DEADLINE).expect("it answers");
         u64::try_from(end).expect("an offset")
+    }
+
+    /// Visits the payload of every record of a partition that has only plain ones.
+    pub fn for_each(&self, topic: &str, partition: i32, mut visit: impl FnMut(&[u8])) {
+        let mut config = self.client();
+        config.set("group.id", "recount").set("queued.max.messages.kbytes", "65536");
+        let consumer: BaseConsumer = config.create().expect("a client");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
+        consumer.assign(&list).expect("it can be assigned");
+        let end = self.end(topic, partition);
+        let mut next = 0;
+        let mut heard = Instant::now();
+        while next < end {
+            match consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => {
+                    assert_eq!(message.offset(), next as i64, "{topic}/{partition}: no holes");
+                    visit(message.payload().unwrap_or_default());
+                    next += 1;
+                    heard = Instant::now();
+                }
+                _ => assert!(heard.elapsed() < DEADLINE, "{topic}/{partition} ends at {next}"),
+            }
+        }
     }
 
     /// A producer; a transactional one where it has a name.
