@@ -13,12 +13,8 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-<<<<<<< HEAD
-use super::fold::{Need, fold_dimensions, fold_from, recent_minutes};
-use super::ledger::Ledger;
-=======
 use super::fold::{Need, fold_dimensions, fold_from, oldest_minute, recent_minutes};
->>>>>>> service
+use super::ledger::Ledger;
 use super::watch::{LOOK_BACK_MINUTES, for_each_stored};
 use super::{Partition, Pipeline, PipelineError, Unit, known_in};
 use crate::decode;
