@@ -13,4 +13,5 @@ pub mod histogram;
 pub mod objective;
 pub mod period;
 pub mod sli;
+pub mod verdict;
 pub mod window;

@@ -237,8 +237,7 @@ impl Weigh {
         let sum = |cell: &[Observation]| {
             cell.iter().fold((0, 0), |sum, o| (sum.0 + o.valid, sum.1 + o.bad))
         };
-        let mut cells: Vec<(u64, u64)> =
-            rows.chunk_by(same_stratum).map(sum).collect();
+        let mut cells: Vec<(u64, u64)> = rows.chunk_by(same_stratum).map(sum).collect();
         cells.sort_by(|a, b| {
             (u128::from(a.1) * u128::from(b.0)).cmp(&(u128::from(b.1) * u128::from(a.0)))
         });
@@ -373,16 +372,16 @@ impl Field {
             let [on, off] = sides(group);
             let Some(cell) = Cell::new(on, off, weigh) else { continue };
             let unit = &mut units[group[0].unit as usize];
-            for (side, own, share) in [
-                (0, cell.own, cell.share),
-                (1, cell.bad - cell.own, 1.0 - cell.share),
-            ] {
+            for (side, own, share) in
+                [(0, cell.own, cell.share), (1, cell.bad - cell.own, 1.0 - cell.share)]
+            {
                 unit[side].0 += own;
                 unit[side].1 += cell.bad * share;
             }
             cells.push(cell);
         }
-        let dispersion = [0, 1].map(|side| dispersion(&units.iter().map(|unit| unit[side]).collect::<Vec<_>>()));
+        let dispersion =
+            [0, 1].map(|side| dispersion(&units.iter().map(|unit| unit[side]).collect::<Vec<_>>()));
         let (bounds, ratio_before) = ([1.0, 1.0], Some(1.0));
         let dispersion = dispersion[0].max(dispersion[1]);
         Field { control: Control::SameUnits, cells, dispersion, bounds, ratio_before }
