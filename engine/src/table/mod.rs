@@ -17,6 +17,8 @@
 //! when in doubt. There is no lock, no lease and no leader: a writer that slept for hours loses
 //! by step 2.
 
+mod checkpoint;
+mod coarse;
 mod encode;
 mod error;
 mod live;
@@ -26,8 +28,9 @@ mod scan;
 /// The columns of the rollup table.
 pub mod schema;
 mod store;
+pub mod upkeep;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -45,8 +48,9 @@ pub use scan::{Filter, Scan, ScanStats};
 pub use store::SyncedDisk;
 
 use crate::time::Day;
-use live::LiveFile;
-use log::{Add, Appended, Log};
+use encode::Encoded;
+use live::{LiveFile, TAG_SHA256};
+use log::{Add, Appended, Change, ChangeKind, Log};
 use schema::Grain;
 
 /// How often an entry is tried against other writers. Each conflict is another writer's
@@ -200,9 +204,7 @@ impl Table {
         let version = self.append(&adds, &epoch.moves, &epoch.info)?;
         self.live = OnceLock::new();
         self.log.confirm(version, &epoch.moves)?;
-        if let Err(error) = self.log.checkpoint_if_due() {
-            self.upkeep_error = Some(error);
-        }
+        self.checkpoint_if_due();
         Ok(version)
     }
 
@@ -218,7 +220,24 @@ impl Table {
     /// If the log cannot be read or the filter names a column that the grain does not have. The
     /// iterator yields an error for a file that is missing, short or broken.
     pub fn scan(&self, grain: Grain, filter: &Filter) -> Result<Scan, TableError> {
-        Scan::new(self.log.dir(), &self.live_files()?, grain, filter)
+        Scan::new(&self.scan_place(), &self.live_files()?, grain, filter)
+    }
+
+    /// How many live files each grain and day has, at this version.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn file_counts(&self) -> Result<BTreeMap<(String, Option<Day>), usize>, TableError> {
+        let mut counts = BTreeMap::new();
+        for file in self.live_files()?.iter() {
+            *counts.entry((file.grain.clone(), file.day)).or_default() += 1;
+        }
+        Ok(counts)
+    }
+
+    /// Where the files of a scan are, and at which version the log names them.
+    fn scan_place(&self) -> scan::Place {
+        scan::Place { dir: self.log.dir().to_owned(), version: self.version() }
     }
 
     fn live_files(&self) -> Result<Arc<Vec<LiveFile>>, TableError> {
@@ -229,10 +248,61 @@ impl Table {
         Ok(Arc::clone(self.live.get_or_init(|| live)))
     }
 
+    /// The files that were removed and when, in epoch milliseconds, as far as the log remembers.
+    fn tombstones(&self) -> Result<HashMap<String, i64>, TableError> {
+        self.log.tombstones()
+    }
+
+    /// Puts other files into the place of some, or nothing into the place of old ones, by the
+    /// protocol of [`Table::commit`]: what must hold on the version that the entry goes on top
+    /// of is that every file that goes is live there. `None`, and nothing changed, where one is
+    /// not: another writer has replaced it.
+    fn replace(
+        &mut self,
+        kind: ChangeKind,
+        adds: &[Add],
+        removes: &HashSet<String>,
+        now_ms: i64,
+        info: &str,
+    ) -> Result<Option<u64>, CommitError> {
+        self.log.check_writable()?;
+        let change = Change { kind, adds, removes, now_ms, moves: &[], info };
+        for _ in 0..CONFLICTS_MAX {
+            if !self.log.are_live(removes)? {
+                return Ok(None);
+            }
+            let appended = self.log.append(&change);
+            self.live = OnceLock::new();
+            match appended {
+                Ok(Appended::Landed(version)) => {
+                    self.log.confirm_seen(version)?;
+                    let landed = !self.log.are_live(removes)?;
+                    self.checkpoint_if_due();
+                    return Ok(landed.then_some(version));
+                }
+                Ok(Appended::Conflict) => drop(self.log.refresh()?),
+                Err(error) => {
+                    // Unclear: the log tells.
+                    let seen = self.log.refresh().and_then(|_| self.log.are_live(removes));
+                    return if let Ok(false) = seen { Ok(Some(self.version())) } else { Err(error) };
+                }
+            }
+        }
+        Err(CommitError::Contended { attempts: CONFLICTS_MAX })
+    }
+
+    fn checkpoint_if_due(&mut self) {
+        if let Err(error) = self.log.checkpoint_if_due() {
+            self.upkeep_error = Some(error);
+        }
+    }
+
     /// Steps 2 to 4 of the protocol.
     fn append(&mut self, adds: &[Add], moves: &[Move], info: &str) -> Result<u64, CommitError> {
+        let (kind, removes) = (ChangeKind::Epoch, &HashSet::new());
+        let change = Change { kind, adds, removes, now_ms: 0, moves, info };
         for _ in 0..CONFLICTS_MAX {
-            match self.log.append(adds, moves, info) {
+            match self.log.append(&change) {
                 Ok(Appended::Landed(version)) => return Ok(version),
                 Ok(Appended::Conflict) => {
                     self.log.refresh()?;
@@ -263,12 +333,23 @@ impl Table {
     }
 
     fn write_file(&self, file: &DataFile, name: &str) -> Result<Add, CommitError> {
-        let path = format!("grain={}/day={}/{name}.parquet", file.grain.name(), file.day);
-        let full = self.log.dir().join(&path);
+        let path = data_path(file.grain, file.day, name);
         let encoded = encode::encode(file.grain, &file.batches)
-            .map_err(|source| TableError::parquet(&full, source))?;
-        let sha256 = scan::sha256_hex(&encoded.bytes);
-        let size = encoded.bytes.len();
+            .map_err(|source| TableError::parquet(&self.log.dir().join(&path), source))?;
+        self.put_file(file.grain, file.day, path, encoded)
+    }
+
+    /// Writes one data file under a path that was never used.
+    fn put_file(
+        &self,
+        grain: Grain,
+        day: Day,
+        path: String,
+        encoded: Encoded,
+    ) -> Result<Add, CommitError> {
+        let full = self.log.dir().join(&path);
+        let tags = BTreeMap::from([(TAG_SHA256, scan::sha256_hex(&encoded.bytes))]);
+        let size = encoded.bytes.len() as u64;
         let location = StorePath::from_absolute_path(&full)
             .map_err(|_| TableError::FilePath { found: full.display().to_string() })?;
         let store = Arc::clone(self.log.store());
@@ -278,11 +359,16 @@ impl Table {
             store.head(&location).await
         });
         let meta = put.map_err(|source| CommitError::Write { path: full, source })?;
-        assert_eq!(meta.size, size as u64, "the store keeps what was put");
+        assert_eq!(meta.size, size, "the store keeps what was put");
         let modified_ms = meta.last_modified.timestamp_millis();
-        let batch = add_row(&path, file, size, modified_ms, encoded.stats);
-        Ok(Add { path, sha256, batch })
+        let batch = add_row(&path, grain, day, size, modified_ms, encoded.stats);
+        Ok(Add { path, grain, day, size, tags, batch })
     }
+}
+
+/// The path of a data file in the table. `name` is a UUID and a number.
+fn data_path(grain: Grain, day: Day, name: &str) -> String {
+    format!("grain={}/day={day}/{name}.parquet", grain.name())
 }
 
 /// Refuses an epoch that contradicts itself, before anything is written.
@@ -310,13 +396,14 @@ fn validate(epoch: &Epoch) -> Result<(), CommitError> {
 /// What the kernel's `add_files` takes: one row.
 fn add_row(
     path: &str,
-    file: &DataFile,
-    size: usize,
+    grain: Grain,
+    day: Day,
+    size: u64,
     modified_ms: i64,
     stats: arrow::array::StructArray,
 ) -> RecordBatch {
     let mut values = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
-    for (name, value) in [("grain", file.grain.name().to_owned()), ("day", file.day.to_string())] {
+    for (name, value) in [("grain", grain.name().to_owned()), ("day", day.to_string())] {
         values.keys().append_value(name);
         values.values().append_value(value);
     }
