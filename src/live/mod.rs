@@ -35,7 +35,7 @@ use ninefold_engine::time::{DAY_MINUTES, Minute};
 
 use crate::ask::Asker;
 use crate::states::{LiveStates, TableStates, lock, read};
-use crate::{Place, batch, serve};
+use crate::{Place, batch, serve, upkeep};
 use files::SourceReader;
 
 /// The longest time between two evaluations of the alerts.
@@ -388,7 +388,8 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
     let data = batch::table_dir(place, &config)?;
     let sources = files::sources(&config, &args)?;
     let listen = config.listen;
-    let service = Service::open(config, data)?;
+    let service = Service::open(config, data.clone())?;
+    upkeep::beside(data, Arc::clone(&service.stop));
     let (sender, messages) = sync_channel(QUEUE_CHUNKS);
     for source in sources {
         let reader = SourceReader::new(source, &service, args.verbose, sender.clone());
