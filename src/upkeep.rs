@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ninefold_engine::table::upkeep::{Done, Upkeep, clean, retain, vacuum};
@@ -27,7 +28,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const ABANDONED_MAX: u32 = 100;
 
 /// Keeps the table in `dir` in the background until `stop` is set.
-pub fn beside(dir: PathBuf, stop: Arc<AtomicBool>) {
+pub fn beside(dir: PathBuf, stop: Arc<AtomicBool>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let (mut upkeep, mut table, mut told) = (Upkeep::new(), None, String::new());
         let mut rest = REST;
@@ -49,7 +50,7 @@ pub fn beside(dir: PathBuf, stop: Arc<AtomicBool>) {
                 }
             }
         }
-    });
+    })
 }
 
 fn step(dir: &Path, table: &mut Option<Table>, upkeep: &mut Upkeep) -> Result<Done, CommitError> {

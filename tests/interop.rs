@@ -162,6 +162,8 @@ fn compaction_changes_no_sum_for_others_and_their_optimize_none_for_us() {
     assert_readers(&data, again, &oracle.minutes, "compacted");
     let verdict = json(["verify", file.to_str().unwrap(), "--data", dir, "--json"]);
     assert_eq!(verdict["equal"], true, "{verdict}");
+    let audit = run(["audit", "--data", dir]);
+    assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
     compact();
     assert_eq!(replay(&file, &data, &[])["counted"], 0, "the offsets are where they were");
 }

@@ -7,7 +7,7 @@ use crate::slo::histogram::Histogram;
 use crate::slo::sli::Slis;
 use crate::state::{Key, RECENT_MINUTES, State};
 use crate::table::schema::Grain;
-use crate::table::{Filter, Table, TableError};
+use crate::table::{Added, Filter, Table, TableError};
 use crate::time::Minute;
 
 /// What is to be folded.
@@ -26,10 +26,25 @@ pub struct Need {
 /// # Errors
 /// The table cannot be read, or a histogram in it is damaged.
 pub fn fold(table: &Table, slis: &Slis, need: &Need, state: &mut State) -> Result<(), TableError> {
+    fold_from(table, slis, need, None, state)
+}
+
+/// As [`fold`], of the files of some entries alone where they are given.
+///
+/// # Errors
+/// As [`fold`].
+pub fn fold_from(
+    table: &Table,
+    slis: &Slis,
+    need: &Need,
+    added: Option<&Added>,
+    state: &mut State,
+) -> Result<(), TableError> {
     let filter = Filter {
         days: Some(need.minutes.start().day()..=need.minutes.end().day()),
         minutes: Some(need.minutes.clone()),
         customer: need.customer.clone(),
+        added: added.cloned(),
         ..Filter::default()
     };
     let with_latency =
@@ -65,19 +80,24 @@ pub fn fold(table: &Table, slis: &Slis, need: &Need, state: &mut State) -> Resul
 /// # Errors
 /// The table cannot be read.
 pub fn fold_recent(table: &Table, newest: Minute, state: &mut State) -> Result<(), TableError> {
-    fold_dimensions(table, newest.minus(RECENT_MINUTES - 1)..=newest, state)
+    fold_dimensions(table, &Filter::of_minutes(recent_minutes(newest)), state)
 }
 
-/// Folds the counts by dimension of some minutes.
+/// The last hours before `newest`.
+pub fn recent_minutes(newest: Minute) -> RangeInclusive<Minute> {
+    newest.minus(RECENT_MINUTES - 1)..=newest
+}
+
+/// Folds the counts by dimension that pass a filter.
 ///
 /// # Errors
 /// The table cannot be read.
 pub fn fold_dimensions(
     table: &Table,
-    minutes: RangeInclusive<Minute>,
+    filter: &Filter,
     state: &mut State,
 ) -> Result<(), TableError> {
-    table.for_each_dimension(&Filter::of_minutes(minutes), |row| {
+    table.for_each_dimension(filter, |row| {
         let (valid, bad, excluded) = (row.measures.valid, row.measures.bad, row.measures.excluded);
         let counts = Counts { valid, bad, excluded };
         state.fold_dimension(row.service, &row.dimensions(), row.minute, counts);

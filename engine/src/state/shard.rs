@@ -27,8 +27,20 @@ pub struct Shard {
     /// Valid and bad events of the last hours by minute and tuple.
     pub recent: Map<(Minute, u32), Counts>,
     service_names: Map<u32, Arc<str>>,
-    /// Series with a bad event of any SLI, by customer and service: when the last one was.
-    hot: BTreeMap<(u32, u32), Minute>,
+    /// Series with a bad event of any SLI, by customer and service.
+    hot: BTreeMap<(u32, u32), Heat>,
+}
+
+/// The number of no partition: that of rows whose source nobody counts any more.
+pub const NOBODY: u16 = u16::MAX;
+
+/// A series that may burn.
+struct Heat {
+    /// When its last bad event was.
+    last: Minute,
+    /// The partition of its newest rows, and their minute.
+    partition: u16,
+    newest: Minute,
 }
 
 impl Shard {
@@ -69,6 +81,7 @@ impl Shard {
             let class = record.class;
             if class.availability == Some(Outcome::Bad) || class.slow || class.further_bad != 0 {
                 self.heat(record.customer, service, record.minute);
+                self.own(record.customer, service, record.minute, record.partition);
             }
         }
         self.records = records;
@@ -76,20 +89,38 @@ impl Shard {
 
     /// Notes that a series had a bad event.
     pub fn heat(&mut self, customer: u32, service: u32, minute: Minute) {
-        let last = self.hot.entry((customer, service)).or_default();
-        *last = minute.max(*last);
+        let cold = Heat { last: minute, partition: NOBODY, newest: Minute(0) };
+        let heat = self.hot.entry((customer, service)).or_insert(cold);
+        heat.last = minute.max(heat.last);
+    }
+
+    /// Whether a series may burn.
+    pub fn is_hot(&self, customer: &str, service: u32) -> bool {
+        let known = self.customers.find(customer);
+        known.is_some_and(|customer| self.hot.contains_key(&(customer, service)))
+    }
+
+    /// Notes from which partition a series that may burn has rows of a minute: the newest rows
+    /// say whose it is.
+    pub fn own(&mut self, customer: u32, service: u32, minute: Minute, partition: u16) {
+        if let Some(heat) = self.hot.get_mut(&(customer, service))
+            && heat.newest <= minute
+        {
+            (heat.newest, heat.partition) = (minute, partition);
+        }
     }
 
     /// Series whose last bad event was before `oldest` burn no more.
     pub fn cool(&mut self, oldest: Minute) {
-        self.hot.retain(|_, last| *last >= oldest);
+        self.hot.retain(|_, heat| heat.last >= oldest);
     }
 
-    /// The series that may burn.
-    pub fn hot_series(&self) -> impl Iterator<Item = &Series> {
-        self.hot.keys().filter_map(|(customer, service)| {
+    /// The series that may burn, each with the partition of its newest rows.
+    pub fn hot_series(&self) -> impl Iterator<Item = (&Series, u16)> {
+        self.hot.iter().filter_map(|((customer, service), heat)| {
             let of_customer = self.series.get(*customer as usize)?;
-            of_customer.iter().find(|(known, _)| known == service).map(|(_, series)| series)
+            let found = of_customer.iter().find(|(known, _)| known == service);
+            found.map(|(_, series)| (series, heat.partition))
         })
     }
 

@@ -29,6 +29,7 @@ use super::log::{
 };
 use super::scan::sha256_hex;
 use super::store::modified_ms;
+use crate::failpoint;
 use crate::time::MINUTE_MS;
 
 /// What names the newest checkpoint.
@@ -249,6 +250,7 @@ impl Log {
     fn write_checkpoint(&self) -> Result<u64, TableError> {
         let failed = |source| TableError::log(&self.dir, source);
         let engine: &dyn Engine = self.engine.as_ref();
+        failpoint::reach("checkpoint");
         let writer = Arc::clone(&self.snapshot).create_checkpoint_writer(engine);
         let writer = writer.map_err(failed)?;
         let (path, data) = (writer.checkpoint_path(), writer.checkpoint_data(engine));
@@ -262,6 +264,7 @@ impl Log {
         });
         let written = engine.parquet_handler().write_parquet_file(path, Box::new(data));
         written.map_err(failed)?;
+        failpoint::reach("checkpoint.written");
         Ok(actions.load(Ordering::Relaxed))
     }
 

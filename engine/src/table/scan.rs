@@ -33,6 +33,7 @@ use parquet::file::statistics::Statistics;
 use sha2::{Digest, Sha256};
 
 use super::Table;
+use super::entries::Added;
 use super::error::TableError;
 use super::live::LiveFile;
 use super::schema::{Grain, timestamp};
@@ -59,6 +60,10 @@ pub struct Filter {
     /// These columns alone, in the order of the grain; all where `None`. Names that the grain
     /// does not have are an error.
     pub columns: Option<Vec<&'static str>>,
+    /// The rows of this data file alone, by its path in the log.
+    pub file: Option<String>,
+    /// The files of some entries in place of those that are live at this version.
+    pub added: Option<Added>,
 }
 
 impl Filter {
@@ -310,7 +315,7 @@ fn gone(place: &Place, file: &LiveFile, path: PathBuf) -> TableError {
 }
 
 /// Opens a file that has the size, and the hash if `whole`, that the log says.
-fn open_checked(path: &Path, file: &LiveFile, whole: bool) -> Result<File, TableError> {
+pub(crate) fn open_checked(path: &Path, file: &LiveFile, whole: bool) -> Result<File, TableError> {
     let mut handle = match File::open(path) {
         Ok(handle) => handle,
         Err(error) if error.kind() == ErrorKind::NotFound => {

@@ -21,10 +21,10 @@ use std::fmt;
 use uuid::Uuid;
 
 use super::live::{LiveFile, TAG_COVERS, TAG_LEVEL};
-use super::log::{Add, ChangeKind};
+use super::log::{Add, EntryKind};
 use super::scan::Scan;
 use super::schema::Grain;
-use super::{CommitError, Filter, Table, TableError, coarse, data_path};
+use super::{CommitError, Filter, Replacement, Table, TableError, coarse, data_path};
 use crate::time::{DAY_MINUTES, Day, MINUTE_MS};
 use merge::{MergeError, Source, merge};
 use plan::{Job, When};
@@ -185,7 +185,7 @@ impl Upkeep {
         if jobs.is_empty() {
             return Ok(Done::Nothing);
         }
-        let (mut adds, mut removes) = (Vec::new(), HashSet::new());
+        let (written, mut adds, mut removes) = (table.clock.now(), Vec::new(), HashSet::new());
         for job in &jobs {
             let job = self.run(table, job, &mut adds)?;
             removes.extend(job.removes());
@@ -195,7 +195,9 @@ impl Upkeep {
             return Ok(Done::Abandoned);
         }
         let info = format!("compaction of {} grains and days", jobs.len());
-        let landed = table.replace(ChangeKind::Compaction, &adds, &removes, now_ms, &info)?;
+        let (kind, adds, removes, info) = (EntryKind::Compaction, &*adds, &removes, &*info);
+        let landed =
+            table.replace(&Replacement { kind, adds, removes, now_ms, info, written })?;
         Ok(landed.map_or(Done::Abandoned, |version| {
             Done::Compacted { version, groups: jobs.len(), before, after }
         }))
@@ -369,7 +371,9 @@ pub fn retain(table: &mut Table, now_ms: i64) -> Result<Done, CommitError> {
     let removes: HashSet<String> = expired.iter().map(|file| file.path.clone()).collect();
     let days = expired.iter().filter_map(|file| file.day).collect::<BTreeSet<Day>>().len();
     let info = "retention of 13 months";
-    let landed = table.replace(ChangeKind::Retention, &[], &removes, now_ms, info)?;
+    let (kind, written) = (EntryKind::Retention, table.clock.now());
+    let change = Replacement { kind, adds: &[], removes: &removes, now_ms, info, written };
+    let landed = table.replace(&change)?;
     let files = removes.len();
     Ok(landed.map_or(Done::Abandoned, |version| Done::Retained { version, days, files }))
 }

@@ -15,8 +15,8 @@ use std::fs::DirEntry;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::super::live::parse_day;
 use super::super::{Table, TableError};
+use crate::delta::parse_day;
 use crate::time::{DAY_MINUTES, MINUTE_MS};
 
 /// How long a removed file is kept for readers of older versions.
