@@ -336,7 +336,8 @@ fn rows_out_of_order_are_sorted_and_summed() {
     let mut table = Table::open_or_create(dir.path()).unwrap();
     let mut all = Vec::new();
     for at in 0..3_u32 {
-        let rows: Vec<Row> = (0..50).rev().map(|m| row((m + at) % 4, m, i64::from(m + 1))).collect();
+        let rows: Vec<Row> =
+            (0..50).rev().map(|m| row((m + at) % 4, m, i64::from(m + 1))).collect();
         let partition = "file/p";
         let batches = vec![series_batch(&rows, partition)];
         let files = vec![DataFile { grain: Grain::Series, day: START.day(), batches }];
@@ -471,8 +472,7 @@ fn retention_removes_whole_days_and_keeps_the_proof_of_the_sources() {
     assert!(matches!(done, Done::Retained { days: 1, .. }), "{done:?}");
     assert_eq!(retain(&mut table, now_ms).unwrap(), Done::Nothing);
     let all = commits.concat();
-    let kept: Vec<Row> =
-        all.into_iter().filter(|row| row.minute.day() > START.day()).collect();
+    let kept: Vec<Row> = all.into_iter().filter(|row| row.minute.day() > START.day()).collect();
     assert_sums(&opened(dir.path()), &kept, "retained");
     let mut sources = 0;
     table.for_each_source(&Filter::default(), |_| sources += 1).unwrap();

@@ -302,8 +302,7 @@ impl Log {
         let path = log_path(&self.dir, LAST_CHECKPOINT)?;
         let (store, hint) = (Arc::clone(&self.store), Bytes::from(hint.to_string()));
         let put = self.executor.block_on(async move { store.put(&path, hint.into()).await });
-        put.map(drop)
-            .map_err(|source| TableError::log(&self.dir, KernelError::ObjectStore(source)))
+        put.map(drop).map_err(|source| TableError::log(&self.dir, KernelError::ObjectStore(source)))
     }
 
     fn remove_log_file(&self, name: &str) -> Result<(), TableError> {

@@ -296,7 +296,8 @@ impl Log {
         let folded_from = self.snapshot.log_segment().checkpoint_version.unwrap_or(0);
         let is_long = before - folded_from > 2 * CHECKPOINT_ENTRIES;
         let is_behind = |checkpoint: u64| {
-            checkpoint > before || (is_long && self.checkpoint.is_none_or(|known| checkpoint > known))
+            checkpoint > before
+                || (is_long && self.checkpoint.is_none_or(|known| checkpoint > known))
         };
         if newest.is_some_and(|newest| is_behind(newest.version)) {
             self.reopen()?;
@@ -729,7 +730,10 @@ fn take_newest(batch: &RecordBatch, offsets: &mut HashMap<String, i64>) {
 }
 
 /// Refuses tables that would be read wrongly, or whose offsets could vanish.
-pub(super) fn refuse_what_we_cannot_read(dir: &FsPath, snapshot: &Snapshot) -> Result<(), TableError> {
+pub(super) fn refuse_what_we_cannot_read(
+    dir: &FsPath,
+    snapshot: &Snapshot,
+) -> Result<(), TableError> {
     let configuration = snapshot.table_configuration();
     let protocol = configuration.protocol();
     if protocol.min_reader_version() > 1 {

@@ -52,8 +52,8 @@ pub(crate) use store::modified_ms;
 
 use crate::failpoint;
 use crate::time::Day;
-pub(crate) use live::LiveFile;
 use encode::Encoded;
+pub(crate) use live::LiveFile;
 use live::TAG_SHA256;
 use log::{Add, Attempt, EntryKind, Log, NewEntry};
 pub(crate) use log::{FORMAT, FORMAT_PROPERTY, Folded};
@@ -345,10 +345,7 @@ impl Table {
         Ok(version)
     }
 
-    fn append_replacement(
-        &mut self,
-        change: &Replacement<'_>,
-    ) -> Result<Option<u64>, CommitError> {
+    fn append_replacement(&mut self, change: &Replacement<'_>) -> Result<Option<u64>, CommitError> {
         let Replacement { kind, adds, removes, now_ms, info, written } = *change;
         let mut commit = Commit::new(Vec::new(), removes.clone());
         let (commit_id, mut failures) = (Uuid::new_v4().to_string(), 0);

@@ -196,10 +196,12 @@ impl Upkeep {
         }
         let info = format!("compaction of {} grains and days", jobs.len());
         let (kind, adds, removes, info) = (EntryKind::Compaction, &*adds, &removes, &*info);
-        let landed =
-            table.replace(&Replacement { kind, adds, removes, now_ms, info, written })?;
-        Ok(landed.map_or(Done::Abandoned, |version| {
-            Done::Compacted { version, groups: jobs.len(), before, after }
+        let landed = table.replace(&Replacement { kind, adds, removes, now_ms, info, written })?;
+        Ok(landed.map_or(Done::Abandoned, |version| Done::Compacted {
+            version,
+            groups: jobs.len(),
+            before,
+            after,
         }))
     }
 

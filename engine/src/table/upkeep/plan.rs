@@ -84,11 +84,7 @@ impl When {
 
 /// The compactions that are due, in the order of grain and day. `live` is in that order too;
 /// files named in `left_alone` are not touched.
-pub(super) fn compactions(
-    live: &[LiveFile],
-    when: When,
-    left_alone: &HashSet<String>,
-) -> Vec<Job> {
+pub(super) fn compactions(live: &[LiveFile], when: When, left_alone: &HashSet<String>) -> Vec<Job> {
     let paths: HashSet<&str> = live.iter().map(|file| file.path.as_str()).collect();
     let mut jobs = Vec::new();
     for files in live.chunk_by(|a, b| (&a.grain, a.day) == (&b.grain, b.day)) {
@@ -118,12 +114,7 @@ pub(super) fn compactions(
 }
 
 /// What is due of the files of one grain and day.
-fn due(
-    grain: Grain,
-    day: Day,
-    files: &[&LiveFile],
-    when: When,
-) -> Option<(u8, Vec<LiveFile>)> {
+fn due(grain: Grain, day: Day, files: &[&LiveFile], when: When) -> Option<(u8, Vec<LiveFile>)> {
     let is_ready = |file: &&&LiveFile| file.level > 0 || when.is_settled(file);
     let ready: Vec<&LiveFile> = files.iter().filter(is_ready).copied().collect();
     let has_day = ready.iter().any(|file| file.level == 2);
@@ -164,9 +155,8 @@ fn coarse_of(
     paths: &HashSet<&str>,
 ) -> Vec<String> {
     let names = [Grain::SeriesHour.name(), Grain::SeriesDay.name()];
-    let of_day = live
-        .iter()
-        .filter(|file| file.day == Some(day) && names.contains(&file.grain.as_str()));
+    let of_day =
+        live.iter().filter(|file| file.day == Some(day) && names.contains(&file.grain.as_str()));
     let goes = |file: &&LiveFile| {
         let Some(covers) = file.covers.as_deref() else { return true };
         !paths.contains(covers) || inputs.iter().any(|input| input.path == covers)

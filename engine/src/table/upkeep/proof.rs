@@ -131,7 +131,8 @@ impl Proof {
         let hashes: Vec<u64> = rows.iter().map(|row| state.hash_one(row.data())).collect();
         if !self.is_summed {
             self.sums.rows += hashes.len() as u64;
-            self.sums.latency = hashes.iter().fold(self.sums.latency, |sum, h| sum.wrapping_add(*h));
+            self.sums.latency =
+                hashes.iter().fold(self.sums.latency, |sum, h| sum.wrapping_add(*h));
             return Ok(());
         }
         for (at, name) in self.measures.iter().enumerate() {

@@ -127,7 +127,11 @@ fn list(dir: &Path) -> Result<Vec<Found>, TableError> {
     Ok(found)
 }
 
-fn list_grain(grain: &DirEntry, grain_name: &str, found: &mut Vec<Found>) -> Result<(), TableError> {
+fn list_grain(
+    grain: &DirEntry,
+    grain_name: &str,
+    found: &mut Vec<Found>,
+) -> Result<(), TableError> {
     for day in entries(&grain.path())?.iter().filter(|entry| is_folder(entry)) {
         let day_name = name_of(day);
         if day_name.strip_prefix("day=").and_then(parse_day).is_none() {
