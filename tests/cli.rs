@@ -15,9 +15,9 @@ use service::Service;
 use session::{Ended, Session, events, fixture};
 
 /// Every command that `ninefold --help` lists.
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 15] = [
     "demo", "init", "run", "replay", "sla", "report", "impact", "top", "alerts", "serve", "verify",
-    "check", "generate",
+    "compact", "vacuum", "check", "generate",
 ];
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
