@@ -266,6 +266,12 @@ impl States for LiveStates {
         }
         {
             let pipeline = read(&self.pipeline);
+            let lacking = need.customer.as_ref().filter(|who| pipeline.state.may_lack(who));
+            if let Some(customer) = lacking {
+                // The loop waits meanwhile, so that no commit moves events from one to the other.
+                let whole = pipeline.whole_of(std::slice::from_ref(customer), need);
+                return Ok(answer(&whole.map_err(|error| AskError::Table(error.to_string()))?));
+            }
             if holds_histograms(&pipeline.state, need) {
                 return Ok(answer(&pipeline.state));
             }

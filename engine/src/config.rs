@@ -13,6 +13,7 @@
 //! a file is there, a port is free) is not asked here: parsing opens nothing but the time zone
 //! database.
 
+mod memory;
 mod problem;
 mod promise;
 mod reader;
@@ -23,6 +24,7 @@ mod value;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+pub use memory::{Budget, BudgetError, Limit, Memory};
 pub use problem::{Problem, Problems};
 pub use report::check_report;
 pub use template::{Sample, template};
@@ -57,6 +59,8 @@ pub struct Config {
     pub dedupe_window_bytes: u64,
     /// The same for sources whose offsets are numbers of records, `[dedupe] window_records`.
     pub dedupe_window_records: u64,
+    /// How much memory each part may take, `[memory]`.
+    pub memory: Memory,
     /// The ladder of SLA credits, `[[report.credits]]`; the highest `below` first.
     pub credits: Vec<CreditStep>,
     /// IANA zone of calendar months and reports, `[report] zone`.
@@ -148,6 +152,7 @@ impl Default for Config {
             dimension_values_max: DIMENSION_VALUES_MAX,
             dedupe_window_bytes: 0,
             dedupe_window_records: 0,
+            memory: Memory::default(),
             credits: Vec::new(),
             report_zone: "UTC".to_owned(),
             listen: LISTEN,
@@ -194,6 +199,7 @@ fn read(root: &Section<'_>) -> Config {
     read_decode(root.section("decode"), &mut config.decode);
     read_dimensions(root.section("dimensions"), &mut config);
     read_dedupe(root.section("dedupe"), &mut config);
+    memory::read_memory(root.section("memory"), &mut config.memory);
     read_api(root.section("api"), &mut config);
     read_sources(root.section("source"), &mut config.sources);
     read_run(root.section("run"), &mut config);

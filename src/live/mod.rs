@@ -35,7 +35,7 @@ use ninefold_engine::time::{DAY_MINUTES, Minute};
 
 use crate::ask::Asker;
 use crate::states::{LiveStates, TableStates, lock, read};
-use crate::{Place, batch, serve};
+use crate::{Place, batch, limits, serve};
 use files::SourceReader;
 
 /// The longest time between two evaluations of the alerts.
@@ -167,6 +167,8 @@ impl Service {
         let table = Table::open_or_create(&data)?;
         let mut pipeline =
             Pipeline::new(batch::options(&config), table, true, batch::random_seed());
+        let budget = limits::budget(&config)?;
+        limits::bound(&mut pipeline, &budget, &config);
         let now = Minute::of_ms(clock_ms());
         pipeline.recover(now.minus(MEMORY_MINUTES)..=Minute(u32::MAX))?;
         Ok(Service {
@@ -236,6 +238,7 @@ impl Service {
             let stopping = ended || self.stop.load(Ordering::Relaxed);
             let mut pipeline = self.pipeline.write().expect("nobody has panicked with it");
             if ticked.elapsed() >= TICK_INTERVAL || stopping {
+                pipeline.load_evicted()?;
                 pipeline.tick(clock_ms(), &self.config.objectives, &self.config.alerts);
                 ticked = Instant::now();
             }
@@ -345,9 +348,10 @@ impl Service {
     fn note_health(&self, uncommitted: Duration) {
         let pipeline = read(&self.pipeline);
         let lines = pipeline.lines();
+        let memory = pipeline.memory_use();
         *lock(&self.health) = Health {
             ready: true,
-            notes: Vec::new(),
+            notes: memory.notes(),
             as_of: pipeline.state.newest().map(|minute| minute.to_string()),
             read: lines.read,
             counted: lines.counted,
@@ -361,6 +365,7 @@ impl Service {
             } else {
                 uncommitted.as_millis() as u64
             },
+            memory,
         };
     }
 }

@@ -13,6 +13,7 @@ pub mod batches;
 mod columnar;
 pub mod dedupe;
 pub mod fold;
+pub mod memory;
 pub mod replay;
 pub mod summary;
 pub mod verify;
@@ -59,6 +60,8 @@ pub struct Options {
     pub dedupe_window_bytes: u64,
     /// The same for partitions whose offsets are numbers of records.
     pub dedupe_window_records: u64,
+    /// How many ids a dedupe window holds at most; the oldest are forgotten where there are more.
+    pub dedupe_ids_max: usize,
     /// How many events an epoch holds at most: 32 bytes each in memory, and as much again
     /// while they are sorted for the commit.
     pub epoch_events_max: usize,
@@ -92,6 +95,12 @@ pub enum PipelineError {
         /// What is wrong with it.
         source: decode::parquet::ParquetFault,
     },
+    /// Counts or latencies are too large to be added up.
+    #[error(
+        "events of customers add up to more than 63 bits hold; nothing since the last commit is \
+         kept: mend or remove the source of counts or latencies that are too large"
+    )]
+    Overload,
     /// There are more sources than a process counts at once.
     #[error("more than {} sources at once: give them in several runs", u16::MAX)]
     Partitions,
@@ -204,6 +213,7 @@ pub struct Pipeline {
     rules: String,
     partitions: Vec<Partition>,
     watch: Watch,
+    memory: memory::Memory,
     /// Lines since the start.
     lines: LineCounts,
     /// Events committed since the start.
@@ -228,6 +238,7 @@ impl Pipeline {
             rules,
             partitions: Vec::new(),
             watch: Watch::default(),
+            memory: memory::Memory::default(),
             lines: LineCounts::default(),
             events: EventCounts::default(),
             commits: 0,
@@ -315,7 +326,7 @@ impl Pipeline {
             tail,
             lines: LineCounts::default(),
             dead: Vec::new(),
-            dedupe: (window > 0).then(|| DedupeWindow::new(window)),
+            dedupe: (window > 0).then(|| DedupeWindow::new(window, self.options.dedupe_ids_max)),
         };
         match known {
             Some(slot) => self.partitions[slot] = partition,
@@ -425,9 +436,9 @@ impl Pipeline {
         }
     }
 
-    /// Whether the epoch is as large as it may be.
+    /// Whether the epoch is as large as it may be, or memory has to be freed.
     pub fn epoch_is_full(&self) -> bool {
-        self.state.pending() >= self.options.epoch_events_max
+        self.state.pending() >= self.options.epoch_events_max || self.memory.is_full(&self.state)
     }
 
     /// Commits everything since the last commit: rows, dead letters, transitions and offsets at
@@ -439,6 +450,9 @@ impl Pipeline {
         let moves: Vec<Move> = self.partitions.iter().filter_map(Partition::movement).collect();
         if moves.is_empty() && !self.has_transitions() {
             return Ok(None);
+        }
+        if self.state.is_overloaded() {
+            return Err(PipelineError::Overload);
         }
         let cut = self.state.cut();
         let mut files = batches::data_files(&self.state, &cut, &self.names());
@@ -462,6 +476,7 @@ impl Pipeline {
             partition.dead.clear();
         }
         self.watch.drop_pending();
+        self.bound_memory();
         self.commits += 1;
     }
 

@@ -125,7 +125,7 @@ fn lines_of(
 
 fn window_of(options: &Options) -> Option<DedupeWindow> {
     let window = options.dedupe_window_bytes;
-    (window > 0).then(|| DedupeWindow::new(window))
+    (window > 0).then(|| DedupeWindow::new(window, options.dedupe_ids_max))
 }
 
 /// The counts of a file of lines up to the committed offset.

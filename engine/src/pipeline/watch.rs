@@ -6,14 +6,14 @@
 //! costs what burns and not what exists. After a restart the states are those of the last
 //! stored transitions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use serde::{Deserialize, Serialize};
 
-use super::fold::{Need, fold, fold_recent, newest_minute};
+use super::fold::fold_recent;
 use super::{Pipeline, PipelineError, batches};
 use crate::query::alerts::transition;
 use crate::query::body::AlertTransition;
@@ -24,14 +24,13 @@ use crate::slo::alert::{
 };
 use crate::slo::objective::{Objectives, Slis};
 use crate::slo::sli::SliRef;
-use crate::state::HISTOGRAM_MINUTES;
 use crate::state::series::Series;
 use crate::table::schema::Grain;
 use crate::table::{DataFile, Filter, Table, TableError};
 use crate::time::{Day, Minute, parse_rfc3339};
 
 /// The longest long window of a tier, in minutes: what happened before burns no more.
-const LOOK_BACK_MINUTES: u32 = 3 * 1_440;
+pub(super) const LOOK_BACK_MINUTES: u32 = 3 * 1_440;
 
 /// A stored live transition: the API's keys, and the tick that made it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,18 +51,19 @@ pub struct Tick {
     pub offsets: Arc<BTreeMap<String, u64>>,
 }
 
-/// The states of the alerts that are not inactive, and the transitions to be committed.
+/// The states of the alerts that fire, and the transitions to be committed.
 #[derive(Default)]
 pub struct Watch {
     states: HashMap<String, Watched>,
     pending: Vec<Stored>,
 }
 
-/// An alert that is not inactive.
+/// An alert that fires.
 struct Watched {
     state: State,
-    /// Names this firing; empty while it does not fire.
+    /// Names this firing.
     id: String,
+    customer: Arc<str>,
 }
 
 impl Watch {
@@ -75,6 +75,11 @@ impl Watch {
     /// Forgets the transitions that a commit has taken.
     pub fn drop_pending(&mut self) {
         self.pending.clear();
+    }
+
+    /// The customers with an alert that fires.
+    pub(super) fn firing(&self) -> HashSet<&str> {
+        self.states.values().map(|watched| &*watched.customer).collect()
     }
 
     /// The states as the table's last transitions left them.
@@ -93,7 +98,8 @@ impl Watch {
         let states = firing.filter_map(|(fingerprint, (_, last))| {
             let since = Minute::of_ms(parse_rfc3339(last.at.as_bytes())?);
             let state = State::Firing(Firing::resumed(since));
-            Some((fingerprint, Watched { state, id: last.id }))
+            let customer = Arc::from(last.customer);
+            Some((fingerprint, Watched { state, id: last.id, customer }))
         });
         Ok(Watch { states: states.collect(), pending: Vec::new() })
     }
@@ -137,8 +143,10 @@ impl Watch {
             };
             self.pending.push(Stored { transition: transition(&alert), tick: tick.clone() });
         }
-        if state != State::Inactive {
-            self.states.insert(fingerprint, Watched { state, id: firing_id });
+        // What is only not sure yet is seen again at the next tick, as it is then.
+        if matches!(state, State::Firing(_)) {
+            let customer = Arc::clone(&series.customer);
+            self.states.insert(fingerprint, Watched { state, id: firing_id, customer });
         }
     }
 }
@@ -173,11 +181,13 @@ fn for_each_stored(
 }
 
 impl Pipeline {
-    /// Evaluates the alerts of every series that may burn, as of the minute of `now_ms`.
+    /// Evaluates the alerts of every series that may burn, as of the minute of `now_ms`. Those
+    /// that may have been evicted before are left out until [`Pipeline::load_evicted`].
     pub fn tick(&mut self, now_ms: i64, objectives: &Objectives, options: &AlertOptions) {
         let offsets = self.partitions.iter().map(|one| (one.name.clone(), one.next)).collect();
         let tick = Tick { at_ms: now_ms, offsets: Arc::new(offsets) };
         let oldest = Minute::of_ms(now_ms).minus(LOOK_BACK_MINUTES);
+        self.memory.note_tick(&self.state, now_ms, (objectives, options));
         for shard in &mut self.state.shards {
             shard.cool(oldest);
             for series in shard.hot_series() {
@@ -215,17 +225,11 @@ impl Pipeline {
     /// # Errors
     /// The table cannot be read.
     pub fn recover(&mut self, minutes: RangeInclusive<Minute>) -> Result<(), PipelineError> {
-        let need = Need {
-            customer: None,
-            histograms: newest_minute(&self.table, *minutes.end())?
-                .map(|newest| newest.minus(HISTOGRAM_MINUTES)..=*minutes.end()),
-            minutes,
-        };
-        fold(&self.table, &self.options.slis, &need, &mut self.state)?;
+        self.watch = Watch::recover(&self.table)?;
+        self.fold_table(minutes)?;
         if let Some(newest) = self.state.newest() {
             fold_recent(&self.table, newest, &mut self.state)?;
         }
-        self.watch = Watch::recover(&self.table)?;
         Ok(())
     }
 }
