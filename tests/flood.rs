@@ -119,12 +119,9 @@ fn a_flood_of_customers_leaves_memory_flat_and_totals_exact() {
     let counted = loop {
         park_timeout(Duration::from_millis(500));
         peak = peak.max(peak_mib(&child).expect("it runs"));
-        let ready = get(&format!("{address}readyz"));
-        said_cardinality |= ready.contains("cardinality");
-        let metrics = get(&format!("{address}metrics"));
-        let counted =
-            metrics.lines().find_map(|line| line.strip_prefix("ninefold_lines_counted_total "));
-        let counted = counted.map_or(0, |text| text.parse::<f64>().unwrap() as u64);
+        let ready = body(&format!("{address}readyz"));
+        said_cardinality |= ready["notes"].to_string().contains("cardinality");
+        let counted = number(&ready, "counted");
         if writer.is_finished() && counted >= customers {
             break counted;
         }

@@ -44,7 +44,7 @@ pub enum Wanted<'a> {
 }
 
 /// How many customers are looked up one by one: a look-up reads a few pages of each file.
-const FEW: usize = 4;
+pub(super) const FEW: usize = 4;
 
 impl<'a> Wanted<'a> {
     /// These customers.

@@ -13,7 +13,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::ops::RangeInclusive;
 
-use super::fold::{Need, Wanted, fold_wanted, newest_minute};
+use super::fold::{FEW, Need, Wanted, fold_wanted, newest_minute};
 use super::watch::LOOK_BACK_MINUTES;
 use super::{Pipeline, PipelineError};
 use crate::query::{MemoryPart, MemoryUse};
@@ -25,6 +25,9 @@ use crate::time::{MINUTE_MS, Minute};
 /// What an uncommitted event takes at most: its record with room to grow, and its part of the
 /// sorted copies, rows and batches of the commit.
 pub const EVENT_BYTES: usize = 256;
+
+/// How many customers who cannot burn are loaded along with those who may.
+const ALONG_MAX: usize = 1_000;
 
 /// Rows that are folded between two looks at the memory.
 pub(super) const FOLD_ROWS: usize = 65_536;
@@ -114,6 +117,7 @@ impl Memory {
     /// Notes what is held when series are whole, and forgets the ticks of before.
     pub(super) fn recovered(&mut self, minutes: RangeInclusive<Minute>) {
         self.minutes = minutes;
+        self.evict_at = self.bounds.series_bytes;
         self.arrivals.clear();
     }
 
@@ -166,9 +170,15 @@ impl Pipeline {
     /// # Errors
     /// The table cannot be read.
     pub fn load_evicted(&mut self) -> Result<usize, PipelineError> {
-        let customers = self.state.hot_partial();
+        let mut customers = self.state.hot_partial();
         if customers.is_empty() {
             return Ok(0);
+        }
+        if customers.len() > FEW {
+            // One pass over the table serves all: others come back into the rankings with it.
+            customers.extend(self.state.partial(ALONG_MAX));
+            customers.sort_unstable();
+            customers.dedup();
         }
         let newest = self.state.newest().unwrap_or_default();
         let need = Need {

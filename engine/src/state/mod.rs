@@ -231,6 +231,11 @@ impl State {
         self.shards.iter().flat_map(Shard::hot_partial).map(str::to_owned).collect()
     }
 
+    /// Some customers, at most `most`, of whom the table may hold more than is in memory.
+    pub fn partial(&self, most: usize) -> Vec<String> {
+        self.shards.iter().flat_map(Shard::partial).take(most).map(str::to_owned).collect()
+    }
+
     /// Puts the whole series of `customers` in the place of what is in memory of them.
     pub fn complete(&mut self, customers: &[String], mut whole: State) {
         for customer in customers {
@@ -381,7 +386,8 @@ impl State {
         series
     }
 
-    /// All series, sorted by customer, then service.
+    /// All series that are whole, sorted by customer, then service. Those of customers of whom
+    /// the table may hold more are left out.
     pub fn all_series(&self) -> Vec<&Series> {
         let mut series: Vec<&Series> = self.shards.iter().flat_map(Shard::all_series).collect();
         series

@@ -188,6 +188,13 @@ impl Shard {
         partial.map(|customer| self.customers.text(customer))
     }
 
+    /// The customers of whom the table may hold more than is in memory.
+    pub fn partial(&self) -> impl Iterator<Item = &str> {
+        let is_partial = |account: &Account| account.is_partial && !account.series.is_empty();
+        let ids = (0_u32..).zip(&self.accounts).filter(move |(_, account)| is_partial(account));
+        ids.map(|(id, _)| self.customers.text(id))
+    }
+
     /// Whether the table may hold more of a customer than is in memory.
     pub fn may_lack(&self, customer: &str) -> bool {
         match self.customers.find(customer) {
@@ -269,9 +276,10 @@ impl Shard {
         account.into_iter().flat_map(|account| &account.series).map(|(_, series)| series)
     }
 
-    /// All series.
+    /// All series that are whole.
     pub fn all_series(&self) -> impl Iterator<Item = &Series> {
-        self.accounts.iter().flat_map(|account| &account.series).map(|(_, series)| series)
+        let whole = self.accounts.iter().filter(|account| !account.is_partial);
+        whole.flat_map(|account| &account.series).map(|(_, series)| series)
     }
 
     /// Takes the series of a customer out, with the last bad minute of each.
