@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use ninefold_engine::config::Config;
 use ninefold_engine::pipeline::fold::Need;
+use ninefold_engine::pipeline::gap::gaps_in;
 use ninefold_engine::query::body::{
     AlertTransition, Alerts, Burn, Fleet, Impact, Report, Sla, Timeseries, Top,
 };
@@ -21,6 +22,7 @@ use ninefold_engine::state::State;
 use ninefold_engine::state::series::Series;
 use ninefold_engine::time::{DAY_MINUTES, Minute};
 
+use crate::live::Current;
 use crate::states::{States, TableStates, open_table};
 use crate::{AlertBasis, Place, ReportFormat, TopBy, batch, live, show};
 
@@ -35,30 +37,30 @@ const CAUSE_MINUTES: u32 = 30;
 /// Answers everything from a source of states.
 pub struct Asker<S> {
     states: S,
-    config: Config,
+    config: Current,
+}
+
+/// What a configuration promises.
+fn promise(config: &Config) -> Promise<'_> {
+    Promise {
+        slis: &config.slis,
+        objectives: &config.objectives,
+        alerts: &config.alerts,
+        credits: &config.credits,
+        zone: &config.report_zone,
+    }
 }
 
 impl<S: States> Asker<S> {
-    /// Answers by what `config` promises.
-    pub fn new(states: S, config: Config) -> Asker<S> {
+    /// Answers by what the configuration in force promises, each question by one of them.
+    pub fn new(states: S, config: Current) -> Asker<S> {
         Asker { states, config }
     }
 
-    fn promise(&self) -> Promise<'_> {
-        let config = &self.config;
-        Promise {
-            slis: &config.slis,
-            objectives: &config.objectives,
-            alerts: &config.alerts,
-            credits: &config.credits,
-            zone: &config.report_zone,
-        }
-    }
-
     /// The minutes that windows and periods that end at `at` can reach.
-    fn reach(&self, at: Minute) -> RangeInclusive<Minute> {
+    fn reach(&self, config: &Config, at: Minute) -> RangeInclusive<Minute> {
         let quarter = |objective: &Objective| matches!(objective.period, Period::Quarter(_));
-        let longest = self.config.objectives.all().any(quarter);
+        let longest = config.objectives.all().any(quarter);
         at.minus(if longest { LONGEST_MINUTES } else { USUAL_MINUTES })..=at
     }
 
@@ -68,9 +70,9 @@ impl<S: States> Asker<S> {
     }
 
     /// The names of the dimensions, as causes have them.
-    fn dimension_names(&self) -> Vec<&str> {
+    fn dimension_names(config: &Config) -> Vec<&str> {
         let fixed = ["release", "cohort", "region", "route"];
-        let attributes = self.config.decode.attributes.iter().map(String::as_str);
+        let attributes = config.decode.attributes.iter().map(String::as_str);
         fixed.into_iter().chain(attributes).collect()
     }
 
@@ -86,14 +88,15 @@ impl<S: States> Answers for Asker<S> {
         service: Option<&str>,
         at: Option<Minute>,
     ) -> Result<Sla, AskError> {
+        let config = self.config.get();
         let at = self.at(at)?;
         let need = Need {
             customer: Some(customer.to_owned()),
-            minutes: self.reach(at),
+            minutes: self.reach(&config, at),
             histograms: Some(at.minus(59)..=at),
         };
         self.states.with(&need, |state| {
-            query::sla::sla(&self.promise(), customer, &state.series_of(customer), service, at)
+            query::sla::sla(&promise(&config), customer, &state.series_of(customer), service, at)
         })?
     }
 
@@ -123,35 +126,43 @@ impl<S: States> Answers for Asker<S> {
         tz: Option<&str>,
         customer: Option<&str>,
     ) -> Result<Report, AskError> {
-        let zone = tz.unwrap_or(&self.config.report_zone);
+        let config = self.config.get();
+        let zone = tz.unwrap_or(&config.report_zone);
         let as_of = self.states.newest()?;
         let minutes = month_range(month, zone).map_err(report::refused)?;
         let need = Need { customer: customer.map(str::to_owned), minutes, histograms: None };
-        let revision = self.states.with_table(|table| Ok(table.version()))?;
+        let (revision, gaps) = self
+            .states
+            .with_table(|table| Ok((table.version(), gaps_in(table, &need.minutes)?)))?;
         self.states.with(&need, |state| {
             let series = match customer {
                 Some(customer) => state.series_of(customer),
                 None => everybody(state, "customer")?,
             };
-            let ask = report::Ask { month, zone, customer, as_of, revision };
-            report::report(&self.promise(), &series, &ask)
+            let gaps = &gaps;
+            let ask = report::Ask { month, zone, customer, as_of, revision, gaps };
+            report::report(&promise(&config), &series, &ask)
         })?
     }
 
     fn impact(&self, from: Minute, to: Minute) -> Result<Impact, AskError> {
+        let config = self.config.get();
         let as_of = self.at(None)?;
         let month_before = to.minus(WINDOW_MINUTES_MAX - 1).min(from);
-        let (names, promise) = (self.dimension_names(), self.promise());
+        let (names, promise) = (Self::dimension_names(&config), promise(&config));
         let minutes = from.minus(MINUTES_BEFORE)..=to;
-        self.states.with(&self.all(month_before..=to), |state| {
-            self.states.with_dimensions(minutes, names.len(), |rows| {
+        let gaps = self.states.with_table(|table| gaps_in(table, &(from..=to)))?;
+        // Not the other way round: who holds a state must not ask for another lock.
+        let impact = self.states.with_dimensions(minutes, names.len(), |rows| {
+            self.states.with(&self.all(month_before..=to), |state| {
                 let dimensions = Dimensions { names: &names, rows };
                 let series = state.all_series();
                 let impact =
                     query::impact::impact(&promise, &series, &dimensions, &(from..=to), as_of)?;
                 Ok(Impact { partial: partial(state, "customers"), ..impact })
             })?
-        })?
+        })??;
+        Ok(Impact { gaps, ..impact })
     }
 
     fn alerts(
@@ -160,6 +171,7 @@ impl<S: States> Answers for Asker<S> {
         to: Option<Minute>,
         basis: Basis,
     ) -> Result<Alerts, AskError> {
+        let config = self.config.get();
         let minutes = from.unwrap_or_default()..=to.unwrap_or(Minute(u32::MAX));
         let Some(as_of) = self.states.newest()? else {
             return Ok(Alerts { as_of: None, alerts: Vec::new() });
@@ -168,7 +180,7 @@ impl<S: States> Answers for Asker<S> {
             // What fired earlier decides what fires now, so the whole history is looked at.
             Basis::Settled => self.states.with(&self.all(Minute(0)..=as_of), |state| {
                 let series = everybody(state, "basis")?;
-                Ok(query::alerts::settled_alerts(&self.promise(), &series, &minutes, as_of))
+                Ok(query::alerts::settled_alerts(&promise(&config), &series, &minutes, as_of))
             })?,
             Basis::Live => {
                 let mut alerts = self.states.live_transitions(&minutes)?;
@@ -186,30 +198,33 @@ impl<S: States> Answers for Asker<S> {
         limit: usize,
         cursor: Option<&str>,
     ) -> Result<Top, AskError> {
+        let config = self.config.get();
         let at = self.at(at)?;
-        self.states.with(&self.all(self.reach(at)), |state| {
+        self.states.with(&self.all(self.reach(&config, at)), |state| {
             let page = Page { by, at, limit, cursor, burning: None };
-            let top = query::top::top(&self.promise(), &state.all_series(), &page)?;
+            let top = query::top::top(&promise(&config), &state.all_series(), &page)?;
             Ok(Top { partial: partial(state, "customers and total"), ..top })
         })?
     }
 
     fn burn(&self) -> Result<Burn, AskError> {
+        let config = self.config.get();
         let at = self.at(None)?;
-        self.states.with(&self.all(self.reach(at)), |state| {
-            query::burn::burn(&self.promise(), &state.all_series(), at)
+        self.states.with(&self.all(self.reach(&config, at)), |state| {
+            query::burn::burn(&promise(&config), &state.all_series(), at)
         })
     }
 
     fn fleet(&self, now_ms: i64) -> Result<Fleet, AskError> {
+        let config = self.config.get();
         let at = self.at(None)?;
-        self.states.with(&self.all(self.reach(at)), |state| {
-            let names = self.dimension_names();
+        self.states.with(&self.all(self.reach(&config, at)), |state| {
+            let names = Self::dimension_names(&config);
             let rows = state.recent_rows(names.len());
             let dimensions = Dimensions { names: &names, rows: &rows };
             let last = window_range(at, CAUSE_MINUTES);
             let causes = query::impact::causes(&dimensions, &last);
-            let (promise, series) = (self.promise(), state.all_series());
+            let (promise, series) = (promise(&config), state.all_series());
             let burning = query::burn::burn(&promise, &series, at).burning;
             let mut fleet = query::fleet::fleet(&promise, &series, &burning, causes, at, now_ms);
             fleet.partial = partial(state, "customers, customers_broken and worst");
@@ -221,7 +236,7 @@ impl<S: States> Answers for Asker<S> {
     }
 
     fn objectives(&self) -> serde_json::Value {
-        query::objectives::objectives(&self.config.objectives)
+        query::objectives::objectives(&self.config.get().objectives)
     }
 
     fn health(&self) -> Health {
@@ -329,8 +344,8 @@ fn known_by_top(error: AskError) -> anyhow::Error {
 fn asker(place: &Place) -> anyhow::Result<Asker<TableStates>> {
     let config = batch::load(place)?;
     let table = open_table(&batch::table_dir(place, &config)?)?;
-    let (slis, values_max) = (config.slis.clone(), config.dimension_values_max);
-    Ok(Asker::new(TableStates::new(table, slis, values_max, live::clock_ms), config))
+    let config = Current::new(config);
+    Ok(Asker::new(TableStates::new(table, config.clone(), live::clock_ms), config))
 }
 
 fn print<B: serde::Serialize>(

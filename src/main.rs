@@ -1,8 +1,8 @@
 //! The `ninefold` command: arguments in, one of the verbs of this binary's modules out.
 //!
-//! `batch` counts files and proves the table, `ask` answers questions from a table, `live` runs
-//! the service (and alone reads the wall clock), `demo` runs it on made-up traffic. Exit codes:
-//! 0 fine, 1 failed, 2 usage. Standard output carries answers alone; what else is to be said goes
+//! `batch` counts files, `prove` proves a table and its place, `ask` answers questions from one,
+//! `live` runs the service (and alone reads the wall clock), `demo` runs it on made-up traffic.
+//! Exit codes: 0 fine, 1 failed, 2 usage. Standard output carries answers alone; what else is to be said goes
 //! to standard error. A reader of the output that has gone (`| head`) is no failure.
 
 mod allocator;
@@ -11,6 +11,7 @@ mod batch;
 mod demo;
 mod limits;
 mod live;
+mod prove;
 mod serve;
 mod show;
 mod states;
@@ -246,6 +247,30 @@ Example:
         #[arg(long)]
         json: bool,
     },
+    /// Prove the table from itself: offsets tile, counts add up, files are whole.
+    ///
+    /// Also while it is being written. Exit 1 where something does not hold; each finding says
+    /// where, and what to do.
+    Audit {
+        #[command(flatten)]
+        place: Place,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look at disk, clock, log and files of a table, and say what is wrong and what to do.
+    Doctor {
+        #[command(flatten)]
+        place: Place,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The partitions of the sources, and gaps in them.
+    Source {
+        #[command(subcommand)]
+        command: SourceCommand,
+    },
     /// Check a configuration: every problem at once, or what it means.
     Check {
         /// The configuration.
@@ -258,6 +283,41 @@ Example:
   ninefold generate --events 100000 --customers 500 --out events.ndjson \\
     --incident release=r42,cohort=canary,from=12:00,minutes=20,rate=0.2")]
     Generate(batch::GenerateArgs),
+}
+
+#[derive(Subcommand)]
+enum SourceCommand {
+    /// How far each partition was counted, and the gaps that were accepted.
+    List {
+        #[command(flatten)]
+        place: Place,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Accept that a part of a partition is never counted: from where it stands to an offset.
+    ///
+    /// For data that is gone, or that cannot be read. The gap is recorded with its reason, and
+    /// shown in reports as a data gap. It cannot be undone.
+    #[command(after_help = "\
+Example:
+  ninefold source skip --data d kafka/requests/7 --to 120000 --reason 'retention passed us' --yes")]
+    Skip {
+        #[command(flatten)]
+        place: Place,
+        /// Which, as `source list` names it.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        partition: String,
+        /// The first offset that is counted again.
+        #[arg(long, value_name = "OFFSET")]
+        to: u64,
+        /// Why: it is kept with the gap.
+        #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+        reason: String,
+        /// Do it; without this, only say what would be done.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -366,6 +426,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Verify { place, files, format, json } => {
             batch::verify(&place, &batch::Files { files, format, verbose: cli.verbose }, json)
         }
+        Command::Audit { place, json } => prove::audit(&place, json),
+        Command::Doctor { place, json } => prove::doctor(&place, json),
+        Command::Source { command } => match command {
+            SourceCommand::List { place, json } => prove::source_list(&place, json),
+            SourceCommand::Skip { place, partition, to, reason, yes } => {
+                prove::source_skip(&place, &partition, to, &reason, yes)
+            }
+        },
         Command::Check { config } => batch::check(&config),
         Command::Generate(args) => batch::generate(&args),
         Command::Serve { place, listen } => serve::serve_table(&place, listen),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::Context;
 use ninefold_api::Options;
@@ -11,11 +12,11 @@ use ninefold_engine::config::{Config, check_listen};
 use ninefold_engine::query::Answers;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::ask::Asker;
-use crate::live::{Service, clock_ms};
+use crate::live::{Current, Handle, Service, clock_ms};
 use crate::states::{TableStates, open_table};
 use crate::{Place, batch};
 
@@ -25,8 +26,8 @@ pub fn serve_table(place: &Place, listen: Option<SocketAddr>) -> anyhow::Result<
     let table = open_table(&batch::table_dir(place, &config)?)?;
     let listen = listen.unwrap_or(config.listen);
     let options = options(&config, "");
-    let (slis, values_max) = (config.slis.clone(), config.dimension_values_max);
-    let states = TableStates::new(table, slis, values_max, clock_ms);
+    let config = Current::new(config);
+    let states = TableStates::new(table, config.clone(), clock_ms);
     let answers = Arc::new(Asker::new(states, config));
     let runtime = Runtime::new()?;
     runtime
@@ -34,7 +35,13 @@ pub fn serve_table(place: &Place, listen: Option<SocketAddr>) -> anyhow::Result<
             let listener = bind(listen).await?;
             eprintln!("ninefold: http://{}/", listener.local_addr()?);
             let router = ninefold_api::router(answers, options);
-            Ok(ninefold_api::serve(listener, router, asked_to_stop()).await?)
+            let asked = async {
+                match Signals::new() {
+                    Some(mut signals) => signals.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            Ok(ninefold_api::serve(listener, router, asked).await?)
         })
         .map(|()| ExitCode::SUCCESS)
 }
@@ -52,15 +59,12 @@ pub fn beside(
     run: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let answers: Arc<dyn Answers> = Arc::new(service.answers()?);
-    let router = ninefold_api::router(answers, options(service.config(), title));
+    let router = ninefold_api::router(answers, options(&service.config(), title));
     let runtime = Runtime::new()?;
     let listener = runtime.block_on(bind(listen))?;
     let address = listener.local_addr()?;
-    let stop = Arc::clone(&service.stop);
-    runtime.spawn(async move {
-        asked_to_stop().await;
-        stop.store(true, Ordering::Relaxed);
-    });
+    runtime.spawn(stop_when_asked(service.handle()));
+    runtime.spawn(reload_when_asked(service.handle()));
     let (ended, mut ending) = watch::channel(false);
     let serving = runtime.spawn(ninefold_api::serve(listener, router, async move {
         // An error says that the sender is gone: the loop has ended as well.
@@ -71,6 +75,8 @@ pub fn beside(
     service.stop.store(true, Ordering::Relaxed);
     ended.send_replace(true);
     runtime.block_on(serving)??;
+    // A question that still runs is of no interest to anybody.
+    runtime.shutdown_timeout(QUESTION_END);
     outcome
 }
 
@@ -89,15 +95,58 @@ async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
     listener.with_context(|| format!("cannot listen on {listen}: give another --listen or --port"))
 }
 
-/// Ready at the first Ctrl-C or SIGTERM; where signals cannot be had, never.
-async fn asked_to_stop() {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
+/// How long a question that runs may keep the process from ending.
+const QUESTION_END: Duration = Duration::from_secs(1);
+
+/// Ctrl-C and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// `None` where signals cannot be had.
+    fn new() -> Option<Signals> {
+        let interrupt = signal(SignalKind::interrupt()).ok()?;
+        Some(Signals { interrupt, terminate: signal(SignalKind::terminate()).ok()? })
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Asks the loop to end at the first signal; at a second one, or when that takes too long, ends
+/// the process there and then. What is not committed is read again at the next start.
+async fn stop_when_asked(service: Handle) {
+    let Some(mut signals) = Signals::new() else { return };
+    signals.next().await;
+    service.stop.store(true, Ordering::Relaxed);
+    let limit = Duration::from_millis(service.config.get().stop_timeout_ms);
+    let why = tokio::select! {
+        () = signals.next() => "a second signal".to_owned(),
+        () = tokio::time::sleep(limit) => format!("no end within {} s", limit.as_secs_f64()),
     };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+    let health = service.board.read();
+    let (lines, age_s) = (health.uncommitted_lines, health.uncommitted_age_ms as f64 / 1e3);
+    eprintln!(
+        "ninefold: {why}: ends with {lines} lines of the last {age_s:.1} s uncommitted; \
+         they are read again at the next start"
+    );
+    std::process::exit(1);
+}
+
+/// Asks the loop to read the configuration again at each SIGHUP, where there is a file to read.
+async fn reload_when_asked(service: Handle) {
+    if !service.can_reload {
+        return;
+    }
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    while hangup.recv().await.is_some() {
+        service.reload.store(true, Ordering::Relaxed);
     }
 }

@@ -71,6 +71,9 @@ pub fn verdict(verdict: &Verdict) -> io::Result<()> {
     for path in &verdict.unknown {
         writeln!(out, "not counted: {}", printable(path))?;
     }
+    for gone in &verdict.gone {
+        writeln!(out, "not compared: {}", printable(gone))?;
+    }
     for one in &verdict.differences {
         let (customer, service) = (printable(&one.customer), printable(&one.service));
         writeln!(out, "{customer} {service} {}:", one.minute)?;
@@ -173,6 +176,9 @@ pub fn impact(impact: &Impact) -> io::Result<()> {
     let Impact { from, to, valid, bad, customers_hit, .. } = impact;
     let customers = of(*customers_hit, "customer");
     writeln!(out, "{from} to {to}: {bad} of {valid} valid events bad, {customers} hit")?;
+    for gap in &impact.gaps {
+        writeln!(out, "{}", printable(&gap.to_string()))?;
+    }
     if !impact.causes.is_empty() {
         writeln!(out, "\n{}", causes(&impact.causes).trim_end())?;
     } else if *bad > 0 {

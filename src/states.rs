@@ -5,10 +5,12 @@
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
+use ninefold_engine::config::Config;
 use ninefold_engine::pipeline::Pipeline;
 use ninefold_engine::pipeline::fold::{Need, fold, fold_dimensions, fold_recent, newest_minute};
+use ninefold_engine::pipeline::gap::gaps_in;
 use ninefold_engine::pipeline::watch::stored_transitions;
 use ninefold_engine::query::body::AlertTransition;
 use ninefold_engine::query::{AskError, Health};
@@ -17,8 +19,13 @@ use ninefold_engine::slo::histogram::Histogram;
 use ninefold_engine::slo::sli::Slis;
 use ninefold_engine::state::series::Series;
 use ninefold_engine::state::{HISTOGRAM_MINUTES, Key, RECENT_MINUTES, State};
-use ninefold_engine::table::{Table, TableError};
-use ninefold_engine::time::Minute;
+use ninefold_engine::table::{Filter, Table, TableError};
+use ninefold_engine::time::{DAY_MINUTES, Minute};
+
+use crate::live::{Board, Current};
+
+/// How long a gap is noted by `/healthz` and `/readyz`: 30 days.
+const GAP_MINUTES: u32 = 30 * DAY_MINUTES;
 
 /// What answers are made from.
 pub trait States: Send + Sync {
@@ -60,14 +67,15 @@ pub trait States: Send + Sync {
 struct Whole {
     version: u64,
     minutes: RangeInclusive<Minute>,
+    /// Under which its series have their places.
+    slis: Slis,
     state: Arc<State>,
 }
 
 /// A table at rest.
 pub struct TableStates {
     table: Mutex<Table>,
-    slis: Slis,
-    values_max: usize,
+    config: Current,
     clock: fn() -> i64,
     whole: Mutex<Option<Whole>>,
     /// The newest minute of a version of the table, ahead of the clock or not.
@@ -76,13 +84,13 @@ pub struct TableStates {
 
 impl TableStates {
     /// Answers from `table`; `clock` gives the wall clock in epoch milliseconds.
-    pub fn new(table: Table, slis: Slis, values_max: usize, clock: fn() -> i64) -> TableStates {
+    pub fn new(table: Table, config: Current, clock: fn() -> i64) -> TableStates {
         let (table, whole, newest) = (Mutex::new(table), Mutex::new(None), Mutex::new(None));
-        TableStates { table, slis, values_max, clock, whole, newest }
+        TableStates { table, config, clock, whole, newest }
     }
 
-    fn empty(&self) -> State {
-        State::new(self.values_max, self.slis.further.len(), true, 0)
+    fn empty(config: &Config) -> State {
+        State::new(config.dimension_values_max, config.slis.further.len(), true, 0)
     }
 
     fn newest_ever(&self, table: &Table) -> Result<Option<Minute>, TableError> {
@@ -97,21 +105,31 @@ impl TableStates {
         Ok(newest)
     }
 
+    /// A line for each gap whose events may lie in the last days.
+    pub fn gap_notes(&self) -> Result<Vec<String>, AskError> {
+        let now = Minute::of_ms((self.clock)());
+        let gaps = self.with_table(|table| gaps_in(table, &(now.minus(GAP_MINUTES)..=now)))?;
+        Ok(gaps.iter().map(ToString::to_string).collect())
+    }
+
     fn whole(&self, table: &Table, need: &Need) -> Result<Arc<State>, TableError> {
+        let config = self.config.get();
         let mut whole = lock(&self.whole);
         if let Some(known) = &*whole
+            && known.slis == config.slis
             && known.version == table.version()
             && known.minutes.start() <= need.minutes.start()
             && known.minutes.end() >= need.minutes.end()
         {
             return Ok(Arc::clone(&known.state));
         }
-        let mut state = self.empty();
-        fold(table, &self.slis, need, &mut state)?;
+        let mut state = TableStates::empty(&config);
+        fold(table, &config.slis, need, &mut state)?;
         fold_recent(table, *need.minutes.end(), &mut state)?;
         let state = Arc::new(state);
         let (version, minutes) = (table.version(), need.minutes.clone());
-        *whole = Some(Whole { version, minutes, state: Arc::clone(&state) });
+        let slis = config.slis.clone();
+        *whole = Some(Whole { version, minutes, slis, state: Arc::clone(&state) });
         Ok(state)
     }
 }
@@ -131,8 +149,9 @@ impl States for TableStates {
 
     fn with<R>(&self, need: &Need, answer: impl FnOnce(&State) -> R) -> Result<R, AskError> {
         if need.customer.is_some() {
-            let mut state = self.empty();
-            self.with_table(|table| fold(table, &self.slis, need, &mut state))?;
+            let config = self.config.get();
+            let mut state = TableStates::empty(&config);
+            self.with_table(|table| fold(table, &config.slis, need, &mut state))?;
             return Ok(answer(&state));
         }
         let state = self.with_table(|table| self.whole(table, need))?;
@@ -145,8 +164,9 @@ impl States for TableStates {
         dimensions: usize,
         answer: impl FnOnce(&[Row<'_>]) -> R,
     ) -> Result<R, AskError> {
-        let mut state = self.empty();
-        self.with_table(|table| fold_dimensions(table, minutes, &mut state))?;
+        let mut state = TableStates::empty(&self.config.get());
+        let filter = Filter::of_minutes(minutes);
+        self.with_table(|table| fold_dimensions(table, &filter, &mut state))?;
         Ok(answer(&state.recent_rows(dimensions)))
     }
 
@@ -168,10 +188,13 @@ impl States for TableStates {
 
     fn health(&self) -> Health {
         let newest = self.newest();
-        let notes = newest.as_ref().err().map(ToString::to_string);
+        let notes = match &newest {
+            Err(error) => vec![error.to_string()],
+            Ok(_) => self.gap_notes().unwrap_or_else(|error| vec![error.to_string()]),
+        };
         Health {
             ready: newest.is_ok(),
-            notes: notes.into_iter().collect(),
+            notes,
             as_of: newest.ok().flatten().map(|minute| minute.to_string()),
             table_version: Some(lock(&self.table).version()),
             ..Health::default()
@@ -186,7 +209,7 @@ pub struct LiveStates {
     /// The first minute of which the pipeline holds everything.
     memory_from: Minute,
     clock: fn() -> i64,
-    health: Arc<Mutex<Health>>,
+    health: Board,
 }
 
 impl LiveStates {
@@ -197,7 +220,7 @@ impl LiveStates {
         table: TableStates,
         memory_from: Minute,
         clock: fn() -> i64,
-        health: Arc<Mutex<Health>>,
+        health: Board,
     ) -> LiveStates {
         LiveStates { pipeline, table, memory_from, clock, health }
     }
@@ -210,8 +233,8 @@ impl LiveStates {
         answer: impl FnOnce(&State) -> R,
     ) -> Result<R, AskError> {
         self.table.with(need, |committed| {
-            let mut state = self.table.empty();
-            let pipeline = read(&self.pipeline);
+            let mut state = TableStates::empty(&self.table.config.get());
+            let pipeline = whole(&self.pipeline)?;
             let series = match &need.customer {
                 Some(customer) => pipeline.state.series_of(customer),
                 None => pipeline.state.all_series(),
@@ -223,8 +246,8 @@ impl LiveStates {
                 let latency = found.ok().map(|at| latencies[at].histograms.as_slice());
                 copy_series(&mut state, series, latency.unwrap_or_default());
             }
-            answer(&state)
-        })
+            Ok(answer(&state))
+        })?
     }
 }
 
@@ -265,12 +288,12 @@ impl States for LiveStates {
             return self.table.with(need, answer);
         }
         {
-            let pipeline = read(&self.pipeline);
+            let pipeline = whole(&self.pipeline)?;
             let lacking = need.customer.as_ref().filter(|who| pipeline.state.may_lack(who));
             if let Some(customer) = lacking {
                 // The loop waits meanwhile, so that no commit moves events from one to the other.
-                let whole = pipeline.whole_of(std::slice::from_ref(customer), need);
-                return Ok(answer(&whole.map_err(|error| AskError::Table(error.to_string()))?));
+                let loaded = pipeline.whole_of(std::slice::from_ref(customer), need);
+                return Ok(answer(&loaded.map_err(|error| AskError::Table(error.to_string()))?));
             }
             if holds_histograms(&pipeline.state, need) {
                 return Ok(answer(&pipeline.state));
@@ -285,14 +308,19 @@ impl States for LiveStates {
         dimensions: usize,
         answer: impl FnOnce(&[Row<'_>]) -> R,
     ) -> Result<R, AskError> {
-        {
-            let pipeline = read(&self.pipeline);
+        // Copied, so that the answer may ask for the series as well: two read locks at once
+        // wait for ever where the loop waits between them.
+        let recent: Option<Vec<OwnedRow>> = {
+            let pipeline = whole(&self.pipeline)?;
             let newest = pipeline.state.newest().unwrap_or_default();
-            if *minutes.start() > newest.minus(RECENT_MINUTES) {
-                return Ok(answer(&pipeline.state.recent_rows(dimensions)));
-            }
+            let is_recent = *minutes.start() > newest.minus(RECENT_MINUTES);
+            let rows = || pipeline.state.recent_rows(dimensions);
+            is_recent.then(|| rows().iter().map(OwnedRow::of).collect())
+        };
+        match recent {
+            Some(rows) => Ok(answer(&rows.iter().map(OwnedRow::borrowed).collect::<Vec<_>>())),
+            None => self.table.with_dimensions(minutes, dimensions, answer),
         }
-        self.table.with_dimensions(minutes, dimensions, answer)
     }
 
     fn live_transitions(
@@ -315,7 +343,32 @@ impl States for LiveStates {
     }
 
     fn health(&self) -> Health {
-        lock(&self.health).clone()
+        self.health.read()
+    }
+}
+
+/// A row that has left its state.
+struct OwnedRow {
+    minute: Minute,
+    service: String,
+    values: Vec<String>,
+    counts: (u64, u64),
+}
+
+impl OwnedRow {
+    fn of(row: &Row<'_>) -> OwnedRow {
+        OwnedRow {
+            minute: row.minute,
+            service: row.service.to_owned(),
+            values: row.values.iter().map(|value| (*value).to_owned()).collect(),
+            counts: (row.valid, row.bad),
+        }
+    }
+
+    fn borrowed(&self) -> Row<'_> {
+        let (minute, service, (valid, bad)) = (self.minute, self.service.as_str(), self.counts);
+        let values = self.values.iter().map(String::as_str).collect();
+        Row { minute, service, values, valid, bad }
     }
 }
 
@@ -344,8 +397,20 @@ pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// # Panics
 /// If the loop has panicked: its state may be half applied, and no answer is better than a
 /// wrong one.
-pub fn read(pipeline: &RwLock<Pipeline>) -> std::sync::RwLockReadGuard<'_, Pipeline> {
+pub fn read(pipeline: &RwLock<Pipeline>) -> RwLockReadGuard<'_, Pipeline> {
     pipeline.read().expect("the loop that owns the state is well")
+}
+
+/// The pipeline, for an answer from its memory.
+///
+/// # Errors
+/// It is being built afresh: memory would answer wrongly.
+fn whole(pipeline: &RwLock<Pipeline>) -> Result<RwLockReadGuard<'_, Pipeline>, AskError> {
+    let pipeline = read(pipeline);
+    if pipeline.is_complete() {
+        return Ok(pipeline);
+    }
+    Err(AskError::Table("memory is being read from the table afresh; ask again".to_owned()))
 }
 
 fn failed(error: TableError) -> AskError {

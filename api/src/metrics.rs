@@ -17,12 +17,15 @@ use axum::extract::State;
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
 use ninefold_engine::query::body::{ObjectiveStatus, Sla, Window};
-use ninefold_engine::query::{Answers, AskError, By, Health, MemoryUse};
+use ninefold_engine::query::{Answers, AskError, By, Delays, Health, MemoryUse};
 use ninefold_engine::time::parse_rfc3339;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::app::App;
@@ -63,11 +66,28 @@ fn register_health(registry: &mut Registry, health: &Health) {
         ("ninefold_lines_dead", "Lines refused since the start", health.dead),
         ("ninefold_lines_duplicate", "Lines dropped by the dedupe window", health.duplicate),
         ("ninefold_commits", "Epochs committed since the start", health.commits),
+        (
+            "ninefold_commit_failures",
+            "Commits that failed since the start, each of which was tried again",
+            health.commit_failures,
+        ),
     ];
     for (name, help, value) in counters {
         registry.register(name, help, ConstCounter::new(value));
     }
     register_memory(registry, &health.memory);
+    if !health.instance.is_empty() {
+        let (instance, role) = (health.instance.clone(), health.role.clone());
+        let labels: Labels = vec![("instance", instance), ("role", role)];
+        let info = Info::new(labels);
+        registry.register("ninefold_instance", "This process and its role", info);
+        let owned = Gauge::<f64, AtomicU64>::default();
+        owned.set(health.partitions.len() as f64);
+        registry.register("ninefold_partitions", "Partitions that this instance counts", owned);
+    }
+    let help = "From the arrival of events to the alert that they caused";
+    let delays = DelayHistogram(health.event_to_alert.clone());
+    registry.register("ninefold_event_to_alert_seconds", help, delays);
     let as_of_ms = health.as_of.as_deref().and_then(|text| parse_rfc3339(text.as_bytes()));
     let gauges = [
         ("ninefold_ready", "1 where answers are complete", Some(f64::from(health.ready))),
@@ -76,6 +96,11 @@ fn register_health(registry: &mut Registry, health: &Health) {
             "ninefold_uncommitted_age_seconds",
             "Age of the oldest uncommitted line",
             Some(health.uncommitted_age_ms as f64 / 1e3),
+        ),
+        (
+            "ninefold_uncommitted_lines",
+            "Lines that no commit has taken",
+            Some(health.uncommitted_lines as f64),
         ),
         (
             "ninefold_table_version",
@@ -126,6 +151,21 @@ fn register_memory(registry: &mut Registry, memory: &MemoryUse) {
     ];
     for (name, help, value) in counters {
         registry.register(name, help, ConstCounter::new(value));
+    }
+}
+
+/// A histogram that was counted elsewhere.
+#[derive(Debug)]
+struct DelayHistogram(Delays);
+
+impl EncodeMetric for DelayHistogram {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let (sum, count) = (self.0.sum_s(), self.0.count());
+        encoder.encode_histogram::<NoLabelSet>(sum, count, &self.0.buckets(), None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
     }
 }
 

@@ -17,7 +17,9 @@ mod memory;
 mod problem;
 mod promise;
 mod reader;
+mod receiver;
 mod report;
+mod secret;
 mod template;
 mod value;
 
@@ -26,7 +28,9 @@ use std::path::PathBuf;
 
 pub use memory::{Budget, BudgetError, Limit, Memory};
 pub use problem::{Problem, Problems};
+pub use receiver::Receiver;
 pub use report::check_report;
+pub use secret::{Secret, SecretError, SecretFrom};
 pub use template::{Sample, template};
 
 use crate::decode::{self, Fields, Format};
@@ -67,12 +71,17 @@ pub struct Config {
     pub report_zone: String,
     /// Where the API listens, `[api] listen`; a loopback address.
     pub listen: SocketAddr,
+    /// Who is told of alerts, `[[notify]]`.
+    pub receivers: Vec<Receiver>,
     /// What `run` reads, `[[source.file]]` and `[source.stdin]`.
     pub sources: Sources,
     /// Longest time between two commits, `[run] commit_interval`, in milliseconds.
     pub commit_interval_ms: u64,
     /// Most lines of one epoch, `[run] epoch_events_max`: reached sooner, it commits sooner.
     pub epoch_events_max: usize,
+    /// How long a stop may take until the process ends with something uncommitted, `[run]
+    /// stop_timeout`, in milliseconds.
+    pub stop_timeout_ms: u64,
     /// Worker threads, `[run] threads`; `None` = one per core.
     pub threads: Option<usize>,
 }
@@ -114,6 +123,8 @@ const DIMENSION_VALUES_MAX: usize = 1_000;
 const COMMIT_INTERVAL_MS: u64 = 10_000;
 /// Bounds the memory of an epoch: about a second of the fastest stream on two cores.
 const EPOCH_EVENTS_MAX: usize = 2_000_000;
+/// Less than what service managers wait before they kill.
+const STOP_TIMEOUT_MS: u64 = 30_000;
 /// Loopback, since there is no access control without tokens.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8089);
 /// Less than even odds would be no evidence.
@@ -156,9 +167,11 @@ impl Default for Config {
             credits: Vec::new(),
             report_zone: "UTC".to_owned(),
             listen: LISTEN,
+            receivers: Vec::new(),
             sources: Sources::default(),
             commit_interval_ms: COMMIT_INTERVAL_MS,
             epoch_events_max: EPOCH_EVENTS_MAX,
+            stop_timeout_ms: STOP_TIMEOUT_MS,
             threads: None,
         }
     }
@@ -201,6 +214,7 @@ fn read(root: &Section<'_>) -> Config {
     read_dedupe(root.section("dedupe"), &mut config);
     memory::read_memory(root.section("memory"), &mut config.memory);
     read_api(root.section("api"), &mut config);
+    config.receivers = receiver::receivers(root);
     read_sources(root.section("source"), &mut config.sources);
     read_run(root.section("run"), &mut config);
     root.finish();
@@ -406,6 +420,7 @@ fn read_run(section: Section<'_>, config: &mut Config) {
     set(&mut config.commit_interval_ms, section.duration_ms("commit_interval", 100..=600_000));
     let events = section.whole("epoch_events_max", 1_000..=100_000_000);
     set(&mut config.epoch_events_max, events.map(|count| count as usize));
+    set(&mut config.stop_timeout_ms, section.duration_ms("stop_timeout", 1_000..=600_000));
     config.threads = section.whole("threads", 1..=1_024).map(|count| count as usize);
     section.finish();
 }

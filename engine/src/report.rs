@@ -15,6 +15,7 @@
 //! | `uptime.interval_mean` | mean of `1 - bad / valid` over the 5-minute intervals from the month's first minute, an idle one = 1; the interval that `as_of` cuts counts as it stands |
 //! | `down_minutes` | minutes with a valid event and no good one |
 //! | `idle_minutes` | minutes without a valid event |
+//! | `gap_minutes` | minutes without a valid event of which events may be missing, since an accepted gap of a source may lie in them; they are not idle, and in no figure of uptime |
 //! | `credit_percent` | of the lowest rung of the ladder that `uptime.request` is below, compared in integers; 0 where it is below none or nothing was valid; `null` without a ladder |
 //! | `episodes` | runs of minutes whose error ratio exceeds `1 - target`; runs with at most 5 other minutes between them are one |
 //!
@@ -23,6 +24,7 @@
 mod render;
 pub mod text;
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use rayon::prelude::*;
@@ -30,7 +32,9 @@ use rayon::prelude::*;
 pub use render::{csv, markdown, table};
 
 use crate::model::Counts;
-use crate::query::body::{Episode, Report, ReportCustomer, ReportObjective, ReportService, Uptime};
+use crate::query::body::{
+    DataGap, Episode, Report, ReportCustomer, ReportObjective, ReportService, Uptime,
+};
 use crate::query::column::{column, sum};
 use crate::query::{AskError, Promise};
 use crate::slo::budget::{self, Budget};
@@ -68,6 +72,8 @@ pub struct Ask<'a> {
     pub as_of: Option<Minute>,
     /// Version of the table that the series were read at.
     pub revision: u64,
+    /// The accepted gaps whose events may lie in the month.
+    pub gaps: &'a [DataGap],
 }
 
 /// States a month: one row per customer with events in it (excluded ones too), sorted by name.
@@ -92,15 +98,17 @@ pub fn report(
     }
     chosen.par_sort_unstable_by(|a, b| (&a.customer, &a.service).cmp(&(&b.customer, &b.service)));
     let groups: Vec<&[&Series]> = chosen.chunk_by(|a, b| a.customer == b.customer).collect();
+    let gaps = minutes.as_ref().map(|minutes| joined(ask.gaps, minutes)).unwrap_or_default();
     let statement = |group: &&[&Series]| {
         let active = minutes.clone().is_some_and(|minutes| has_events(group, &minutes));
-        (active || ask.customer.is_some()).then(|| state(promise, group, minutes.as_ref()))
+        (active || ask.customer.is_some()).then(|| state(promise, group, minutes.as_ref(), &gaps))
     };
     Ok(Report {
         month: ask.month.to_string(),
         tz: ask.zone.to_owned(),
         revision: ask.revision,
         as_of: minutes.as_ref().map(|minutes| minutes.end().to_string()),
+        gaps: ask.gaps.to_vec(),
         customers: groups.par_iter().filter_map(statement).collect(),
     })
 }
@@ -121,11 +129,42 @@ fn has_events(group: &[&Series], minutes: &RangeInclusive<Minute>) -> bool {
     })
 }
 
-/// One customer's month; `minutes` is `None` where none of it is counted.
+/// The minutes of `within` that gaps may lie in, as ranges that are sorted and do not overlap.
+fn joined(gaps: &[DataGap], within: &RangeInclusive<Minute>) -> Vec<RangeInclusive<Minute>> {
+    let clipped = gaps.iter().map(|gap| {
+        let (first, last) = (*gap.minutes.start(), *gap.minutes.end());
+        (first.max(*within.start()), last.min(*within.end()))
+    });
+    let mut ranges: Vec<(Minute, Minute)> = clipped.filter(|(first, last)| first <= last).collect();
+    ranges.sort_unstable();
+    ranges.dedup_by(|next, kept| {
+        let joins = next.0 <= kept.1;
+        if joins {
+            kept.1 = kept.1.max(next.1);
+        }
+        joins
+    });
+    ranges.into_iter().map(|(first, last)| first..=last).collect()
+}
+
+/// How many minutes of `gaps` have no valid event.
+fn idle_in(cells: &[Cell], gaps: &[RangeInclusive<Minute>]) -> u64 {
+    let idle = |gap: &RangeInclusive<Minute>| {
+        let start = cells.partition_point(|cell| cell.minute < *gap.start());
+        let within = cells[start..].iter().take_while(|cell| cell.minute <= *gap.end());
+        let active = within.filter(|cell| cell.measures.valid > 0).count() as u64;
+        u64::from(gap.end().0 - gap.start().0) + 1 - active
+    };
+    gaps.iter().map(idle).sum()
+}
+
+/// One customer's month; `minutes` is `None` where none of it is counted. In the minutes of
+/// `gaps` that have no event nothing is known: they are neither up nor idle.
 fn state(
     promise: &Promise<'_>,
     group: &[&Series],
     minutes: Option<&RangeInclusive<Minute>>,
+    gaps: &[RangeInclusive<Minute>],
 ) -> ReportCustomer {
     let customer = &*group[0].customer;
     let target = promise.objectives.calendar_availability(customer, promise.zone).target;
@@ -137,6 +176,8 @@ fn state(
     let length = minutes.map_or(0, |minutes| u64::from(minutes.end().0 - minutes.start().0) + 1);
     let slices = slices(&cells);
     let first = minutes.map_or(Minute(0), |minutes| *minutes.start());
+    let gap_minutes = idle_in(&cells, gaps);
+    let known = length - gap_minutes;
     ReportCustomer {
         customer: customer.to_owned(),
         valid: pooled.valid,
@@ -148,11 +189,12 @@ fn state(
         budget_consumed: Budget::of(pooled, target).consumed,
         uptime: Uptime {
             request: budget::availability(pooled),
-            time_slice: (length > 0).then(|| (length - slices.not_up) as f64 / length as f64),
-            interval_mean: interval_mean(&cells, first, length),
+            time_slice: (known > 0).then(|| (known - slices.not_up) as f64 / known as f64),
+            interval_mean: interval_mean(&cells, first, length, gaps),
         },
         down_minutes: slices.down,
-        idle_minutes: length - slices.active,
+        idle_minutes: known - slices.active,
+        gap_minutes,
         credit_percent: credit_percent(promise.credits, pooled),
         episodes: episodes(&cells, target),
         services: group.iter().map(|series| service(promise, series, minutes)).collect(),
@@ -202,19 +244,34 @@ fn slices(cells: &[Cell]) -> Slices {
     slices
 }
 
-/// Mean of `1 - bad / valid` over the intervals that `length` minutes from `first` touch.
-fn interval_mean(cells: &[Cell], first: Minute, length: u64) -> Option<f64> {
+/// Mean of `1 - bad / valid` over the intervals that `length` minutes from `first` touch, without
+/// those that lie in `gaps` as a whole and have no valid event.
+fn interval_mean(
+    cells: &[Cell],
+    first: Minute,
+    length: u64,
+    gaps: &[RangeInclusive<Minute>],
+) -> Option<f64> {
     let interval = |cell: &Cell| (cell.minute.0 - first.0) / INTERVAL_MINUTES;
+    let mut unknown: BTreeSet<u32> =
+        gaps.iter().flat_map(|gap| whole_intervals(gap, first)).collect();
     let mut lost = 0.0;
     for cells in cells.chunk_by(|a, b| interval(a) == interval(b)) {
         let valid: u64 = cells.iter().map(|cell| cell.measures.valid).sum();
         let bad: u64 = cells.iter().map(|cell| cell.measures.bad).sum();
         if valid > 0 {
             lost += bad as f64 / valid as f64;
+            unknown.remove(&interval(&cells[0]));
         }
     }
-    let intervals = length.div_ceil(u64::from(INTERVAL_MINUTES));
+    let intervals = length.div_ceil(u64::from(INTERVAL_MINUTES)) - unknown.len() as u64;
     (intervals > 0).then(|| 1.0 - lost / intervals as f64)
+}
+
+/// The numbers of the intervals from `first` on all of whose minutes lie in `gap`.
+fn whole_intervals(gap: &RangeInclusive<Minute>, first: Minute) -> std::ops::Range<u32> {
+    let (start, end) = (gap.start().0 - first.0, gap.end().0 + 1 - first.0);
+    start.div_ceil(INTERVAL_MINUTES)..end / INTERVAL_MINUTES
 }
 
 /// What the ladder owes; a rung applies where good / valid is less than its `below`, which is

@@ -229,6 +229,7 @@ impl Found {
             zone: "Asia/Kathmandu",
             customer: None,
             as_of: Some(as_of),
+            gaps: &[],
             revision: 0,
         };
         let span = Minute(0)..=as_of;

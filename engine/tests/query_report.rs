@@ -95,7 +95,7 @@ fn decimal(text: &str) -> Decimal {
 }
 
 fn ask(month: &str) -> Ask<'_> {
-    Ask { month, zone: "UTC", customer: None, as_of: None, revision: 7 }
+    Ask { month, zone: "UTC", customer: None, as_of: None, revision: 7, gaps: &[] }
 }
 
 fn state(config: &Config, series: &[Series], ask: &Ask<'_>) -> Report {

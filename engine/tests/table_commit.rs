@@ -132,8 +132,10 @@ fn an_epoch_counted_from_elsewhere_is_fenced_and_leaves_nothing() {
     first.commit(epoch(&[("a", 0, 1, 0)], None, 10)).unwrap();
     // The second one still sees the empty table: only the conflict tells it.
     match second.commit(epoch(&[("a", 0, 1, 0)], None, 10)) {
-        Err(CommitError::Fenced { partition, expected, found }) => {
-            assert_eq!((partition.as_str(), expected, found), ("file/p", None, Some(10)));
+        Err(error @ CommitError::Fenced { .. }) => {
+            let by = first.instance();
+            let expect = format!("fenced: file/p moved none->10 by instance {by};");
+            assert!(error.to_string().starts_with(&expect), "{error}");
         }
         other => panic!("{other:?}"),
     }
@@ -447,7 +449,9 @@ impl ObjectStore for Faulty {
 fn an_entry_is_ours_by_its_bytes_whatever_the_store_replied() {
     let check = |fault: Fault| {
         let dir = tempfile::tempdir().unwrap();
-        let store = Faulty { disk: SyncedDisk::new(), fault, left: AtomicU32::new(1) };
+        // A commit goes on after two failures: a hiccup is nobody's business.
+        let times = if fault == Fault::Full { 3 } else { 1 };
+        let store = Faulty { disk: SyncedDisk::new(), fault, left: AtomicU32::new(times) };
         let mut table = Table::open_or_create_on(dir.path(), Arc::new(store)).unwrap();
         let landed = fault != Fault::Full;
         match table.commit(epoch(&[("a", 0, 1, 0)], None, 10)) {

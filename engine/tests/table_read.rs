@@ -10,7 +10,7 @@ use arrow::array::{
 use arrow::datatypes::DataType;
 use ninefold_engine::model::{Counts, Measures};
 use ninefold_engine::table::read::{
-    AlertRow, DeadRow, DimensionRow, FailureRow, SeriesRow, SliRow, SourceRow,
+    AlertRow, DeadRow, DimensionRow, FailureRow, GapRow, SeriesRow, SliRow, SourceRow,
 };
 use ninefold_engine::table::schema::{Grain, timestamp};
 use ninefold_engine::table::{CommitError, DataFile, Epoch, Filter, Move, Table, TableError};
@@ -188,16 +188,30 @@ fn every_grain_reads_back_as_typed_rows() {
                     next: 203,
                     read: 204,
                     counted: 205,
-                    dead: 206,
-                    duplicate: 207,
-                    holes: 208,
-                    invalid_latency: 209,
+                    events: 206,
+                    dead: 207,
+                    duplicate: 208,
+                    holes: 209,
+                    invalid_latency: 210,
                     tail: b"tail-2",
                 },
             );
         })
         .unwrap();
-    assert_eq!(seen, 7 * 2, "the third row of each grain, in both commits");
+    table
+        .for_each_gap(&filter, |row| {
+            seen += u32::from(
+                row == GapRow {
+                    partition: "partition-2",
+                    first: 203,
+                    next: 204,
+                    reason: "reason-2",
+                    minutes: (minute, minute),
+                },
+            );
+        })
+        .unwrap();
+    assert_eq!(seen, 8 * 2, "the third row of each grain, in both commits");
 }
 
 #[test]

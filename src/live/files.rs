@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ninefold_engine::config::Config;
 use ninefold_engine::decode;
@@ -17,6 +17,7 @@ use ninefold_engine::source::chunk::{ChunkKind, Chunks, Pace};
 use ninefold_engine::source::file::{self, Opened};
 use ninefold_engine::source::follow::FollowReader;
 
+use super::rivals::Rivals;
 use super::{Begin, Claims, Message, RunArgs, Service, send};
 use crate::states::{lock, read};
 use crate::{Usage, batch};
@@ -67,6 +68,9 @@ pub fn sources(config: &Config, args: &RunArgs) -> anyhow::Result<Vec<Source>> {
 /// source is reading.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long it waits where another instance is counting the file.
+const STANDBY_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What a source finds at its path.
 enum Found {
     /// Something to count, which is claimed.
@@ -75,6 +79,8 @@ enum Found {
     Empty,
     /// Content that another source is reading.
     Taken,
+    /// Content that another instance is counting.
+    Elsewhere,
 }
 
 /// What the thread of a source works with.
@@ -82,6 +88,7 @@ pub struct SourceReader {
     source: Source,
     pipeline: Arc<RwLock<Pipeline>>,
     claims: Claims,
+    rivals: Rivals,
     stop: Arc<AtomicBool>,
     generation: Arc<AtomicU64>,
     dedupe_window_bytes: u64,
@@ -101,9 +108,10 @@ impl SourceReader {
             source,
             pipeline: Arc::clone(&service.pipeline),
             claims: Arc::clone(&service.claims),
+            rivals: service.rivals.clone(),
             stop: Arc::clone(&service.stop),
             generation: Arc::clone(&service.generation),
-            dedupe_window_bytes: service.config.dedupe_window_bytes,
+            dedupe_window_bytes: service.config().dedupe_window_bytes,
             verbose,
             sender,
         }
@@ -117,6 +125,7 @@ impl SourceReader {
         let follow = self.source.follow && !self.is_stdin();
         while !self.stop.load(Ordering::Relaxed) {
             let generation = self.generation.load(Ordering::Acquire);
+            let mut wait = RETRY_INTERVAL;
             match self.open()? {
                 Found::Opened(opened) => {
                     let follow = follow && !file::is_compressed(&self.source.path)?;
@@ -127,8 +136,12 @@ impl SourceReader {
                 }
                 Found::Empty if !follow => return Ok(()),
                 Found::Empty | Found::Taken => {}
+                Found::Elsewhere => wait = STANDBY_INTERVAL,
             }
-            std::thread::sleep(RETRY_INTERVAL);
+            let waited = Instant::now();
+            while waited.elapsed() < wait && !self.stop.load(Ordering::Relaxed) {
+                std::thread::sleep(RETRY_INTERVAL);
+            }
         }
         Ok(())
     }
@@ -149,6 +162,9 @@ impl SourceReader {
             return Ok(Found::Opened(opened));
         }
         let Some(first) = self.open_file()? else { return Ok(Found::Empty) };
+        if self.rivals.is_counting(&first.partition) {
+            return Ok(Found::Elsewhere);
+        }
         if !self.claim(&first.partition) {
             return Ok(Found::Taken);
         }

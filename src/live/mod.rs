@@ -6,49 +6,55 @@
 //! every source begins again where the table stands.
 //!
 //! Source threads send chunks; one loop thread takes them, ticks at least each second, commits
-//! at intervals and at once where an alert has changed; the API reads under a shared lock. Only
-//! this module reads the wall clock.
+//! at intervals and at once where an alert has changed, and adds what other instances on the same
+//! table have committed; the API reads under a shared lock. Only this module reads the wall
+//! clock. How long something took is measured by the monotonic one, so a clock that is set moves
+//! labels and nothing else.
 
+mod commits;
 mod files;
+mod health;
+mod notify;
+mod outbox;
+mod poison;
+mod reload;
+mod rivals;
+mod turn;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use ninefold_engine::config::Config;
 use ninefold_engine::decode;
 use ninefold_engine::decode::Format;
 use ninefold_engine::pipeline::fold::oldest_minute;
-use ninefold_engine::pipeline::replay::settled_decode;
-use ninefold_engine::pipeline::{Pipeline, PipelineError, Start, Unit};
-use ninefold_engine::query::Health;
+use ninefold_engine::pipeline::{Pipeline, Unit};
+use ninefold_engine::query::body::AlertTransition;
 use ninefold_engine::source::chunk::{Chunk, Tail};
 use ninefold_engine::source::file::FileChunks;
-use ninefold_engine::table::{CommitError, Table};
+use ninefold_engine::table::Table;
 use ninefold_engine::time::{DAY_MINUTES, Minute};
 
 use crate::ask::Asker;
-use crate::states::{LiveStates, TableStates, lock, read};
+use crate::states::{LiveStates, TableStates, lock};
 use crate::{Place, batch, limits, serve};
+use commits::{Chores, Commits};
 use files::SourceReader;
-
-/// The longest time between two evaluations of the alerts.
-const TICK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A commit that an alert asks for comes at most so often.
-const ALERT_COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+pub use health::Board;
+use notify::Notifiers;
+pub use outbox::{Outbox, Published};
+pub use reload::Current;
+use rivals::Rivals;
 
 /// How many chunks may wait for the loop: with full ones some 64 MiB.
 const QUEUE_CHUNKS: usize = 32;
-
-/// How many chunks the loop takes at once.
-const BATCH_CHUNKS: usize = 16;
 
 /// How much of the past the service keeps in memory: the longest period and a day.
 const MEMORY_MINUTES: u32 = 93 * DAY_MINUTES;
@@ -147,16 +153,46 @@ pub struct Service {
     pub stop: Arc<AtomicBool>,
     /// How often the pipeline was built afresh.
     pub generation: Arc<AtomicU64>,
-    health: Arc<Mutex<Health>>,
+    /// What a source holds that has to say good-bye to others (a group, say) before the process
+    /// ends: the loop waits for it, within limits, and drops it there as the last thing.
+    pub leaving: Arc<()>,
+    /// Where alert transitions go.
+    pub outbox: Outbox,
+    /// Who tells people of them.
+    notifiers: Arc<Notifiers>,
+    /// Begins the upkeep of the table; only the judge does it.
+    pub upkeep: Option<Upkeep>,
+    board: Board,
+    rivals: Rivals,
     /// The partitions that a source is reading. Of two paths to one content the second waits
     /// until the loop has taken all of the first.
     claims: Claims,
-    config: Config,
+    config: Current,
+    reread: Option<reload::Read>,
+    /// Set to read the configuration again.
+    reload: Arc<AtomicBool>,
     data: PathBuf,
 }
 
+/// Begins the upkeep of the table in a folder, until the flag is set.
+pub type Upkeep = fn(PathBuf, Arc<AtomicBool>) -> std::thread::JoinHandle<()>;
+
 /// Names of partitions, shared by the sources and the loop.
 type Claims = Arc<Mutex<HashSet<String>>>;
+
+/// What whoever handles signals needs of a service.
+pub struct Handle {
+    /// Set to end it.
+    pub stop: Arc<AtomicBool>,
+    /// Set to read the configuration again.
+    pub reload: Arc<AtomicBool>,
+    /// Whether there is a configuration to read again.
+    pub can_reload: bool,
+    /// How it is.
+    pub board: Board,
+    /// What it was told.
+    pub config: Current,
+}
 
 impl Service {
     /// Opens the table and folds it into memory.
@@ -171,20 +207,40 @@ impl Service {
         limits::bound(&mut pipeline, &budget, &config);
         let now = Minute::of_ms(clock_ms());
         pipeline.recover(now.minus(MEMORY_MINUTES)..=Minute(u32::MAX))?;
+        let outbox = Outbox::default();
+        let notifiers = Arc::new(Notifiers::start(&config.receivers, pipeline.table())?);
         Ok(Service {
+            notifiers,
             pipeline: Arc::new(RwLock::new(pipeline)),
             stop: Arc::new(AtomicBool::new(false)),
             generation: Arc::new(AtomicU64::new(0)),
-            health: Arc::new(Mutex::new(Health::default())),
+            leaving: Arc::new(()),
+            board: Board::new(outbox.clone()),
+            outbox,
+            upkeep: None,
+            rivals: Rivals::default(),
             claims: Claims::default(),
-            config,
+            config: Current::new(config),
+            reread: None,
+            reload: Arc::default(),
             data,
         })
     }
 
     /// What it was told.
-    pub fn config(&self) -> &Config {
-        &self.config
+    pub fn config(&self) -> Arc<Config> {
+        self.config.get()
+    }
+
+    /// For whoever handles signals.
+    pub fn handle(&self) -> Handle {
+        Handle {
+            stop: Arc::clone(&self.stop),
+            reload: Arc::clone(&self.reload),
+            can_reload: self.reread.is_some(),
+            board: self.board.clone(),
+            config: self.config.clone(),
+        }
     }
 
     /// Answers questions about it.
@@ -196,10 +252,9 @@ impl Service {
         let memory_from = Minute::of_ms(clock_ms()).minus(MEMORY_MINUTES);
         let older = oldest_minute(&table)?.is_some_and(|oldest| oldest < memory_from);
         let memory_from = if older { memory_from } else { Minute(0) };
-        let (slis, values_max) = (self.config.slis.clone(), self.config.dimension_values_max);
-        let past = TableStates::new(table, slis, values_max, clock_ms);
-        let (pipeline, health) = (Arc::clone(&self.pipeline), Arc::clone(&self.health));
-        let states = LiveStates::new(pipeline, past, memory_from, clock_ms, health);
+        let past = TableStates::new(table, self.config.clone(), clock_ms);
+        let (pipeline, board) = (Arc::clone(&self.pipeline), self.board.clone());
+        let states = LiveStates::new(pipeline, past, memory_from, clock_ms, board);
         Ok(Asker::new(states, self.config.clone()))
     }
 
@@ -208,193 +263,63 @@ impl Service {
     /// # Errors
     /// As [`Service::run`].
     pub fn count_until_end(&self, messages: &Receiver<Message>) -> anyhow::Result<()> {
-        while let Ok(first) = messages.recv() {
-            let ended = self.take(first, messages)?;
-            let mut pipeline = self.pipeline.write().expect("nobody has panicked with it");
-            if ended || pipeline.epoch_is_full() {
-                self.commit(&mut pipeline)?;
-            }
-            if ended {
-                break;
-            }
-        }
-        Ok(())
+        Loop::new(self)?.count_until_end(messages)
     }
 
     /// The loop: ends when all sources have ended, or at a stop; then all is committed.
     ///
     /// # Errors
-    /// The table or a source fails; what was committed stays.
+    /// A source fails, or the table in a way that waiting does not mend; what was committed
+    /// stays.
     pub fn run(&self, messages: &Receiver<Message>) -> anyhow::Result<()> {
-        let interval = Duration::from_millis(self.config.commit_interval_ms);
-        let (mut committed, mut ticked) = (Instant::now(), Instant::now());
-        loop {
-            let wait = TICK_INTERVAL.saturating_sub(ticked.elapsed());
-            let ended = match messages.recv_timeout(wait) {
-                Ok(first) => self.take(first, messages).map(|_| false)?,
-                Err(RecvTimeoutError::Timeout) => false,
-                Err(RecvTimeoutError::Disconnected) => true,
-            };
-            let stopping = ended || self.stop.load(Ordering::Relaxed);
-            let mut pipeline = self.pipeline.write().expect("nobody has panicked with it");
-            if ticked.elapsed() >= TICK_INTERVAL || stopping {
-                pipeline.load_evicted()?;
-                pipeline.tick(clock_ms(), &self.config.objectives, &self.config.alerts);
-                ticked = Instant::now();
-            }
-            let since = committed.elapsed();
-            let alerted = pipeline.has_transitions() && since >= ALERT_COMMIT_INTERVAL;
-            if since >= interval || alerted || pipeline.epoch_is_full() || stopping {
-                self.commit(&mut pipeline)?;
-                committed = Instant::now();
-            }
-            drop(pipeline);
-            self.note_health(committed.elapsed());
-            if stopping {
-                return Ok(());
-            }
-        }
+        Loop::new(self)?.run(messages)
     }
 
-    /// Commits what was counted, or drops it where others have counted it.
-    fn commit(&self, pipeline: &mut Pipeline) -> anyhow::Result<()> {
-        match pipeline.commit() {
-            Ok(_) => Ok(()),
-            Err(PipelineError::Commit(error @ CommitError::Fenced { .. })) => {
-                eprintln!("ninefold: {error}; counting on from where the table stands");
-                self.rebuild(pipeline)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Builds the pipeline afresh from the table, under a new generation.
-    fn rebuild(&self, pipeline: &mut Pipeline) -> anyhow::Result<()> {
-        let now = Minute::of_ms(clock_ms());
-        pipeline.rebuild(now.minus(MEMORY_MINUTES)..=Minute(u32::MAX))?;
+    /// Every source begins again where the pipeline stands.
+    fn restart_sources(&self) {
         lock(&self.claims).clear();
         self.generation.fetch_add(1, Ordering::Release);
-        Ok(())
-    }
-
-    /// Lets partitions go, as [`Message::Revoke`] says.
-    fn revoke(
-        &self,
-        pipeline: &mut Pipeline,
-        partitions: &[String],
-        lost: bool,
-    ) -> anyhow::Result<()> {
-        let is_uncommitted = |pipeline: &Pipeline| {
-            partitions.iter().any(|partition| pipeline.is_uncommitted(partition))
-        };
-        if is_uncommitted(pipeline) && !lost {
-            self.commit(pipeline)?;
-        }
-        if is_uncommitted(pipeline) {
-            return self.rebuild(pipeline);
-        }
-        partitions.iter().for_each(|partition| pipeline.release(partition));
-        Ok(())
-    }
-
-    /// Takes what has come; true where the past has ended.
-    fn take(&self, first: Message, messages: &Receiver<Message>) -> anyhow::Result<bool> {
-        let mut pipeline = self.pipeline.write().expect("nobody has panicked with it");
-        let mut waiting: Option<(u16, Vec<Chunk>)> = None;
-        let mut ended = false;
-        let more = std::iter::from_fn(|| messages.try_recv().ok()).take(BATCH_CHUNKS);
-        for message in std::iter::once(first).chain(more) {
-            if !matches!(message, Message::Chunk { .. })
-                && let Some((number, chunks)) = waiting.take()
-            {
-                pipeline.ingest(number, &chunks);
-            }
-            let current = self.generation.load(Ordering::Acquire);
-            match message {
-                Message::Failed(error) => return Err(error),
-                Message::PastEnded => ended = true,
-                Message::Begin(begin) if begin.generation == current => {
-                    begin_partition(&mut pipeline, *begin)?;
-                }
-                Message::End { generation, partition } if generation == current => {
-                    lock(&self.claims).remove(&partition);
-                }
-                Message::Chunk { generation, partition, chunk } if generation == current => {
-                    let number = pipeline.number_of(&partition).context("it has begun")?;
-                    match &mut waiting {
-                        Some((same, chunks)) if *same == number => chunks.push(chunk),
-                        other => {
-                            if let Some((before, chunks)) = other.replace((number, vec![chunk])) {
-                                pipeline.ingest(before, &chunks);
-                            }
-                        }
-                    }
-                }
-                // Of before the pipeline was built afresh: it will be read again.
-                Message::Begin(_) | Message::End { .. } | Message::Chunk { .. } => {}
-                Message::Revoke { partitions, lost, done } => {
-                    self.revoke(&mut pipeline, &partitions, lost)?;
-                    // Who asked may have given up waiting.
-                    let _ = done.send(());
-                }
-            }
-        }
-        if let Some((number, chunks)) = waiting {
-            pipeline.ingest(number, &chunks);
-        }
-        Ok(ended)
-    }
-
-    fn note_health(&self, uncommitted: Duration) {
-        let pipeline = read(&self.pipeline);
-        let lines = pipeline.lines();
-        let memory = pipeline.memory_use();
-        *lock(&self.health) = Health {
-            ready: true,
-            notes: memory.notes(),
-            as_of: pipeline.state.newest().map(|minute| minute.to_string()),
-            read: lines.read,
-            counted: lines.counted,
-            dead: lines.dead,
-            duplicate: lines.duplicate,
-            series: pipeline.state.series_count(),
-            commits: pipeline.commits(),
-            table_version: Some(pipeline.table().version()),
-            uncommitted_age_ms: if pipeline.state.pending() == 0 {
-                0
-            } else {
-                uncommitted.as_millis() as u64
-            },
-            memory,
-        };
     }
 }
 
-/// Takes a partition that begins, or that goes on.
-fn begin_partition(pipeline: &mut Pipeline, begin: Begin) -> anyhow::Result<()> {
-    let Begin { unit, partition, label, decode, head, place, before, .. } = begin;
-    let decode = settled_decode(&label, decode, &head)?;
-    let is_new = pipeline.number_of(&partition).is_none();
-    let (name, label, (offset, tail)) = (&*partition, &*label, place);
-    let number = pipeline.partition(Start { name, label, decode, unit, offset, tail })?;
-    if is_new && let Some(before) = before {
-        pipeline.remember_file(number, Path::new(label), before)?;
-    }
-    Ok(())
+/// The loop of a service: what it alone knows. Its parts are in [`turn`] (taking and ticking),
+/// [`commits`] and [`reload`].
+struct Loop<'a> {
+    service: &'a Service,
+    commits: Commits,
+    chores: Chores,
+    started: Instant,
+    ticked: Instant,
+    /// When the table was last followed.
+    followed: Instant,
+    /// When the oldest events came that were counted since the last tick.
+    arrived: Option<Instant>,
+    poison: poison::Note,
+    /// Why the configuration was not read again, where it was refused.
+    refused: Option<String>,
+    /// Why evicted customers could not be loaded at the last tick.
+    unloaded: Option<String>,
 }
 
 /// `ninefold run`.
 pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
-    let mut config = batch::load(place)?;
-    batch::set_format(&mut config, args.format);
-    if let Some(listen) = args.listen {
-        config.listen = listen;
-    }
+    let config = configured(place, args.format, args.listen)?;
     let data = batch::table_dir(place, &config)?;
     let sources = files::sources(&config, &args)?;
     let listen = config.listen;
-    let service = Service::open(config, data)?;
+    let mut service = Service::open(config, data)?;
+    if place.config.is_some() {
+        let (place, format, listen) = (place.clone(), args.format, args.listen);
+        service.reread = Some(Box::new(move || configured(&place, format, listen)));
+    }
     let (sender, messages) = sync_channel(QUEUE_CHUNKS);
+    let (notifiers, verbose) = (Arc::clone(&service.notifiers), args.verbose);
+    service.outbox.send_to(Box::new(move |published| {
+        if verbose {
+            tell(&published);
+        }
+        notifiers.publish(&published);
+    }));
     for source in sources {
         let reader = SourceReader::new(source, &service, args.verbose, sender.clone());
         let sender = sender.clone();
@@ -412,4 +337,24 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
     };
     serve::beside(&service, listen, "", announce, || service.run(&messages))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration, with what the command line says put over it.
+fn configured(
+    place: &Place,
+    format: Option<Format>,
+    listen: Option<SocketAddr>,
+) -> anyhow::Result<Config> {
+    let mut config = batch::load(place)?;
+    batch::set_format(&mut config, format);
+    config.listen = listen.unwrap_or(config.listen);
+    Ok(config)
+}
+
+/// Says on standard error what was published.
+fn tell(published: &Published) {
+    let Published { transition, uncommitted } = published;
+    let AlertTransition { state, tier, customer, service, at, .. } = transition;
+    let mark = if *uncommitted { " (uncommitted)" } else { "" };
+    eprintln!("ninefold: {tier} {state}: {customer:?}, service {service:?}, at {at}{mark}");
 }

@@ -53,8 +53,14 @@ impl Answer {
 impl Service {
     /// Starts `ninefold LINE` and waits until it names its address.
     pub fn start(session: &Session, line: &str) -> Service {
+        Service::start_with(session, line, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub fn start_with(session: &Session, line: &str, variables: &[(&str, &str)]) -> Service {
         let words: Vec<&str> = line.split_whitespace().collect();
         let mut command = session.command(&words);
+        command.envs(variables.iter().copied());
         let mut child = command.stdin(Stdio::piped()).spawn().expect("the program starts");
         let (sender, addresses) = channel();
         let stdout = lines(child.stdout.take().expect("it is piped"), sender.clone());
@@ -154,11 +160,32 @@ impl Service {
     }
 
     /// Asks it to end, and waits until it has.
-    pub fn stop(mut self) -> Ended {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().expect("there is kill");
+    pub fn stop(self) -> Ended {
+        self.signal("TERM");
+        self.end()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        let (name, id) = (format!("-{name}"), self.child.id().to_string());
+        let sent = Command::new("kill").args([&name, &id]).status().expect("there is kill");
         assert!(sent.success());
+    }
+
+    /// Waits for an end that has been asked for, or that comes by itself.
+    pub fn end(mut self) -> Ended {
         self.wait();
+        self.ended()
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+
+    /// Kills it as a power cut would.
+    pub fn kill(mut self) -> Ended {
+        self.child.kill().expect("it is there");
         self.ended()
     }
 

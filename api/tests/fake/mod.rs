@@ -385,6 +385,7 @@ impl Answers for Fake {
             tz: tz.to_owned(),
             revision: 12,
             as_of: Some(self.as_of().to_string()),
+            gaps: Vec::new(),
             customers: customers.into_iter().map(|one| self.statement(one)).collect(),
         })
     }
@@ -414,6 +415,7 @@ impl Answers for Fake {
             as_of: self.as_of().to_string(),
             valid: sum.valid,
             bad: sum.bad,
+            gaps: Vec::new(),
             customers_hit: hit.len() as u64,
             customers: customers.collect(),
             causes: self.causes(),
@@ -552,6 +554,11 @@ impl Answers for Fake {
             commits: 9,
             table_version: Some(12),
             uncommitted_age_ms: 1_250,
+            uncommitted_lines: 40,
+            instance: "5f3a9c01".to_owned(),
+            role: "judge".to_owned(),
+            partitions: vec!["file/a".to_owned()],
+            ..Health::default()
         }
     }
 }
@@ -576,6 +583,7 @@ impl Fake {
             },
             down_minutes: 0,
             idle_minutes: 2,
+            gap_minutes: 0,
             credit_percent: None,
             episodes: vec![Episode {
                 from: self.as_of().minus(INCIDENT_MINUTES - 1).to_string(),

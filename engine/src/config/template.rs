@@ -247,10 +247,29 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
 [api]
 #listen = \"{listen}\"
 
+# Who is told of alerts: a webhook, an Alertmanager or PagerDuty.
+#[[notify]]
+#name = \"alertmanager\"
+#kind = \"alertmanager\"
+#url = \"http://127.0.0.1:9093\"
+#allow = [\"127.0.0.1/32\"]
+#severities = [\"page\", \"ticket\"]
+#[[notify]]
+#name = \"roll-back\"
+#kind = \"webhook\"
+#url = \"https://deploy.example.com/hooks/ninefold\"
+#secret = {{ env = \"NINEFOLD_WEBHOOK_SECRET\" }}
+#[[notify]]
+#name = \"on-call\"
+#kind = \"pagerduty\"
+#secret = {{ file = \"/run/secrets/pagerduty\" }}
+
 # How much is counted between two commits, at most.
 [run]
 #commit_interval = \"{interval}\"
 #epoch_events_max = {events}
+# How long a stop may take. Then the process ends; what is uncommitted is read again.
+#stop_timeout = \"{stop}\"
 # As many threads as there are cores, unless set.
 #threads = 2
 ",
@@ -265,6 +284,7 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
         listen = config.listen,
         interval = duration_text(config.commit_interval_ms),
         events = config.epoch_events_max,
+        stop = duration_text(config.stop_timeout_ms),
     )
 }
 

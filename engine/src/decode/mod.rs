@@ -37,6 +37,7 @@ mod envoy;
 mod json;
 mod jsonlog;
 mod ndjson;
+#[cfg(feature = "table")]
 pub mod parquet;
 pub mod route;
 mod value;

@@ -3,14 +3,13 @@
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
-use super::memory::FOLD_ROWS;
 use crate::model::Counts;
 use crate::slo::histogram::Histogram;
 use crate::slo::sli::Slis;
 use crate::state::{Key, RECENT_MINUTES, State};
 use crate::table::read::SeriesRow;
 use crate::table::schema::Grain;
-use crate::table::{Filter, Table, TableError};
+use crate::table::{Added, Filter, Table, TableError};
 use crate::time::Minute;
 
 /// What is to be folded.
@@ -29,8 +28,22 @@ pub struct Need {
 /// # Errors
 /// The table cannot be read, or a histogram in it is damaged.
 pub fn fold(table: &Table, slis: &Slis, need: &Need, state: &mut State) -> Result<(), TableError> {
+    fold_from(table, slis, need, None, state)
+}
+
+/// As [`fold`], of the files of some entries alone where they are given.
+///
+/// # Errors
+/// As [`fold`].
+pub fn fold_from(
+    table: &Table,
+    slis: &Slis,
+    need: &Need,
+    added: Option<&Added>,
+    state: &mut State,
+) -> Result<(), TableError> {
     let wanted = need.customer.as_ref().map_or(Wanted::All, |one| Wanted::of([one]));
-    fold_wanted(table, slis, need, &wanted, state, &mut |_| {})
+    fold_wanted(table, slis, need, (&wanted, added), state, &mut |_, _| {})
 }
 
 /// Whose rows are folded.
@@ -69,8 +82,9 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Folds the rows of `need` of whom is `wanted`; the customer of `need` does not matter. `tidy`
-/// is called each 65,536 rows, and may drop whole customers.
+/// Folds the rows of `need` of whom is `wanted`, of the files of some entries alone where they
+/// are given; the customer of `need` does not matter. `each` is shown every row of `series`
+/// once it is folded, and may drop whole customers.
 ///
 /// # Errors
 /// As [`fold`].
@@ -78,9 +92,9 @@ pub fn fold_wanted(
     table: &Table,
     slis: &Slis,
     need: &Need,
-    wanted: &Wanted<'_>,
+    (wanted, added): (&Wanted<'_>, Option<&Added>),
     state: &mut State,
-    tidy: &mut dyn FnMut(&mut State),
+    each: &mut dyn FnMut(&SeriesRow<'_>, &mut State),
 ) -> Result<(), TableError> {
     let (scans, is_wanted) = wanted.scans();
     for customer in scans {
@@ -88,19 +102,13 @@ pub fn fold_wanted(
             days: Some(need.minutes.start().day()..=need.minutes.end().day()),
             minutes: Some(need.minutes.clone()),
             customer,
+            added: added.cloned(),
             ..Filter::default()
-        };
-        let mut rows = 0_usize;
-        let mut tidied = |state: &mut State| {
-            rows += 1;
-            if rows.is_multiple_of(FOLD_ROWS) {
-                tidy(state);
-            }
         };
         fold_series(table, &filter, need, &is_wanted, &mut |row, latency| {
             let at = Key { customer: row.customer, service: row.service, minute: row.minute };
             state.fold_series(at, &row.measures, latency);
-            tidied(state);
+            each(&row, state);
         })?;
         if state.is_overloaded() {
             let (column, found) = ("latency_sum_us", "sums that do not fit 63 bits".to_owned());
@@ -114,7 +122,6 @@ pub fn fold_wanted(
             let sli = slis.further.iter().position(|sli| sli.name == row.sli);
             if let Some(sli) = sli.filter(|_| is_wanted(row.customer)) {
                 state.fold_sli(at, sli, row.counts);
-                tidied(state);
             }
         })?;
     }
@@ -154,19 +161,24 @@ fn fold_series(
 /// # Errors
 /// The table cannot be read.
 pub fn fold_recent(table: &Table, newest: Minute, state: &mut State) -> Result<(), TableError> {
-    fold_dimensions(table, newest.minus(RECENT_MINUTES - 1)..=newest, state)
+    fold_dimensions(table, &Filter::of_minutes(recent_minutes(newest)), state)
 }
 
-/// Folds the counts by dimension of some minutes.
+/// The last hours before `newest`.
+pub fn recent_minutes(newest: Minute) -> RangeInclusive<Minute> {
+    newest.minus(RECENT_MINUTES - 1)..=newest
+}
+
+/// Folds the counts by dimension that pass a filter.
 ///
 /// # Errors
 /// The table cannot be read.
 pub fn fold_dimensions(
     table: &Table,
-    minutes: RangeInclusive<Minute>,
+    filter: &Filter,
     state: &mut State,
 ) -> Result<(), TableError> {
-    table.for_each_dimension(&Filter::of_minutes(minutes), |row| {
+    table.for_each_dimension(filter, |row| {
         let (valid, bad, excluded) = (row.measures.valid, row.measures.bad, row.measures.excluded);
         let counts = Counts { valid, bad, excluded };
         state.fold_dimension(row.service, &row.dimensions(), row.minute, counts);

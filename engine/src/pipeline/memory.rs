@@ -14,12 +14,14 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::RangeInclusive;
 
 use super::fold::{FEW, Need, Wanted, fold_wanted, newest_minute};
+use super::follow::Owners;
 use super::watch::LOOK_BACK_MINUTES;
 use super::{Pipeline, PipelineError};
 use crate::query::{MemoryPart, MemoryUse};
 use crate::slo::alert::{AlertOptions, SPECS};
 use crate::slo::objective::Objectives;
 use crate::state::{HISTOGRAM_MINUTES, Keep, State};
+use crate::table::read::SeriesRow;
 use crate::time::{MINUTE_MS, Minute};
 
 /// What an uncommitted event takes at most: its record with room to grow, and its part of the
@@ -30,7 +32,7 @@ pub const EVENT_BYTES: usize = 256;
 const ALONG_MAX: usize = 1_000;
 
 /// Rows that are folded between two looks at the memory.
-pub(super) const FOLD_ROWS: usize = 65_536;
+const FOLD_ROWS: usize = 65_536;
 
 /// Bounds of what grows; none unless set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +61,8 @@ pub(super) struct Memory {
     bounds: Bounds,
     /// The size of the series at which they are looked over next.
     evict_at: usize,
-    /// What series hold when they are whole.
-    minutes: RangeInclusive<Minute>,
+    /// Rows that were folded from the table.
+    folded: usize,
     /// The minute that alerts were judged for last.
     judged: Minute,
     /// The fewest bad events that any alert fires on.
@@ -78,7 +80,7 @@ impl Default for Memory {
         Memory {
             bounds: Bounds::default(),
             evict_at: usize::MAX,
-            minutes: Minute(0)..=Minute(u32::MAX),
+            folded: 0,
             judged: Minute(0),
             bad_min: 1,
             evicted_hot: 0,
@@ -114,9 +116,8 @@ impl Memory {
         }
     }
 
-    /// Notes what is held when series are whole, and forgets the ticks of before.
-    pub(super) fn recovered(&mut self, minutes: RangeInclusive<Minute>) {
-        self.minutes = minutes;
+    /// Forgets what it remembers of a state that is built afresh.
+    fn reset(&mut self) {
         self.evict_at = self.bounds.series_bytes;
         self.arrivals.clear();
     }
@@ -145,9 +146,11 @@ impl Memory {
         self.evict_at = most.max(state.bytes() + most / 8);
     }
 
-    /// Between two runs of rows that are folded from the table.
-    pub(super) fn tidy(&mut self, state: &mut State, firing: &HashSet<&str>) {
-        if state.bytes() >= self.evict_at
+    /// After each row that is folded from the table: looks at the memory now and then.
+    fn tidy(&mut self, state: &mut State, firing: &HashSet<&str>) {
+        self.folded += 1;
+        if self.folded.is_multiple_of(FOLD_ROWS)
+            && state.bytes() >= self.evict_at
             && let Some(newest) = state.newest()
         {
             state.pack_before(newest.minus(HISTOGRAM_MINUTES));
@@ -171,7 +174,8 @@ impl Pipeline {
     /// The table cannot be read.
     pub fn load_evicted(&mut self) -> Result<usize, PipelineError> {
         let mut customers = self.state.hot_partial();
-        if customers.is_empty() {
+        // What others have committed is loaded once it was followed to, or it would count twice.
+        if customers.is_empty() || !self.is_followed() {
             return Ok(0);
         }
         if customers.len() > FEW {
@@ -183,11 +187,13 @@ impl Pipeline {
         let newest = self.state.newest().unwrap_or_default();
         let need = Need {
             customer: None,
-            minutes: self.memory.minutes.clone(),
+            minutes: self.remembered(),
             histograms: Some(newest.minus(HISTOGRAM_MINUTES - 1)..=Minute(u32::MAX)),
         };
-        let whole = self.whole_of(&customers, &need)?;
+        let mut owners = Owners::new();
+        let whole = self.load(&customers, &need, &mut owners)?;
         self.state.complete(&customers, whole);
+        self.own(owners);
         self.memory.loaded += customers.len() as u64;
         Ok(customers.len())
     }
@@ -198,11 +204,28 @@ impl Pipeline {
     /// # Errors
     /// The table cannot be read.
     pub fn whole_of(&self, customers: &[String], need: &Need) -> Result<State, PipelineError> {
+        self.load(customers, need, &mut Owners::new())
+    }
+
+    fn load(
+        &self,
+        customers: &[String],
+        need: &Need,
+        owners: &mut Owners,
+    ) -> Result<State, PipelineError> {
         let options = &self.options;
         let further = options.slis.further.len();
         let mut whole = State::new(options.dimension_values_max, further, true, self.state.seed());
         let wanted = Wanted::of(customers);
-        fold_wanted(&self.table, &options.slis, need, &wanted, &mut whole, &mut |_| {})?;
+        let mut note = |row: &SeriesRow<'_>, _: &mut State| {
+            let key = (row.customer.to_owned(), row.service.to_owned());
+            let newest = owners.entry(key).or_default();
+            if newest.0 <= row.minute {
+                *newest = (row.minute, row.partition.to_owned());
+            }
+        };
+        let of = (&wanted, None);
+        fold_wanted(&self.table, &options.slis, need, of, &mut whole, &mut note)?;
         whole.fold_uncommitted(&self.state, customers);
         Ok(whole)
     }
@@ -228,13 +251,13 @@ impl Pipeline {
             customer: None,
             histograms: newest_minute(&self.table, *minutes.end())?
                 .map(|newest| newest.minus(HISTOGRAM_MINUTES)..=*minutes.end()),
-            minutes: minutes.clone(),
+            minutes,
         };
-        self.memory.recovered(minutes);
+        self.memory.reset();
         let (firing, memory) = (self.watch.firing(), &mut self.memory);
-        let mut tidy = |state: &mut State| memory.tidy(state, &firing);
+        let mut tidy = |_: &SeriesRow<'_>, state: &mut State| memory.tidy(state, &firing);
         let (slis, state) = (&self.options.slis, &mut self.state);
-        fold_wanted(&self.table, slis, &need, &Wanted::All, state, &mut tidy)?;
+        fold_wanted(&self.table, slis, &need, (&Wanted::All, None), state, &mut tidy)?;
         Ok(())
     }
 

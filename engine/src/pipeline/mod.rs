@@ -10,11 +10,16 @@
 //! before its commit was read back from the table.
 
 pub mod batches;
+pub mod careful;
 mod columnar;
 pub mod dedupe;
 pub mod fold;
+pub mod follow;
+pub mod gap;
+pub mod ledger;
 pub mod memory;
 pub mod replay;
+pub mod sent;
 pub mod summary;
 pub mod verify;
 pub mod watch;
@@ -25,19 +30,25 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryBuilder};
 use rayon::prelude::*;
+use serde_json::{Value, json};
 
 use crate::decode::{self, Decoder, Line};
 use crate::model::Event;
+use crate::notify::outbox::Sent;
 use crate::slo::sli::Slis;
 use crate::source::chunk::{Chunk, ChunkKind, LINE_BYTES_MAX, RecordMark, Tail};
 use crate::source::file::Known;
 use crate::state::block::{Block, BlockBuilder, DeadLetter};
+use crate::state::shard::NOBODY;
 use crate::state::{Cut, State};
 use crate::table::schema::Grain;
 use crate::table::{CommitError, DataFile, Epoch, Filter, Move, Table, TableError};
 use crate::time::{DAY_MINUTES, Day, MINUTE_MS, Minute};
 use batches::Names;
+use careful::Poison;
 use dedupe::DedupeWindow;
+use follow::Following;
+use ledger::Ledger;
 use watch::Watch;
 
 /// How much later than its record an event may claim to have been: clocks differ.
@@ -111,8 +122,10 @@ pub enum PipelineError {
 pub struct LineCounts {
     /// All but blank lines and headers.
     pub read: u64,
-    /// Events, excluded ones among them.
+    /// Lines that are events, excluded ones among them.
     pub counted: u64,
+    /// Events that those lines stand for: each is as many as its `count`.
+    pub events: u64,
     /// Refused.
     pub dead: u64,
     /// Dropped by the dedupe window.
@@ -128,6 +141,7 @@ impl LineCounts {
     fn subtract(&mut self, other: &LineCounts) {
         self.read -= other.read;
         self.counted -= other.counted;
+        self.events -= other.events;
         self.dead -= other.dead;
         self.duplicate -= other.duplicate;
         self.holes -= other.holes;
@@ -138,6 +152,7 @@ impl LineCounts {
     pub fn add(&mut self, other: &LineCounts) {
         self.read += other.read;
         self.counted += other.counted;
+        self.events += other.events;
         self.dead += other.dead;
         self.duplicate += other.duplicate;
         self.holes += other.holes;
@@ -189,14 +204,14 @@ struct Partition {
     name: String,
     /// Whether it is being counted: one that was let go may be another instance's by now.
     owned: bool,
+    /// Whether another instance has counted it lately.
+    elsewhere: bool,
     unit: Unit,
     /// Its path, for people.
     label: String,
     /// How its lines are read; the format is a certain one.
     decode: decode::Options,
-    /// The committed offset; `None` before the first commit.
-    base: Option<u64>,
-    next: u64,
+    ledger: Ledger,
     tail: Tail,
     /// Since the last commit.
     lines: LineCounts,
@@ -214,6 +229,8 @@ pub struct Pipeline {
     partitions: Vec<Partition>,
     watch: Watch,
     memory: memory::Memory,
+    /// What receivers were told since the last commit.
+    sent: Vec<Sent>,
     /// Lines since the start.
     lines: LineCounts,
     /// Events committed since the start.
@@ -223,6 +240,11 @@ pub struct Pipeline {
     unterminated: u64,
     /// Whether a partition was counted before this process began.
     resumed: bool,
+    following: Following,
+    /// Places that have made the program panic before.
+    poison: Vec<Poison>,
+    /// The one record that is being counted, where it is taken alone.
+    alone: Option<(u64, u64)>,
 }
 
 impl Pipeline {
@@ -231,6 +253,7 @@ impl Pipeline {
         let further = options.slis.further.len();
         let state = State::new(options.dimension_values_max, further, live, seed);
         let rules = options.slis.rules_version();
+        let following = Following::new(table.version());
         Pipeline {
             state,
             table,
@@ -239,11 +262,15 @@ impl Pipeline {
             partitions: Vec::new(),
             watch: Watch::default(),
             memory: memory::Memory::default(),
+            sent: Vec::new(),
             lines: LineCounts::default(),
             events: EventCounts::default(),
             commits: 0,
             unterminated: 0,
             resumed: false,
+            following,
+            poison: Vec::new(),
+            alone: None,
         }
     }
 
@@ -255,6 +282,18 @@ impl Pipeline {
     /// What it was told.
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// Goes on with other options. Where the SLIs differ, a new version of the rules begins
+    /// here, and [`Pipeline::rebuild`] has to follow before anything is counted: series have a
+    /// place for each SLI. Windows, and how lines are read, hold for partitions that begin later.
+    ///
+    /// # Panics
+    /// If something is not committed: it was counted by the old rules.
+    pub fn set_options(&mut self, options: Options) {
+        assert!(!self.has_uncommitted(), "options change at a commit boundary");
+        self.rules = options.slis.rules_version();
+        self.options = options;
     }
 
     /// Lines since the start.
@@ -277,10 +316,13 @@ impl Pipeline {
     /// # Errors
     /// The table cannot be read.
     pub fn known(&self) -> Result<Vec<Known>, PipelineError> {
-        let mut known = known_in(&self.table)?;
-        for partition in &self.partitions {
+        let mut known = match self.following.known() {
+            Some(known) => known,
+            None => known_in(&self.table)?,
+        };
+        for partition in self.partitions.iter().filter(|one| one.owned) {
             known.retain(|one| one.partition != partition.name);
-            let (name, next) = (partition.name.clone(), partition.next);
+            let (name, next) = (partition.name.clone(), partition.ledger.next());
             known.push(Known { partition: name, next, tail: partition.tail.hash() });
         }
         Ok(known)
@@ -300,11 +342,16 @@ impl Pipeline {
         if let Some(number) = known
             && self.partitions[number].owned
         {
-            assert_eq!(self.partitions[number].next, offset, "{name} goes on where it ended");
+            assert_eq!(
+                self.partitions[number].ledger.next(),
+                offset,
+                "{name} goes on where it ended"
+            );
             return Ok(number as u16);
         }
         let number = known.unwrap_or(self.partitions.len());
-        let number = u16::try_from(number).map_err(|_| PipelineError::Partitions)?;
+        let number = u16::try_from(number).ok().filter(|number| *number < NOBODY);
+        let number = number.ok_or(PipelineError::Partitions)?;
         let base = self.table.offset(name)?;
         assert_eq!(base.unwrap_or(0), offset, "{name} goes on where the table says");
         if base.is_some() {
@@ -318,11 +365,11 @@ impl Pipeline {
         let partition = Partition {
             name: name.to_owned(),
             owned: true,
+            elsewhere: false,
             unit,
             label: label.to_owned(),
             decode,
-            base,
-            next: offset,
+            ledger: Ledger::new(base),
             tail,
             lines: LineCounts::default(),
             dead: Vec::new(),
@@ -341,8 +388,20 @@ impl Pipeline {
         self.partitions.iter().position(named).map(|number| number as u16)
     }
 
-    /// Lets a partition go, whose counting another instance may take over from the table.
-    /// Nothing happens where it is not being counted.
+    /// Where the counting of a partition goes on: what [`Start::offset`] has to be.
+    ///
+    /// # Errors
+    /// The log holds a number below zero.
+    pub fn place_of(&self, name: &str) -> Result<u64, PipelineError> {
+        match self.number_of(name) {
+            Some(number) => Ok(self.partitions[usize::from(number)].ledger.next()),
+            None => Ok(self.table.offset(name)?.unwrap_or(0)),
+        }
+    }
+
+    /// Lets a partition go, whose counting another instance may take over from the table. What
+    /// was decided in its name and not committed is dropped: its next owner decides it. Nothing
+    /// happens where it is not being counted.
     ///
     /// # Panics
     /// If something of it is not committed: that has to be committed first, or dropped by
@@ -353,6 +412,7 @@ impl Pipeline {
             assert!(partition.movement().is_none(), "{name} is committed before it is let go");
             partition.owned = false;
             partition.dedupe = None;
+            self.watch.forget_decided(number);
         }
     }
 
@@ -367,9 +427,11 @@ impl Pipeline {
     /// offsets.
     ///
     /// # Errors
-    /// As [`Pipeline::recover`].
+    /// As [`Pipeline::recover`]; then memory may not be [complete](Pipeline::is_complete), and
+    /// this has to be called again before anything else.
     pub fn rebuild(&mut self, minutes: RangeInclusive<Minute>) -> Result<(), PipelineError> {
         self.table.refresh()?;
+        self.distrust();
         for partition in std::mem::take(&mut self.partitions) {
             self.lines.subtract(&partition.lines);
         }
@@ -386,7 +448,16 @@ impl Pipeline {
     /// # Panics
     /// If they do not begin where the partition's counting ended.
     pub fn ingest(&mut self, number: u16, chunks: &[Chunk]) {
-        let blocks = self.decode(number, chunks);
+        if self.is_poisoned(number, chunks) {
+            chunks.iter().for_each(|chunk| self.ingest_carefully(number, chunk));
+        } else {
+            let blocks = self.decode(number, chunks);
+            self.take_chunks(number, blocks, chunks);
+        }
+    }
+
+    /// Takes the blocks that chunks became.
+    fn take_chunks(&mut self, number: u16, blocks: Vec<Block>, chunks: &[Chunk]) {
         let mut tails = Vec::with_capacity(chunks.len());
         for (block, chunk) in blocks.iter().zip(chunks) {
             // An unterminated line that was left for later moves nothing.
@@ -403,14 +474,13 @@ impl Pipeline {
         let partition = &mut self.partitions[usize::from(number)];
         let mut lines = LineCounts::default();
         for (block, tail) in blocks.iter_mut().zip(tails) {
-            assert_eq!(block.first, partition.next, "blocks of {} tile it", partition.name);
             lines.add(&settle(block, partition.dedupe.as_mut()));
             if partition.unit == Unit::Records {
                 let offsets = block.next - block.first;
                 let holes = offsets.checked_sub(block.read);
                 lines.holes += holes.expect("every record has an offset of its own");
             }
-            partition.next = block.next;
+            partition.ledger.advance(block.first..block.next);
             if let Some(tail) = tail {
                 partition.tail.clone_from(tail);
             }
@@ -447,19 +517,22 @@ impl Pipeline {
     /// # Errors
     /// The epoch did not land: nothing of it is in the table, nothing was dropped from memory.
     pub fn commit(&mut self) -> Result<Option<u64>, PipelineError> {
-        let moves: Vec<Move> = self.partitions.iter().filter_map(Partition::movement).collect();
-        if moves.is_empty() && !self.has_transitions() {
+        if !self.has_uncommitted() {
             return Ok(None);
         }
         if self.state.is_overloaded() {
             return Err(PipelineError::Overload);
         }
+        let moves = self.moves();
         let cut = self.state.cut();
         let mut files = batches::data_files(&self.state, &cut, &self.names());
         files.extend(self.dead_files());
         files.extend(self.source_file());
         files.extend(self.alert_files());
-        let version = self.table.commit(Epoch { files, moves, info: "ninefold".into() })?;
+        files.extend(self.sent_files());
+        let epoch = Epoch { files, moves: moves.clone(), info: self.info() };
+        let version = self.table.commit(epoch)?;
+        self.moved(version, &moves);
         self.landed(&cut);
         Ok(Some(version))
     }
@@ -471,12 +544,13 @@ impl Pipeline {
         }
         self.state.drop_records();
         for partition in &mut self.partitions {
-            partition.base = partition.movement().map_or(partition.base, |moved| Some(moved.next));
+            partition.ledger.landed(partition.ledger.next());
             partition.lines = LineCounts::default();
             partition.dead.clear();
         }
         self.watch.drop_pending();
         self.bound_memory();
+        self.sent.clear();
         self.commits += 1;
     }
 
@@ -517,6 +591,23 @@ impl Pipeline {
         days.into_iter().map(file).collect()
     }
 
+    /// What the history of the table says of an epoch: the ranges that it counts, what became of
+    /// their lines, and the hash of what stands before their ends.
+    fn info(&self) -> String {
+        let range = |partition: &Partition| {
+            let moved = partition.movement()?;
+            let LineCounts { read, counted, dead, duplicate, holes, .. } = partition.lines;
+            let tail = partition.tail.hash().map(|byte| format!("{byte:02x}")).concat();
+            Some(json!({
+                "partition": moved.partition, "first": moved.base.unwrap_or(0),
+                "next": moved.next, "read": read, "counted": counted, "dead": dead,
+                "duplicate": duplicate, "holes": holes, "tail": tail,
+            }))
+        };
+        let ranges: Vec<Value> = self.partitions.iter().filter_map(range).collect();
+        json!({ "ranges": ranges }).to_string()
+    }
+
     fn source_file(&self) -> Option<DataFile> {
         let moved: Vec<(&Partition, Move)> = self
             .partitions
@@ -538,6 +629,7 @@ impl Pipeline {
             batches::ints(moved.iter().map(|(_, moved)| moved.next)),
             line(|lines| lines.read),
             line(|lines| lines.counted),
+            line(|lines| lines.events),
             line(|lines| lines.dead),
             line(|lines| lines.duplicate),
             line(|lines| lines.holes),
@@ -562,8 +654,7 @@ impl Pipeline {
 
 impl Partition {
     fn movement(&self) -> Option<Move> {
-        let (partition, base, next) = (self.name.clone(), self.base, self.next);
-        (next != base.unwrap_or(0)).then_some(Move { partition, base, next })
+        self.ledger.movement(&self.name)
     }
 }
 
@@ -590,11 +681,15 @@ pub fn known_in(table: &Table) -> Result<Vec<Known>, TableError> {
 /// Drops a block's duplicates and says what became of its lines.
 fn settle(block: &mut Block, window: Option<&mut DedupeWindow>) -> LineCounts {
     let duplicate = window.map_or(0, |window| window.drop_duplicates(block));
-    let records = block.parts.iter().flat_map(|part| &part.records);
-    let counted = records.filter(|record| record.count > 0).count() as u64;
+    let (mut counted, mut events) = (0, 0);
+    for record in block.parts.iter().flat_map(|part| &part.records) {
+        counted += u64::from(record.count > 0);
+        events += u64::from(record.count);
+    }
     let (read, dead) = (block.read, block.dead.len() as u64);
     assert_eq!(read, counted + duplicate + dead, "every line is counted, a duplicate or dead");
-    LineCounts { read, counted, dead, duplicate, holes: 0, invalid_latency: block.invalid_latency }
+    let invalid_latency = block.invalid_latency;
+    LineCounts { read, counted, events, dead, duplicate, holes: 0, invalid_latency }
 }
 
 /// Decodes chunks of one partition on all cores, as `decode` says.
@@ -620,6 +715,7 @@ fn decode_chunk(
     slis: &Slis,
     chunk: &Chunk,
 ) -> Block {
+    careful::planted_panic(chunk);
     match &chunk.kind {
         ChunkKind::Lines | ChunkKind::Unterminated => {}
         ChunkKind::Overlong => {

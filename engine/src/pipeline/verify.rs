@@ -1,17 +1,22 @@
-//! Proving the table against its source: the files are counted again, apart from the table, and
-//! compared with its rows by customer, service and minute.
+//! Proving the table against its source: what the source still holds is counted again, apart from
+//! the table, and compared with its rows by customer, service and minute.
+//!
+//! A source takes part as [`Recorded`]: a partition, and its chunks from its first one on. Rows do
+//! not say from which offsets they were counted, so a partition is compared as a whole, or not
+//! at all where its source has let go of its begin.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::dedupe::DedupeWindow;
 use super::replay::settled_decode;
-use super::{Options, PipelineError, columnar, decode_chunks, known_in, settle};
+use super::{Options, PipelineError, Unit, columnar, decode_chunks, known_in, settle};
 use crate::decode;
 use crate::model::Measures;
-use crate::source::chunk::Chunk;
+use crate::source::chunk::{Chunk, ChunkKind};
 use crate::source::file::{self, Known, Opened, SourceError};
 use crate::state::State;
 use crate::table::{Filter, Table};
@@ -39,8 +44,28 @@ pub struct Verdict {
     pub different: u64,
     /// The first of those.
     pub differences: Vec<Difference>,
-    /// Files of which the table knows nothing.
+    /// Sources of which the table knows nothing.
     pub unknown: Vec<String>,
+    /// Partitions of which the source has let go of a part, so that they cannot be compared.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<String>,
+}
+
+/// What a source holds of a partition.
+pub struct Recorded<'a> {
+    /// The partition.
+    pub partition: &'a str,
+    /// What people call it.
+    pub label: &'a str,
+    /// What its offsets are.
+    pub unit: Unit,
+    /// How its lines or records are read; the format is a certain one.
+    pub decode: decode::Options,
+    /// The first offset that the source still has.
+    pub first: u64,
+    /// Its chunks from there on. Records behind the committed offset are not counted; a source of
+    /// lines ends at that offset.
+    pub chunks: &'a mut dyn Iterator<Item = io::Result<Chunk>>,
 }
 
 /// One customer, service and minute that differs.
@@ -70,21 +95,87 @@ pub fn verify(
     files: &[PathBuf],
 ) -> Result<Verdict, PipelineError> {
     let known = known_in(table)?;
-    let mut verdict = Verdict { version: table.version(), ..Verdict::default() };
+    let mut verdict = Verdict::of(table);
     for path in files {
-        let found = if columnar::is_parquet(&options.decode, path)? {
-            rows_of(&options, path, &known)?
-        } else {
-            let Some(opened) = file::open(path, &known)? else { continue };
-            lines_of(&options, path, &known, &opened)?
-        };
-        match found {
-            Some((partition, source)) => compare(&mut verdict, table, &partition, source)?,
-            None => verdict.unknown.push(path.display().to_string()),
+        if columnar::is_parquet(&options.decode, path)? {
+            match rows_of(&options, path, &known)? {
+                Some((partition, source)) => verdict.compare(table, &partition, source)?,
+                None => verdict.unknown.push(path.display().to_string()),
+            }
+        } else if let Some(opened) = file::open(path, &known)? {
+            verdict.add_file(&options, table, path, &known, &opened)?;
         }
     }
-    verdict.equal = verdict.different == 0 && verdict.unknown.is_empty();
-    Ok(verdict)
+    Ok(verdict.judged())
+}
+
+impl Verdict {
+    /// A verdict on `table` at its version, to which sources are to be added.
+    pub fn of(table: &Table) -> Verdict {
+        Verdict { version: table.version(), ..Verdict::default() }
+    }
+
+    /// Counts what a source holds of a partition again, and compares.
+    ///
+    /// # Errors
+    /// The source or the table cannot be read.
+    pub fn add(
+        &mut self,
+        options: &Options,
+        table: &Table,
+        recorded: Recorded<'_>,
+    ) -> Result<(), PipelineError> {
+        let Some(next) = table.offset(recorded.partition)? else {
+            self.unknown.push(recorded.label.to_owned());
+            return Ok(());
+        };
+        let begun = first_of(table, recorded.partition)?.unwrap_or(next);
+        if recorded.first > begun {
+            let (name, first) = (recorded.partition, recorded.first);
+            self.gone.push(format!("{name}: offsets {begun}..{first} are gone from the source"));
+            return Ok(());
+        }
+        let partition = recorded.partition;
+        let source = recount(options, recorded, next)?;
+        self.compare(table, partition, source)
+    }
+
+    /// The verdict once all sources were added.
+    pub fn judged(mut self) -> Verdict {
+        self.equal = self.different == 0 && self.unknown.is_empty() && self.gone.is_empty();
+        self
+    }
+
+    fn add_file(
+        &mut self,
+        options: &Options,
+        table: &Table,
+        path: &Path,
+        known: &[Known],
+        opened: &Opened,
+    ) -> Result<(), PipelineError> {
+        let label = path.display().to_string();
+        let Some(known) = known.iter().find(|one| one.partition == opened.partition) else {
+            self.unknown.push(label);
+            return Ok(());
+        };
+        let decode = settled_decode(&label, options.decode.clone(), &opened.head)?;
+        let mut chunks = file::chunks_until(path, known.next)?;
+        let mut chunks = std::iter::from_fn(|| chunks.next_chunk().transpose());
+        let (partition, label, unit) = (&*opened.partition, &*label, Unit::Bytes);
+        let chunks = &mut chunks;
+        self.add(options, table, Recorded { partition, label, unit, decode, first: 0, chunks })
+    }
+}
+
+/// The first offset that the table has counted of a partition.
+fn first_of(table: &Table, partition: &str) -> Result<Option<u64>, PipelineError> {
+    let mut first: Option<u64> = None;
+    let filter = Filter { partition: Some(partition.to_owned()), ..Filter::default() };
+    table.for_each_source(&filter, |row| {
+        first = Some(first.map_or(row.first, |first| first.min(row.first)));
+    })?;
+    Ok(first)
 }
 
 /// A partition and what its source counts up to the committed offset.
@@ -99,7 +190,7 @@ fn rows_of(
     let name = columnar::partition_of(path)?;
     let Some(known) = known.iter().find(|one| one.partition == name) else { return Ok(None) };
     let mut sums = HashMap::new();
-    let mut window = window_of(options);
+    let mut window = window_of(options, Unit::Bytes);
     let mut state = State::new(usize::MAX, options.slis.further.len(), false, SEED);
     columnar::for_each_block(options, path, known.next, |mut block| {
         settle(&mut block, window.as_mut());
@@ -109,43 +200,30 @@ fn rows_of(
     Ok(Some((name, sums)))
 }
 
-/// The same of a file of lines.
-fn lines_of(
-    options: &Options,
-    path: &Path,
-    known: &[Known],
-    opened: &Opened,
-) -> Result<Option<Recounted>, PipelineError> {
-    let known = known.iter().find(|one| one.partition == opened.partition);
-    let Some(known) = known else { return Ok(None) };
-    let label = path.display().to_string();
-    let decode = settled_decode(&label, options.decode.clone(), &opened.head)?;
-    Ok(Some((opened.partition.clone(), recount(options, path, &decode, known)?)))
-}
-
-fn window_of(options: &Options) -> Option<DedupeWindow> {
-    let window = options.dedupe_window_bytes;
+fn window_of(options: &Options, unit: Unit) -> Option<DedupeWindow> {
+    let window = match unit {
+        Unit::Bytes => options.dedupe_window_bytes,
+        Unit::Records => options.dedupe_window_records,
+    };
     (window > 0).then(|| DedupeWindow::new(window, options.dedupe_ids_max))
 }
 
-/// The counts of a file of lines up to the committed offset.
+/// The counts of a partition up to the committed offset.
 fn recount(
     options: &Options,
-    path: &Path,
-    decode: &decode::Options,
-    known: &Known,
+    recorded: Recorded<'_>,
+    next: u64,
 ) -> Result<HashMap<Key, Measures>, PipelineError> {
     let mut sums = HashMap::new();
-    let mut window = window_of(options);
+    let mut window = window_of(options, recorded.unit);
     let mut state = State::new(usize::MAX, options.slis.further.len(), false, SEED);
-    let mut chunks = file::chunks_until(path, known.next)?;
-    let fail = |source| SourceError::Read { path: path.to_owned(), source };
+    let fail = |source| SourceError::Read { path: PathBuf::from(recorded.label), source };
     loop {
-        let batch = next_chunks(&mut chunks).map_err(fail)?;
+        let batch = next_chunks(recorded.chunks, next).map_err(fail)?;
         if batch.is_empty() {
             break;
         }
-        let mut blocks = decode_chunks(options, decode, (0, SEED), &batch);
+        let mut blocks = decode_chunks(options, &recorded.decode, (0, SEED), &batch);
         for block in &mut blocks {
             settle(block, window.as_mut());
         }
@@ -155,12 +233,21 @@ fn recount(
     Ok(sums)
 }
 
-fn next_chunks(chunks: &mut file::FileChunks) -> std::io::Result<Vec<Chunk>> {
+/// The next chunks that begin before the committed offset, some for each core.
+fn next_chunks(
+    chunks: &mut dyn Iterator<Item = io::Result<Chunk>>,
+    next: u64,
+) -> io::Result<Vec<Chunk>> {
     let most = rayon::current_num_threads() * 4;
     let mut batch = Vec::new();
     while batch.len() < most
-        && let Some(chunk) = chunks.next_chunk()?
+        && let Some(mut chunk) = chunks.next().transpose()?
+        && chunk.first < next
     {
+        if let ChunkKind::Records(marks) = &mut chunk.kind {
+            marks.retain(|mark| mark.offset < next);
+            chunk.next = chunk.next.min(next);
+        }
         batch.push(chunk);
     }
     Ok(batch)
@@ -181,38 +268,43 @@ fn drain(state: &mut State, sums: &mut HashMap<Key, Measures>) {
     state.drop_records();
 }
 
-fn compare(
-    verdict: &mut Verdict,
-    table: &Table,
-    partition: &str,
-    mut source: HashMap<Key, Measures>,
-) -> Result<(), PipelineError> {
-    let mut held: HashMap<Key, Measures> = HashMap::new();
-    let filter = Filter { partition: Some(partition.to_owned()), ..Filter::default() };
-    table.for_each_series(&filter, |row| {
-        let key = (row.customer.to_owned(), row.service.to_owned(), row.minute);
-        held.entry(key).or_default().add(&row.measures);
-    })?;
-    let mut keys: Vec<Key> = source.keys().chain(held.keys()).cloned().collect();
-    keys.sort_unstable();
-    keys.dedup();
-    verdict.compared += keys.len() as u64;
-    for key in keys {
-        let source = source.remove(&key).unwrap_or_default();
-        let table = held.remove(&key).unwrap_or_default();
-        if source == table {
-            continue;
+impl Verdict {
+    fn compare(
+        &mut self,
+        table: &Table,
+        partition: &str,
+        mut source: HashMap<Key, Measures>,
+    ) -> Result<(), PipelineError> {
+        let mut held: HashMap<Key, Measures> = HashMap::new();
+        let filter = Filter { partition: Some(partition.to_owned()), ..Filter::default() };
+        table.for_each_series(&filter, |row| {
+            let key = (row.customer.to_owned(), row.service.to_owned(), row.minute);
+            held.entry(key).or_default().add(&row.measures);
+        })?;
+        let mut keys: Vec<Key> = source.keys().chain(held.keys()).cloned().collect();
+        keys.sort_unstable();
+        keys.dedup();
+        self.compared += keys.len() as u64;
+        for key in keys {
+            let source = source.remove(&key).unwrap_or_default();
+            let table = held.remove(&key).unwrap_or_default();
+            if source != table {
+                self.differ(partition, key, &source, &table);
+            }
         }
-        verdict.different += 1;
-        if verdict.differences.len() < DIFFERENCES_MAX {
+        Ok(())
+    }
+
+    fn differ(&mut self, partition: &str, key: Key, source: &Measures, table: &Measures) {
+        self.different += 1;
+        if self.differences.len() < DIFFERENCES_MAX {
             let (customer, service, minute) = key;
             let (partition, minute) = (partition.to_owned(), minute.to_string());
-            let (source, table) = (numbers(&source), numbers(&table));
+            let (source, table) = (numbers(source), numbers(table));
             let difference = Difference { partition, customer, service, minute, source, table };
-            verdict.differences.push(difference);
+            self.differences.push(difference);
         }
     }
-    Ok(())
 }
 
 fn numbers(measures: &Measures) -> [u64; 7] {

@@ -25,6 +25,7 @@ use crate::slo::alert::{
 use crate::slo::objective::{Objectives, Slis};
 use crate::slo::sli::SliRef;
 use crate::state::series::Series;
+use crate::state::shard::NOBODY;
 use crate::table::schema::Grain;
 use crate::table::{DataFile, Filter, Table, TableError};
 use crate::time::{Day, Minute, parse_rfc3339};
@@ -49,13 +50,31 @@ pub struct Tick {
     pub at_ms: i64,
     /// How far each partition was counted.
     pub offsets: Arc<BTreeMap<String, u64>>,
+    /// The version of the table that it knew. It grows from tick to tick whatever the clock
+    /// does, so it tells the later of two transitions.
+    #[serde(default)]
+    pub version: u64,
+}
+
+impl Tick {
+    /// What sorts ticks in the order in which they were made.
+    pub(super) fn order(&self) -> (u64, i64) {
+        (self.version, self.at_ms)
+    }
 }
 
 /// The states of the alerts that fire, and the transitions to be committed.
 #[derive(Default)]
 pub struct Watch {
     states: HashMap<String, Watched>,
-    pending: Vec<Stored>,
+    pending: Vec<Pending>,
+}
+
+/// A transition that no commit has taken.
+struct Pending {
+    stored: Stored,
+    /// The partition whose owner has made it; [`NOBODY`] where it was the judge.
+    partition: u16,
 }
 
 /// An alert that fires.
@@ -68,8 +87,46 @@ struct Watched {
 
 impl Watch {
     /// Transitions that no commit has taken.
-    pub fn pending(&self) -> &[Stored] {
-        &self.pending
+    pub fn pending(&self) -> impl ExactSizeIterator<Item = &Stored> {
+        self.pending.iter().map(|pending| &pending.stored)
+    }
+
+    /// The partitions whose owner has made one of them.
+    pub(super) fn partitions(&self) -> impl Iterator<Item = u16> {
+        self.pending.iter().map(|pending| pending.partition)
+    }
+
+    /// Drops what was decided in the name of a partition since the last commit.
+    pub(super) fn forget_decided(&mut self, partition: u16) {
+        self.pending.retain(|pending| pending.partition != partition);
+    }
+
+    /// Drops what the judge has decided since the last commit: another one is judge. The states
+    /// are those that the table's transitions and our own others lead to.
+    pub(super) fn forget_judged(&mut self, table: &Table) -> Result<(), TableError> {
+        let mut recovered = Watch::recover(table)?;
+        for pending in std::mem::take(&mut self.pending) {
+            if pending.partition != NOBODY {
+                recovered.enter(&pending.stored.transition);
+                recovered.pending.push(pending);
+            }
+        }
+        *self = recovered;
+        Ok(())
+    }
+
+    /// Takes over a transition as it was stored.
+    pub(super) fn enter(&mut self, transition: &AlertTransition) {
+        let since = parse_rfc3339(transition.at.as_bytes()).map(Minute::of_ms);
+        match since {
+            Some(since) if transition.state == Change::Firing.name() => {
+                let state = State::Firing(Firing::resumed(since));
+                let customer = Arc::from(transition.customer.as_str());
+                let watched = Watched { state, id: transition.id.clone(), customer };
+                self.states.insert(transition.fingerprint.clone(), watched);
+            }
+            _ => drop(self.states.remove(&transition.fingerprint)),
+        }
     }
 
     /// Forgets the transitions that a commit has taken.
@@ -87,27 +144,22 @@ impl Watch {
     /// # Errors
     /// The table cannot be read.
     pub fn recover(table: &Table) -> Result<Watch, TableError> {
-        let mut last: HashMap<String, (i64, AlertTransition)> = HashMap::new();
-        for_each_stored(table, &Filter::default(), |Stored { transition, tick }| {
-            let known = last.get(&transition.fingerprint);
-            if known.is_none_or(|(at, _)| *at <= tick.at_ms) {
-                last.insert(transition.fingerprint.clone(), (tick.at_ms, transition));
+        let mut last: HashMap<String, Stored> = HashMap::new();
+        for_each_stored(table, &Filter::default(), |stored| {
+            let known = last.get(&stored.transition.fingerprint);
+            if known.is_none_or(|known| known.tick.order() <= stored.tick.order()) {
+                last.insert(stored.transition.fingerprint.clone(), stored);
             }
         })?;
-        let firing = last.into_iter().filter(|(_, (_, last))| last.state == Change::Firing.name());
-        let states = firing.filter_map(|(fingerprint, (_, last))| {
-            let since = Minute::of_ms(parse_rfc3339(last.at.as_bytes())?);
-            let state = State::Firing(Firing::resumed(since));
-            let customer = Arc::from(last.customer);
-            Some((fingerprint, Watched { state, id: last.id, customer }))
-        });
-        Ok(Watch { states: states.collect(), pending: Vec::new() })
+        let mut watch = Watch::default();
+        last.values().for_each(|stored| watch.enter(&stored.transition));
+        Ok(watch)
     }
 
     /// Looks at one series.
     fn look_at(
         &mut self,
-        series: &Series,
+        (series, partition): (&Series, u16),
         (objectives, options): (&Objectives, &AlertOptions),
         slis: &Slis,
         tick: &Tick,
@@ -115,12 +167,19 @@ impl Watch {
         for objective in objectives.resolve(&series.customer, &series.service) {
             let Some(column) = column(slis, objective, &series.service) else { continue };
             for tier in tiers_of(objective, options).active {
-                self.step(series, (&objective.name, column), &tier, tick);
+                let of_series = (series, partition);
+                self.step(of_series, (&objective.name, column), &tier, tick);
             }
         }
     }
 
-    fn step(&mut self, series: &Series, (name, column): (&str, SliRef), tier: &Tier, tick: &Tick) {
+    fn step(
+        &mut self,
+        (series, partition): (&Series, u16),
+        (name, column): (&str, SliRef),
+        tier: &Tier,
+        tick: &Tick,
+    ) {
         let look = look(series, column, tier, Minute::of_ms(tick.at_ms));
         let fingerprint = fingerprint(name, &series.customer, &series.service, tier.spec.name);
         let watched = self.states.remove(&fingerprint);
@@ -141,7 +200,8 @@ impl Watch {
                 at_ms: tick.at_ms,
                 transition: change,
             };
-            self.pending.push(Stored { transition: transition(&alert), tick: tick.clone() });
+            let stored = Stored { transition: transition(&alert), tick: tick.clone() };
+            self.pending.push(Pending { stored, partition });
         }
         // What is only not sure yet is seen again at the next tick, as it is then.
         if matches!(state, State::Firing(_)) {
@@ -166,7 +226,11 @@ pub fn stored_transitions(
     Ok(transitions)
 }
 
-fn for_each_stored(
+/// Visits the stored transitions that pass a filter.
+///
+/// # Errors
+/// The table cannot be read, or a transition in it is damaged.
+pub(super) fn for_each_stored(
     table: &Table,
     filter: &Filter,
     mut visit: impl FnMut(Stored),
@@ -184,26 +248,33 @@ impl Pipeline {
     /// Evaluates the alerts of every series that may burn, as of the minute of `now_ms`. Those
     /// that may have been evicted before are left out until [`Pipeline::load_evicted`].
     pub fn tick(&mut self, now_ms: i64, objectives: &Objectives, options: &AlertOptions) {
-        let offsets = self.partitions.iter().map(|one| (one.name.clone(), one.next)).collect();
-        let tick = Tick { at_ms: now_ms, offsets: Arc::new(offsets) };
+        let owned = self.partitions.iter().filter(|one| one.owned);
+        let offsets = owned.map(|one| (one.name.clone(), one.ledger.next())).collect();
+        let version = self.table.version();
+        let tick = Tick { at_ms: now_ms, offsets: Arc::new(offsets), version };
         let oldest = Minute::of_ms(now_ms).minus(LOOK_BACK_MINUTES);
         self.memory.note_tick(&self.state, now_ms, (objectives, options));
+        let deciders = self.deciders();
         for shard in &mut self.state.shards {
             shard.cool(oldest);
-            for series in shard.hot_series() {
-                self.watch.look_at(series, (objectives, options), &self.options.slis, &tick);
+            for (series, partition) in shard.hot_series() {
+                if let Some(decider) = deciders.of(partition) {
+                    let of_series = (series, decider);
+                    let slis = &self.options.slis;
+                    self.watch.look_at(of_series, (objectives, options), slis, &tick);
+                }
             }
         }
     }
 
     /// Whether an alert has changed since the last commit.
     pub fn has_transitions(&self) -> bool {
-        !self.watch.pending().is_empty()
+        self.watch.pending().len() > 0
     }
 
     /// The live transitions that no commit has taken.
     pub fn transitions(&self) -> impl Iterator<Item = &AlertTransition> {
-        self.watch.pending().iter().map(|stored| &stored.transition)
+        self.watch.pending().map(|stored| &stored.transition)
     }
 
     /// The transitions since the last commit, by day.
@@ -226,11 +297,11 @@ impl Pipeline {
     /// The table cannot be read.
     pub fn recover(&mut self, minutes: RangeInclusive<Minute>) -> Result<(), PipelineError> {
         self.watch = Watch::recover(&self.table)?;
-        self.fold_table(minutes)?;
+        self.fold_table(minutes.clone())?;
         if let Some(newest) = self.state.newest() {
             fold_recent(&self.table, newest, &mut self.state)?;
         }
-        Ok(())
+        self.recovered(minutes)
     }
 }
 

@@ -4,8 +4,12 @@
 //! are RFC 3339 UTC. More keys may come to stand beside these; none of these goes away.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde::Serialize;
+
+use crate::time::Minute;
 
 /// What `replay` did, and what its sources hold in the table.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -215,12 +219,51 @@ pub struct ReportCustomer {
     pub down_minutes: u64,
     /// Minutes of the month (until `as_of`) without a valid event.
     pub idle_minutes: u64,
+    /// Minutes without a valid event of which events may be missing: neither idle nor up.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub gap_minutes: u64,
     /// By the configured ladder; `null` without one.
     pub credit_percent: Option<f64>,
     /// Runs of minutes over the objective's error ratio; gaps up to 5 minutes joined.
     pub episodes: Vec<Episode>,
     /// The same by service.
     pub services: Vec<ReportService>,
+}
+
+/// A part of a source that will never be counted, and that somebody has accepted: no figure
+/// holds its events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DataGap {
+    /// The partition of the source.
+    pub partition: String,
+    /// Its first offset.
+    pub first: u64,
+    /// One past its last offset.
+    pub next: u64,
+    /// Why it was accepted.
+    pub reason: String,
+    /// The first minute of which events may be missing.
+    pub from: String,
+    /// The last one.
+    pub to: String,
+    /// Both.
+    #[serde(skip)]
+    pub minutes: RangeInclusive<Minute>,
+}
+
+impl fmt::Display for DataGap {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let DataGap { partition, first, next, reason, from, to, .. } = self;
+        write!(
+            formatter,
+            "data gap: offsets {first}..{next} of {partition} were never counted ({reason}); \
+             events of {from} to {to} may be missing"
+        )
+    }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// `report`, `GET /v1/reports/{month}`.
@@ -234,6 +277,8 @@ pub struct Report {
     pub revision: u64,
     /// Start of the newest minute that is in it.
     pub as_of: Option<String>,
+    /// Accepted gaps of the sources whose events may lie in the month.
+    pub gaps: Vec<DataGap>,
     /// In alphabetical order.
     pub customers: Vec<ReportCustomer>,
 }
@@ -286,6 +331,8 @@ pub struct Impact {
     pub valid: u64,
     /// Bad events in the range.
     pub bad: u64,
+    /// Accepted gaps of the sources whose events may lie in the range.
+    pub gaps: Vec<DataGap>,
     /// How many customers had a bad event.
     pub customers_hit: u64,
     /// Whom the answer leaves out, where not all customers are in memory.

@@ -37,7 +37,8 @@ pub struct Dimensions<'a> {
     pub rows: &'a [Row<'a>],
 }
 
-/// The answer on a range of minutes, both ends included. `series` hold at least those of every
+/// The answer on a range of minutes, both ends included; its gaps are left for the caller, who
+/// has the table. `series` hold at least those of every
 /// customer who was hit, over the 30 days that end with the range.
 ///
 /// # Errors
@@ -67,6 +68,7 @@ pub fn impact(
         as_of: as_of.to_string(),
         valid,
         bad,
+        gaps: Vec::new(),
         customers_hit: customers.len() as u64,
         customers,
         causes: causes(dimensions, minutes),

@@ -106,6 +106,20 @@ pub struct Health {
     pub table_version: Option<u64>,
     /// Age of the oldest uncommitted line in milliseconds.
     pub uncommitted_age_ms: u64,
+    /// Lines that no commit has taken.
+    pub uncommitted_lines: u64,
+    /// Commits that failed since the start, each of which was tried again.
+    pub commit_failures: u64,
+    /// Names this process in the history of the table; empty where nothing is counted.
+    pub instance: String,
+    /// `judge` where this instance decides what spans series, else `member`; empty where nothing
+    /// is counted.
+    pub role: String,
+    /// The partitions that this instance counts, by name.
+    pub partitions: Vec<String>,
+    /// From the arrival of events to the alert that they caused; only in `/metrics`.
+    #[serde(skip)]
+    pub event_to_alert: Delays,
     /// What is held in memory.
     pub memory: MemoryUse,
 }
@@ -166,6 +180,41 @@ impl MemoryUse {
             ));
         }
         notes
+    }
+}
+
+/// How often something took how long.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Delays {
+    /// By place in [`Delays::BOUNDS_S`], and one for what took longer.
+    counts: [u64; Delays::BOUNDS_S.len() + 1],
+    sum_s: f64,
+}
+
+impl Delays {
+    /// The bounds of the buckets in seconds, each included in its bucket.
+    pub const BOUNDS_S: [f64; 9] = [0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
+
+    /// Counts one that took so many seconds.
+    pub fn observe(&mut self, seconds: f64) {
+        self.counts[Delays::BOUNDS_S.partition_point(|bound| *bound < seconds)] += 1;
+        self.sum_s += seconds;
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// How long they took together, in seconds.
+    pub fn sum_s(&self) -> f64 {
+        self.sum_s
+    }
+
+    /// How many took longer than the bound before and at most this one, infinity at last.
+    pub fn buckets(&self) -> Vec<(f64, u64)> {
+        let bounds = Delays::BOUNDS_S.into_iter().chain([f64::INFINITY]);
+        bounds.zip(self.counts).collect()
     }
 }
 

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 
 use crate::query::body::{Report, ReportCustomer};
 use crate::report::text::{
-    Side, aligned, csv_text, markdown_text, percent, percent_exact, percent_good,
+    Side, aligned, csv_text, markdown_text, percent, percent_exact, percent_good, printable,
 };
 
 /// The columns of the terminal and Markdown tables.
@@ -32,7 +32,7 @@ const COLUMNS: [(&str, Side); 14] = [
 /// The statement for a terminal, the worst customer first.
 pub fn table(report: &Report) -> String {
     let rows: Vec<Vec<String>> = worst_first(report).into_iter().map(cells).collect();
-    format!("{}\n\n{}", heading(report), aligned(&COLUMNS, &rows))
+    format!("{}\n{}\n{}", heading(report), gap_lines(report, printable), aligned(&COLUMNS, &rows))
 }
 
 /// The statement as CSV with a heading, one record per customer in alphabetical order.
@@ -59,7 +59,9 @@ pub fn markdown(report: &Report) -> String {
         Side::Left => ":--".to_owned(),
         Side::Right => "--:".to_owned(),
     });
-    let mut text = format!("# SLA statement {}\n\n{}\n\n", report.month, heading(report));
+    let mut text = format!("# SLA statement {}\n\n{}\n", report.month, heading(report));
+    text.push_str(&gap_lines(report, |line| format!("\n{}", markdown_text(line))));
+    text.push('\n');
     text.push_str(&markdown_row(names));
     text.push_str(&markdown_row(rule.collect()));
     for customer in &customers {
@@ -109,6 +111,11 @@ fn heading(report: &Report) -> String {
         count(Some(false)),
         count(None),
     )
+}
+
+/// A line for each data gap that may lie in the month: its minutes are not 100% uptime.
+fn gap_lines(report: &Report, escaped: impl Fn(&str) -> String) -> String {
+    report.gaps.iter().map(|gap| escaped(&gap.to_string()) + "\n").collect()
 }
 
 /// Broken promises before kept ones, the most consumed budget first, then by name.

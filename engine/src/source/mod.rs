@@ -5,3 +5,4 @@
 pub mod chunk;
 pub mod file;
 pub mod follow;
+pub mod guard;

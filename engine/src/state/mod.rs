@@ -352,6 +352,19 @@ impl State {
         }
     }
 
+    /// Whether a series may burn.
+    pub fn is_hot(&self, customer: &str, service: &str) -> bool {
+        let shard = &self.shards[block::shard_of(self.seed, customer)];
+        let service = self.dimensions.values.find(service);
+        service.is_some_and(|service| shard.is_hot(customer, service))
+    }
+
+    /// Notes from which partition a series has rows of a minute, for who decides its alerts.
+    pub fn own(&mut self, at: Key<'_>, partition: u16) {
+        let (shard, customer, service) = self.place(at);
+        self.shards[shard].own(customer, service, at.minute, partition);
+    }
+
     /// Folds a row of the grain `dimension` that the table holds, for the last hours.
     pub fn fold_dimension(
         &mut self,
@@ -400,7 +413,8 @@ impl State {
         block.tuples.iter().map(admit).collect()
     }
 
-    fn forget(&mut self) {
+    /// Drops the latencies and the counts by dimension that are older than the last hours.
+    pub fn forget(&mut self) {
         if let Some(newest) = self.newest {
             self.shards.par_iter_mut().for_each(|shard| shard.forget(newest));
             self.fleet.forget(newest.minus(HISTOGRAM_MINUTES));

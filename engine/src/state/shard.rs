@@ -24,7 +24,7 @@ type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 const TIDY_PARTS: usize = 8;
 
 /// What an entry of the series that may burn takes, in bytes, its share of a tree's node.
-const HOT_BYTES: usize = 24;
+const HOT_BYTES: usize = 32;
 
 /// Names, records and series; nothing outside touches them while a batch is applied.
 #[derive(Default)]
@@ -38,8 +38,8 @@ pub struct Shard {
     /// Valid and bad events of the last hours by minute and tuple.
     pub recent: Map<(Minute, u32), Counts>,
     service_names: Map<u32, Arc<str>>,
-    /// Series with a bad event of any SLI, by customer and service: when the last one was.
-    hot: BTreeMap<(u32, u32), Minute>,
+    /// Series with a bad event of any SLI, by customer and service.
+    hot: BTreeMap<(u32, u32), Heat>,
     evicted: Evicted,
     /// What names and series take.
     bytes: usize,
@@ -48,6 +48,18 @@ pub struct Shard {
     new_customers: u64,
     /// Which part of the customers is tidied next.
     tidy_next: usize,
+}
+
+/// The number of no partition: that of rows whose source nobody counts any more.
+pub const NOBODY: u16 = u16::MAX;
+
+/// A series that may burn.
+struct Heat {
+    /// When its last bad event was.
+    last: Minute,
+    /// The partition of its newest rows, and their minute.
+    partition: u16,
+    newest: Minute,
 }
 
 /// What is kept of a customer.
@@ -152,30 +164,49 @@ impl Shard {
         self.touch(customer, round);
         if class.availability == Some(Outcome::Bad) || class.slow || class.further_bad != 0 {
             self.heat(customer, service, minute);
+            self.own(customer, service, minute, record.partition);
         }
     }
 
     /// Notes that a series had a bad event.
     pub fn heat(&mut self, customer: u32, service: u32, minute: Minute) {
         let known = self.hot.len();
-        let last = self.hot.entry((customer, service)).or_default();
-        *last = minute.max(*last);
+        let cold = Heat { last: minute, partition: NOBODY, newest: Minute(0) };
+        let heat = self.hot.entry((customer, service)).or_insert(cold);
+        heat.last = minute.max(heat.last);
         self.bytes += HOT_BYTES * (self.hot.len() - known);
+    }
+
+    /// Whether a series may burn.
+    pub fn is_hot(&self, customer: &str, service: u32) -> bool {
+        let known = self.customers.find(customer);
+        known.is_some_and(|customer| self.hot.contains_key(&(customer, service)))
+    }
+
+    /// Notes from which partition a series that may burn has rows of a minute: the newest rows
+    /// say whose it is.
+    pub fn own(&mut self, customer: u32, service: u32, minute: Minute, partition: u16) {
+        if let Some(heat) = self.hot.get_mut(&(customer, service))
+            && heat.newest <= minute
+        {
+            (heat.newest, heat.partition) = (minute, partition);
+        }
     }
 
     /// Series whose last bad event was before `oldest` burn no more.
     pub fn cool(&mut self, oldest: Minute) {
         let known = self.hot.len();
-        self.hot.retain(|_, last| *last >= oldest);
+        self.hot.retain(|_, heat| heat.last >= oldest);
         self.bytes -= HOT_BYTES * (known - self.hot.len());
     }
 
-    /// The series that may burn and can be judged.
-    pub fn hot_series(&self) -> impl Iterator<Item = &Series> {
-        self.hot.keys().filter_map(|(customer, service)| {
+    /// The series that may burn and can be judged, each with the partition of its newest rows.
+    pub fn hot_series(&self) -> impl Iterator<Item = (&Series, u16)> {
+        self.hot.iter().filter_map(|((customer, service), heat)| {
             let account = &self.accounts[*customer as usize];
             let found = account.series.iter().find(|(known, _)| known == service);
-            found.map(|(_, series)| series).filter(|_| !account.is_partial)
+            let series = found.map(|(_, series)| (series, heat.partition));
+            series.filter(|_| !account.is_partial)
         })
     }
 
@@ -287,7 +318,10 @@ impl Shard {
         let Some(id) = self.customers.find(customer) else { return Vec::new() };
         let series = std::mem::take(&mut self.accounts[id as usize].series);
         let hot = &self.hot;
-        series.into_iter().map(|(of, one)| (one, hot.get(&(id, of)).copied())).collect()
+        series
+            .into_iter()
+            .map(|(of, one)| (one, hot.get(&(id, of)).map(|heat| heat.last)))
+            .collect()
     }
 
     /// Puts whole series, each with the number of its service, in the place of partial ones.
@@ -353,12 +387,12 @@ impl Shard {
 
     /// Whether a customer's alert may fire, or come to, without a further bad event.
     fn may_fire(&self, id: u32, who: Evictable<'_>) -> bool {
-        self.hot.range((id, 0)..=(id, u32::MAX)).any(|((_, service), last)| {
+        self.hot.range((id, 0)..=(id, u32::MAX)).any(|((_, service), heat)| {
             let account = &self.accounts[id as usize];
             let series = account.series.iter().find(|(known, _)| known == service);
             let bad = || series.map_or(0, |(_, series)| series.most_bad(who.keep.since));
             // What the table holds of a partial series is not known before it was loaded.
-            *last >= who.keep.last_bad && (account.is_partial || bad() >= who.keep.bad_min)
+            heat.last >= who.keep.last_bad && (account.is_partial || bad() >= who.keep.bad_min)
         })
     }
 

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use delta_kernel::KernelError;
 use parquet::errors::ParquetError;
 
+use super::store::free_bytes;
+
 /// Why the table could not be opened, refreshed or read.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
@@ -135,6 +137,17 @@ pub enum TableError {
 }
 
 impl TableError {
+    /// Whether it may pass by itself: the store is away, full or failing. What the table *says*
+    /// (a hole in its log, a newer format, a damaged file) does not heal.
+    pub fn may_heal(&self) -> bool {
+        match self {
+            TableError::Io { .. } | TableError::Create { .. } => true,
+            TableError::Log { source, .. } => is_of_the_store(source),
+            TableError::Parquet { source, .. } => io_error_in(source).is_some(),
+            _ => false,
+        }
+    }
+
     pub(crate) fn io(doing: &'static str, path: &Path, source: std::io::Error) -> TableError {
         TableError::Io { doing, path: path.to_owned(), source }
     }
@@ -157,8 +170,8 @@ pub enum CommitError {
     /// Another writer moved the partition: what was counted since `expected` is not ours to
     /// commit. Drop it, and count again from `found`.
     #[error(
-        "fenced: partition {partition} stands at {} and this epoch was counted from {}",
-        shown(*found), shown(*expected)
+        "fenced: {partition} moved {}->{} by {}; what was counted from there is dropped",
+        shown(*expected), shown(*found), instance(by.as_deref())
     )]
     Fenced {
         /// The partition.
@@ -167,6 +180,8 @@ pub enum CommitError {
         expected: Option<u64>,
         /// Where the table says it stands.
         found: Option<u64>,
+        /// The instance that moved it there, where the log still says so.
+        by: Option<String>,
     },
     /// The epoch contradicts itself.
     #[error("epoch: {found}")]
@@ -175,10 +190,15 @@ pub enum CommitError {
         found: String,
     },
     /// A file or the entry could not be written; nothing of the epoch landed.
-    #[error("cannot write {path}: {source}; free space or fix the disk, then commit again")]
+    #[error(
+        "cannot write {path}{}: {source}; free space or fix the disk, then commit again",
+        room(space)
+    )]
     Write {
         /// What was written.
         path: PathBuf,
+        /// The bytes that it takes and that are left, where the file system is full.
+        space: Option<Space>,
         /// The reason given.
         source: object_store::Error,
     },
@@ -206,6 +226,75 @@ pub enum CommitError {
     Table(#[from] TableError),
 }
 
+impl CommitError {
+    /// Whether the same epoch may land later, with nothing done but waiting.
+    pub fn may_heal(&self) -> bool {
+        match self {
+            CommitError::Write { .. } | CommitError::Contended { .. } => true,
+            CommitError::Table(error) => error.may_heal(),
+            CommitError::Fenced { .. } | CommitError::Epoch { .. } | CommitError::Newer { .. } => {
+                false
+            }
+        }
+    }
+
+    /// A file of `needed_bytes` that could not be written.
+    pub(crate) fn write(path: PathBuf, needed_bytes: u64, source: object_store::Error) -> Self {
+        let room = || path.ancestors().find_map(free_bytes);
+        let space = is_full(&source).then(room).flatten();
+        let space = space.map(|free_bytes| Space { needed_bytes, free_bytes });
+        CommitError::Write { path, space, source }
+    }
+
+    /// Whether the file system had no room.
+    pub fn is_full(&self) -> bool {
+        match self {
+            CommitError::Write { source, .. } => is_full(source),
+            CommitError::Table(error) => is_full(error),
+            _ => false,
+        }
+    }
+}
+
+fn is_of_the_store(error: &KernelError) -> bool {
+    match error {
+        KernelError::Backtraced { source, .. } => is_of_the_store(source),
+        KernelError::ObjectStore(_) | KernelError::IOError(_) => true,
+        error => io_error_in(error).is_some(),
+    }
+}
+
+/// A file system that has no room for a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// What the file takes.
+    pub needed_bytes: u64,
+    /// What is left to us, the reserve not among it.
+    pub free_bytes: u64,
+}
+
+/// The error of the file system at the bottom of another one.
+pub fn io_error_in<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a std::io::Error> {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.find_map(|error| error.downcast_ref())
+}
+
+/// Whether an error says at its bottom that there is no room, or no more than a quota.
+pub(crate) fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    io_error_in(error).is_some_and(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
+}
+
+fn room(space: &Option<Space>) -> String {
+    space.map_or_else(String::new, |Space { needed_bytes, free_bytes }| {
+        format!(" ({needed_bytes} bytes needed, {free_bytes} free)")
+    })
+}
+
 fn shown(offset: Option<u64>) -> String {
-    offset.map_or_else(|| "no offset".to_owned(), |offset| format!("offset {offset}"))
+    offset.map_or_else(|| "none".to_owned(), |offset| offset.to_string())
+}
+
+fn instance(by: Option<&str>) -> String {
+    by.map_or_else(|| "another instance".to_owned(), |id| format!("instance {id}"))
 }

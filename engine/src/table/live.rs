@@ -6,13 +6,12 @@
 
 use arrow::array::{Array, AsArray, MapArray, RecordBatch};
 use arrow::datatypes::Int64Type;
-use object_store::path::Path;
-use serde_json::Value;
 
 use super::error::TableError;
 use super::scan::Filter;
 use super::schema::Grain;
-use crate::time::{Day, MINUTE_MS, Minute, checked_days, digits, parse_rfc3339};
+use crate::delta::{Add, Stats, parse_day, relative};
+use crate::time::{Day, Minute};
 
 /// A file that the log adds and has not removed.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,31 +52,45 @@ impl LiveFile {
             if !selected.get(row).copied().unwrap_or(true) || paths.is_null(row) {
                 continue;
             }
-            let path = relative(paths.value(row))?;
+            let path = paths.value(row);
+            let path =
+                relative(path).ok_or_else(|| TableError::FilePath { found: path.to_owned() })?;
             if deletions.is_valid(row) {
                 let found = format!("a deletion vector on {path}");
                 return Err(TableError::Unsupported { path: path.into(), found });
             }
             let value = |name| partition_values.and_then(|values| entry(values, row, name));
             let stats = if stats.is_valid(row) { stats.value(row) } else { "" };
-            let stats: Value = serde_json::from_str(stats).unwrap_or_default();
+            let Stats { rows, minutes, customers } = Stats::parse(stats);
             files.push(LiveFile {
                 grain: value("grain").unwrap_or_default(),
                 day: value("day").and_then(|day| parse_day(&day)),
                 size: sizes.value(row).try_into().unwrap_or(0),
-                rows: stats["numRecords"].as_u64(),
+                rows,
                 sha256: tags.and_then(|tags| entry(tags, row, "sha256")),
-                minutes: bounds(&stats, "minute", parse_minute),
-                customers: bounds(&stats, "customer", |text| Some(text.to_owned())),
+                minutes,
+                customers,
                 path,
             });
         }
         Ok(())
     }
 
+    /// A file as a log entry adds it.
+    pub fn of_add(add: Add) -> Result<LiveFile, TableError> {
+        let Add { path, grain, day, size, sha256, deletion_vector, stats, .. } = add;
+        if deletion_vector {
+            let found = format!("a deletion vector on {path}");
+            return Err(TableError::Unsupported { path: path.into(), found });
+        }
+        let Stats { rows, minutes, customers } = stats;
+        Ok(LiveFile { path, grain, day, size, rows, sha256, minutes, customers })
+    }
+
     /// Whether the file may hold a row of `grain` that passes `filter`.
     pub fn may_hold(&self, grain: Grain, filter: &Filter) -> bool {
         self.grain == grain.name()
+            && filter.file.as_ref().is_none_or(|file| *file == self.path)
             && meets(&filter.days, self.day.map(|day| (day, day)))
             && meets(&filter.minutes, self.minutes)
             && filter.customer.as_ref().is_none_or(|customer| {
@@ -102,16 +115,6 @@ fn meets<T: PartialOrd + Copy>(
     }
 }
 
-/// `add.path` decoded, if it stays within the table.
-fn relative(path: &str) -> Result<String, TableError> {
-    let refused = || TableError::FilePath { found: path.to_owned() };
-    if path.starts_with('/') || path.contains(':') || path.contains('\\') {
-        return Err(refused());
-    }
-    // The object store's path refuses empty, `.` and `..` segments, also encoded ones.
-    Path::from_url_path(path).map(|decoded| decoded.to_string()).map_err(|_| refused())
-}
-
 fn entry(map: &MapArray, row: usize, name: &str) -> Option<String> {
     if map.is_null(row) {
         return None;
@@ -123,54 +126,17 @@ fn entry(map: &MapArray, row: usize, name: &str) -> Option<String> {
     values.is_valid(at).then(|| values.value(at).to_owned())
 }
 
-fn bounds<T>(stats: &Value, column: &str, read: impl Fn(&str) -> Option<T>) -> Option<(T, T)> {
-    let least = stats["minValues"][column].as_str()?;
-    let greatest = stats["maxValues"][column].as_str()?;
-    Some((read(least)?, read(greatest)?))
-}
-
-fn parse_minute(text: &str) -> Option<Minute> {
-    let ts_ms = parse_rfc3339(text.as_bytes())?;
-    u32::try_from(ts_ms.div_euclid(MINUTE_MS)).ok().map(Minute)
-}
-
-fn parse_day(text: &str) -> Option<Day> {
-    let text = text.as_bytes();
-    if text.len() != 10 || text[4] != b'-' || text[7] != b'-' {
-        return None;
-    }
-    let days = checked_days(digits(&text[0..4])?, digits(&text[5..7])?, digits(&text[8..10])?)?;
-    u32::try_from(days).ok().map(Day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_must_stay_within_the_table() {
-        let check = |path: &str, expect: Option<&str>| {
-            assert_eq!(relative(path).ok().as_deref(), expect, "{path}");
-        };
-        check(
-            "grain=series/day=2026-11-01/a-0.parquet",
-            Some("grain=series/day=2026-11-01/a-0.parquet"),
-        );
-        check("a%20b.parquet", Some("a b.parquet"));
-        check("../a.parquet", None);
-        check("a/../../b.parquet", None);
-        check("a/%2e%2e/b.parquet", None);
-        check("/etc/passwd", None);
-        check("file:///etc/passwd", None);
-        check("s3://bucket/a.parquet", None);
-    }
+    use crate::time::parse_rfc3339;
 
     #[test]
     fn a_file_is_left_out_only_where_its_bounds_say_so() {
-        let stats = serde_json::json!({
-            "minValues": {"minute": "2026-11-01T00:05:00.000Z", "customer": "b"},
-            "maxValues": {"minute": "2026-11-01T00:10:00Z", "customer": "d"},
-        });
+        let stats = Stats::parse(
+            r#"{"minValues": {"minute": "2026-11-01T00:05:00.000Z", "customer": "b"},
+                "maxValues": {"minute": "2026-11-01T00:10:00Z", "customer": "d"}}"#,
+        );
         let start = Minute::of_ms(parse_rfc3339(b"2026-11-01T00:00:00Z").unwrap());
         let file = LiveFile {
             path: "f".into(),
@@ -179,8 +145,8 @@ mod tests {
             size: 1,
             rows: None,
             sha256: None,
-            minutes: bounds(&stats, "minute", parse_minute),
-            customers: bounds(&stats, "customer", |text| Some(text.to_owned())),
+            minutes: stats.minutes,
+            customers: stats.customers,
         };
         let minute = |offset: u32| Minute(start.0 + offset);
         let check = |filter: Filter, expect: bool| {

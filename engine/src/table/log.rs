@@ -16,8 +16,9 @@
 //!
 //! Format: <https://github.com/delta-io/delta/blob/master/PROTOCOL.md>.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path as FsPath, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -44,19 +45,21 @@ use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
 
-use super::Move;
 use super::error::{CommitError, TableError};
 use super::live::LiveFile;
+use super::protocol::{Appended, LogStore, Move, Seen};
 use super::schema::{PARTITION_COLUMNS, STATS_COLUMNS, wide_schema};
+use crate::delta;
+use crate::failpoint;
 
 /// What names the writer in `commitInfo`.
 pub(crate) const ENGINE_INFO: &str = concat!("ninefold/", env!("CARGO_PKG_VERSION"));
 
 /// The property that says which version of `docs/format/table.md` a table follows.
-const FORMAT_PROPERTY: &str = "ninefold.format";
+pub(crate) const FORMAT_PROPERTY: &str = "ninefold.format";
 
 /// The newest value of [`FORMAT_PROPERTY`] that this version writes.
-const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 /// Entries between checkpoints of the log: with a hundred, opening takes milliseconds, and a
 /// checkpoint costs less than a hundredth of the commits that it follows.
@@ -76,13 +79,30 @@ pub(crate) struct Add {
     pub batch: RecordBatch,
 }
 
-/// How an attempt to append an entry ended.
-pub(crate) enum Appended {
-    /// The entry of this version is ours.
-    Landed(u64),
-    /// Another writer's entry came first.
-    Conflict,
+/// What one entry says.
+pub(crate) struct NewEntry<'a> {
+    /// The files that come.
+    pub adds: &'a [Add],
+    /// How far each partition was counted.
+    pub moves: &'a [Move],
+    /// What made it, for people; may be empty.
+    pub info: &'a str,
+    /// The process that writes it.
+    pub instance: &'a str,
+    /// What tells it from every other entry.
+    pub commit: &'a str,
 }
+
+/// What a log comes to at one version.
+pub(crate) struct Folded {
+    /// The live files, by grain, day and path.
+    pub files: Vec<LiveFile>,
+    /// How far each partition was counted.
+    pub offsets: HashMap<String, i64>,
+}
+
+/// How far back the log is searched for who moved a partition.
+const MOVER_ENTRIES_MAX: u64 = 200;
 
 /// One table's log at one version. See the module.
 pub(crate) struct Log {
@@ -95,6 +115,10 @@ pub(crate) struct Log {
     offsets: HashMap<String, i64>,
     /// The version of the newest log checkpoint, as of the last confirmed commit.
     checkpoint: Option<u64>,
+    /// The log behind an entry that was put and not confirmed yet.
+    posted: Option<SnapshotRef>,
+    /// How large the last entry was that was put.
+    entry_bytes: Arc<AtomicU64>,
 }
 
 impl Log {
@@ -115,8 +139,19 @@ impl Log {
             .map_err(|source| TableError::log(&dir, source))?;
         refuse_what_we_cannot_read(&dir, &snapshot)?;
         let offsets = fold_offsets(&dir, engine.as_ref(), &snapshot)?;
-        let mut log =
-            Log { dir, url, store, executor, engine, snapshot, offsets, checkpoint: None };
+        let (posted, entry_bytes) = (None, Arc::default());
+        let mut log = Log {
+            dir,
+            url,
+            store,
+            executor,
+            engine,
+            snapshot,
+            offsets,
+            checkpoint: None,
+            posted,
+            entry_bytes,
+        };
         log.checkpoint = log.last_checkpoint()?;
         Ok(Some(log))
     }
@@ -129,7 +164,7 @@ impl Log {
     ) -> Result<(), TableError> {
         let absolute =
             dir.canonicalize().map_err(|source| TableError::io("resolve", dir, source))?;
-        let path = log_path(&absolute, &format!("{:020}.json", 0))?;
+        let path = log_path(&absolute, &entry_name(0))?;
         let entry = Bytes::from(first_entry(now_ms));
         let executor = executor(dir)?;
         let created = create_entry(&executor, Arc::clone(store), path, entry);
@@ -156,10 +191,23 @@ impl Log {
         self.snapshot.table_configuration().metadata().id()
     }
 
+    pub fn properties(&self) -> &HashMap<String, String> {
+        self.snapshot.table_configuration().metadata().configuration()
+    }
+
+    /// Folds the log at `version` afresh, from the checkpoint there if there is one.
+    pub fn folded_at(&self, version: u64) -> Result<Folded, TableError> {
+        let snapshot = Snapshot::builder_for(self.url.as_str())
+            .at_version(version)
+            .build(self.engine.as_ref())
+            .map_err(|source| TableError::log(&self.dir, source))?;
+        let offsets = fold_offsets(&self.dir, self.engine.as_ref(), &snapshot)?;
+        Ok(Folded { files: self.live_files_of(&snapshot)?, offsets })
+    }
+
     /// Refuses a table of a newer format than this version writes.
     pub fn check_writable(&self) -> Result<(), CommitError> {
-        let configuration = self.snapshot.table_configuration().metadata().configuration();
-        let found = configuration.get(FORMAT_PROPERTY).cloned().unwrap_or_default();
+        let found = self.properties().get(FORMAT_PROPERTY).cloned().unwrap_or_default();
         match found.parse::<u32>() {
             Ok(format) if format <= FORMAT => Ok(()),
             _ => Err(CommitError::Newer { path: self.dir.clone(), found, known: FORMAT }),
@@ -199,46 +247,16 @@ impl Log {
         Ok(true)
     }
 
-    /// Refuses the moves of which one does not start where the table stands.
-    pub fn check(&self, moves: &[Move]) -> Result<(), CommitError> {
-        for Move { partition, base, .. } in moves {
-            let found = self.offset(partition)?;
-            if found != *base {
-                let (partition, expected) = (partition.clone(), *base);
-                return Err(CommitError::Fenced { partition, expected, found });
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the table stands where the moves end.
-    pub fn stands_after(&self, moves: &[Move]) -> Result<bool, TableError> {
-        for Move { partition, next, .. } in moves {
-            if self.offset(partition)? != Some(*next) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Tries to append one entry with all of `adds` and `moves` on top of this version.
-    ///
-    /// The caller has called [`Log::check`] on this very version.
-    pub fn append(
-        &mut self,
-        adds: &[Add],
-        moves: &[Move],
-        info: &str,
-    ) -> Result<Appended, CommitError> {
-        match self.try_append(adds, moves, info) {
+    /// Tries to create the entry after this version. This stays at its version until
+    /// [`Log::confirm`] has read it back.
+    fn append(&mut self, entry: &NewEntry<'_>) -> Result<Appended, CommitError> {
+        failpoint::reach("commit.entry");
+        let outcome = self.try_append(entry);
+        failpoint::reach("commit.entry.put");
+        match outcome {
             Ok(CommitResult::Committed(committed)) => {
-                let version = committed.commit_version();
-                match committed.post_commit_snapshot() {
-                    Some(snapshot) => self.snapshot = Arc::clone(snapshot),
-                    None => drop(self.refresh()?),
-                }
-                self.take_moves_of(version)?;
-                Ok(Appended::Landed(version))
+                self.posted = committed.post_commit_snapshot().map(Arc::clone);
+                Ok(Appended::Landed)
             }
             Ok(CommitResult::Conflicted(_)) => Ok(Appended::Conflict),
             Ok(CommitResult::Retryable(retryable)) => Err(self.write_error(retryable.error)),
@@ -246,26 +264,25 @@ impl Log {
         }
     }
 
-    fn try_append(&self, adds: &[Add], moves: &[Move], info: &str) -> KernelResult<CommitResult> {
+    fn try_append(&self, entry: &NewEntry<'_>) -> KernelResult<CommitResult> {
+        let NewEntry { adds, moves, info, instance, commit } = entry;
         let committer = EntryCommitter {
             store: Arc::clone(&self.store),
             executor: Arc::clone(&self.executor),
             hashes: adds.iter().map(|add| (add.path.clone(), add.sha256.clone())).collect(),
+            entry_bytes: Arc::clone(&self.entry_bytes),
         };
-        let mut builder = Arc::clone(&self.snapshot).update_table(
-            UpdateTableOperation::StreamingUpdate,
-            ENGINE_INFO,
-            true,
-        );
-        if !info.is_empty() {
-            builder = builder.with_operation_parameters([("info", Some(info))]);
-        }
-        for Move { partition, next, .. } in moves {
+        let parameters = [("info", info), ("instance", instance), ("commit", commit)];
+        let parameters = parameters.map(|(name, value)| (name, Some(*value)));
+        let mut builder = Arc::clone(&self.snapshot)
+            .update_table(UpdateTableOperation::StreamingUpdate, ENGINE_INFO, true)
+            .with_operation_parameters(parameters.into_iter().filter(|one| one.1 != Some("")));
+        for Move { partition, next, .. } in *moves {
             let next = i64::try_from(*next).expect("the moves of an epoch were validated");
             builder = builder.with_transaction_id(partition, next);
         }
         let mut transaction = builder.build(self.engine.as_ref(), Box::new(committer))?;
-        for add in adds {
+        for add in *adds {
             transaction.add_files(Box::new(ArrowEngineData::new(add.batch.clone())));
         }
         transaction.commit(self.engine.as_ref())
@@ -275,51 +292,61 @@ impl Log {
         match error {
             KernelError::Backtraced { source, .. } => self.write_error(*source),
             KernelError::ObjectStore(source) => {
-                CommitError::Write { path: self.dir.join("_delta_log"), source }
+                let path = self.dir.join("_delta_log").join(entry_name(self.version() + 1));
+                let needed_bytes = self.entry_bytes.load(Ordering::Relaxed);
+                CommitError::write(path, needed_bytes, source)
             }
             source => TableError::log(&self.dir, source).into(),
         }
     }
 
-    /// Takes over the offsets of our own entry as it reads back from the store, not as meant.
-    fn take_moves_of(&mut self, version: u64) -> Result<(), TableError> {
-        let entry = self.read_log_file(&format!("{version:020}.json"))?;
-        for line in entry.as_deref().unwrap_or_default().split(|byte| *byte == b'\n') {
-            if let Some(txn) = parsed(line).as_ref().and_then(|action| action.get("txn"))
-                && let Some(partition) = txn["appId"].as_str()
-                && let Some(offset) = txn["version"].as_i64()
-            {
-                self.offsets.insert(partition.to_owned(), offset);
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes sure that a reader sees the entry of `version`, which was put a moment ago.
+    /// What a reader sees where the entry named `commit` was put.
     ///
     /// Entries are only ever removed below a checkpoint. So a writer that slept while others
     /// wrote, checkpointed and cleaned up may fill a hole that no reader looks at; then the
-    /// newest checkpoint lies above its entry, and the log is folded afresh to see where the
-    /// partitions stand.
-    pub fn confirm(&mut self, version: u64, moves: &[Move]) -> Result<(), CommitError> {
+    /// newest checkpoint lies above its entry, and the log is folded afresh.
+    fn confirm(&mut self, version: u64, commit: &str) -> Result<Seen, TableError> {
+        let posted = self.posted.take();
         self.checkpoint = self.last_checkpoint()?;
         if self.checkpoint.is_some_and(|checkpoint| checkpoint > version) {
             self.refresh()?;
+            return Ok(Seen::Covered);
         }
-        for Move { partition, base, next } in moves {
-            let found = self.offset(partition)?;
-            if found != Some(*next) {
-                let (partition, expected) = (partition.clone(), *base);
-                return Err(CommitError::Fenced { partition, expected, found });
+        // One that is gone or broken is none of ours.
+        let entry = delta::parse(&self.entry(version)?.unwrap_or_default()).unwrap_or_default();
+        let is_ours = entry.info.commit == commit;
+        match posted.filter(|_| is_ours && self.version() + 1 == version) {
+            // The offsets as they read back from the store, not as meant.
+            Some(snapshot) => {
+                self.snapshot = snapshot;
+                self.offsets.extend(entry.offsets);
+            }
+            None => drop(self.refresh()?),
+        }
+        Ok(if is_ours { Seen::Ours } else { Seen::Other })
+    }
+
+    /// The instance that moved a partition to where it stands, where the log still says so.
+    pub fn mover_of(&self, partition: &str) -> Option<String> {
+        let newest = self.version();
+        for version in (newest.saturating_sub(MOVER_ENTRIES_MAX)..=newest).rev() {
+            let entry = delta::parse(&self.entry(version).ok()??).ok()?;
+            if entry.offsets.iter().any(|(moved, _)| moved == partition) {
+                return Some(entry.info.instance).filter(|instance| !instance.is_empty());
             }
         }
-        Ok(())
+        None
     }
 
     /// The version that `_last_checkpoint` names.
     fn last_checkpoint(&self) -> Result<Option<u64>, TableError> {
         let hint = self.read_log_file("_last_checkpoint")?;
         Ok(hint.and_then(|hint| parsed(&hint)).and_then(|hint| hint["version"].as_u64()))
+    }
+
+    /// The entry of a version; `None` where there is none, or none any more.
+    pub fn entry(&self, version: u64) -> Result<Option<Bytes>, TableError> {
+        self.read_log_file(&entry_name(version))
     }
 
     fn read_log_file(&self, name: &str) -> Result<Option<Bytes>, TableError> {
@@ -338,8 +365,10 @@ impl Log {
         }
         let failed = |source| TableError::log(&self.dir, source);
         let before = self.live_paths()?;
+        failpoint::reach("checkpoint");
         let (_, with_checkpoint) =
             self.snapshot.checkpoint(self.engine.as_ref(), None).map_err(failed)?;
+        failpoint::reach("checkpoint.written");
         let reread = Snapshot::builder_for(self.url.as_str())
             .at_version(self.version())
             .build(self.engine.as_ref())
@@ -360,8 +389,12 @@ impl Log {
 
     /// The live files at this version, by grain, day and path.
     pub fn live_files(&self) -> Result<Vec<LiveFile>, TableError> {
+        self.live_files_of(&self.snapshot)
+    }
+
+    fn live_files_of(&self, snapshot: &SnapshotRef) -> Result<Vec<LiveFile>, TableError> {
         let failed = |source| TableError::log(&self.dir, source);
-        let scan = Arc::clone(&self.snapshot)
+        let scan = Arc::clone(snapshot)
             .scan_builder()
             .with_stats(StatsOptions::json_only())
             .without_row_transforms()
@@ -378,11 +411,49 @@ impl Log {
     }
 }
 
+/// An entry that is being committed: the log, as [`super::protocol`] sees it.
+pub(crate) struct Attempt<'a> {
+    pub log: &'a mut Log,
+    pub entry: NewEntry<'a>,
+}
+
+impl LogStore for Attempt<'_> {
+    type Error = CommitError;
+
+    fn version(&self) -> u64 {
+        self.log.version()
+    }
+
+    fn offset(&self, partition: &str) -> Result<Option<u64>, CommitError> {
+        Ok(self.log.offset(partition)?)
+    }
+
+    fn are_live(&self, paths: &HashSet<String>) -> Result<bool, CommitError> {
+        let live = self.log.live_paths()?;
+        Ok(live.iter().filter(|path| paths.contains(*path)).count() == paths.len())
+    }
+
+    fn refresh(&mut self) -> Result<(), CommitError> {
+        self.log.refresh()?;
+        Ok(())
+    }
+
+    fn append(&mut self) -> Result<Appended, CommitError> {
+        self.log.append(&self.entry)
+    }
+
+    fn confirm(&mut self, version: u64) -> Result<Seen, CommitError> {
+        failpoint::reach("commit.confirm");
+        Ok(self.log.confirm(version, self.entry.commit)?)
+    }
+}
+
 /// Creates one log entry, told apart from a lost reply. See the module.
 struct EntryCommitter {
     store: Arc<DynObjectStore>,
     executor: Arc<TokioMultiThreadExecutor>,
     hashes: HashMap<String, String>,
+    entry_bytes: Arc<AtomicU64>,
 }
 
 impl Committer for EntryCommitter {
@@ -394,6 +465,7 @@ impl Committer for EntryCommitter {
     ) -> KernelResult<CommitResponse> {
         let entry = Bytes::from(entry_of(&to_json_bytes(actions)?, &self.hashes)?);
         let size = entry.len() as u64;
+        self.entry_bytes.store(size, Ordering::Relaxed);
         let location = metadata.published_commit_path()?;
         let path = Path::from_url_path(location.path())?;
         let created = create_entry(&self.executor, Arc::clone(&self.store), path, entry);
@@ -581,6 +653,10 @@ fn is_entry(name: &str) -> bool {
     version.len() == 20
         && version.bytes().all(|byte| byte.is_ascii_digit())
         && (rest == ".json" || (rest.starts_with(".checkpoint") && rest.ends_with(".parquet")))
+}
+
+fn entry_name(version: u64) -> String {
+    format!("{version:020}.json")
 }
 
 fn log_path(dir: &FsPath, name: &str) -> Result<Path, TableError> {

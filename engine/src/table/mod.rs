@@ -5,23 +5,22 @@
 //! whoever reads, so late data is one more row and nothing is ever rewritten. The page for
 //! readers of the files is `docs/format/table.md`.
 //!
-//! The protocol of [`Table::commit`]:
-//! 1. Data files first, under names that were never used, synced.
-//! 2. On the very version that the entry goes on top of, each partition must stand where the
-//!    epoch's counting began; else another writer moved it, and the epoch is *fenced*.
-//! 3. One entry, created only where none is, holds every file and every new offset.
-//! 4. Where another entry came first: advance, and check again from 2, with the same files.
-//! 5. The entry is read back; only what a reader sees has landed.
-//!
-//! A failure at any step leaves files that no reader sees, or a whole epoch. Nothing is deleted
-//! when in doubt. There is no lock, no lease and no leader: a writer that slept for hours loses
-//! by step 2.
+//! [`Table::commit`] writes the data files first, under names that were never used, synced;
+//! then [`protocol`] brings the one entry into the log that holds every file and every new
+//! offset: on a version where each partition stands where the epoch's counting began (else the
+//! epoch is *fenced*), and confirmed by reading. A failure at any step leaves files that no
+//! reader sees, or a whole epoch. Nothing is deleted when in doubt. There is no lock, no lease and no leader: a writer that slept for hours loses
+//! by that comparison.
 
+mod clock;
 mod encode;
+mod entries;
 mod error;
 mod live;
 mod log;
+pub mod protocol;
 pub mod read;
+mod reserve;
 mod scan;
 /// The columns of the rollup table.
 pub mod schema;
@@ -40,18 +39,30 @@ use object_store::{DynObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use rayon::prelude::*;
 use uuid::Uuid;
 
-pub use error::{CommitError, TableError};
+pub use clock::{Clock, SystemClock};
+pub use entries::{Added, Entry};
+pub use error::{CommitError, Space, TableError, io_error_in};
+pub use protocol::Move;
 pub use scan::{Filter, Scan, ScanStats};
 pub use store::SyncedDisk;
+pub(crate) use store::modified_ms;
 
+use crate::failpoint;
 use crate::time::Day;
-use live::LiveFile;
-use log::{Add, Appended, Log};
+pub(crate) use live::LiveFile;
+use log::{Add, Attempt, Log, NewEntry};
+pub(crate) use log::{FORMAT, FORMAT_PROPERTY, Folded};
+use protocol::{Commit, Fence, Moment, Step, pause_ms};
+use reserve::Reserve;
 use schema::Grain;
 
-/// How often an entry is tried against other writers. Each conflict is another writer's
-/// progress, so this many in a row mean that commits are far too frequent.
-const CONFLICTS_MAX: u32 = 1_000;
+/// The application id whose moves count the decisions of the one instance that decides what
+/// spans series: it is fenced as a partition is, and it is none.
+pub const JUDGE: &str = "judge";
+
+/// How often a commit goes on after a failure of the store: a hiccup passes by itself, and
+/// the reserve is freed in between.
+const FAILURES_MAX: u32 = 2;
 
 /// What is committed at once.
 #[derive(Clone, Debug, Default)]
@@ -76,17 +87,6 @@ pub struct DataFile {
     pub batches: Vec<RecordBatch>,
 }
 
-/// How far one partition was counted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Move {
-    /// The partition: `file/<identity>`, or `source/topic/partition`.
-    pub partition: String,
-    /// Where the counting of this epoch began; `None` where the table has never seen it.
-    pub base: Option<u64>,
-    /// One past the last offset that this epoch counts.
-    pub next: u64,
-}
-
 /// One table at one version, as a writer or as a reader.
 ///
 /// One writer per table and process; further `Table`s of the same directory, here or in other
@@ -97,6 +97,9 @@ pub struct Table {
     log: Log,
     live: OnceLock<Arc<Vec<LiveFile>>>,
     upkeep_error: Option<TableError>,
+    instance: String,
+    clock: Arc<dyn Clock>,
+    reserve: Reserve,
 }
 
 impl Table {
@@ -115,7 +118,31 @@ impl Table {
     /// As [`Table::open`].
     pub fn open_on(dir: &Path, store: Arc<DynObjectStore>) -> Result<Option<Table>, TableError> {
         let log = Log::open(dir, store)?;
-        Ok(log.map(|log| Table { log, live: OnceLock::new(), upkeep_error: None }))
+        Ok(log.map(|log| Table {
+            reserve: Reserve::none(log.dir()),
+            log,
+            live: OnceLock::new(),
+            upkeep_error: None,
+            instance: Uuid::new_v4().to_string(),
+            clock: Arc::new(SystemClock),
+        }))
+    }
+
+    /// The same table with other clocks: ones that jump, say.
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Table {
+        Table { clock, ..self }
+    }
+
+    /// The same table with a reserve of `bytes` beside it: a file that is given up when there is
+    /// no room for a log entry, and taken again when there is. 0 is none. Without room for it
+    /// now, it is taken after a later commit.
+    pub fn with_reserve(self, bytes: u64) -> Table {
+        Table { reserve: Reserve::of(self.log.dir(), bytes), ..self }
+    }
+
+    /// What names this writer in the log, and to the writers that it fences.
+    pub fn instance(&self) -> &str {
+        &self.instance
     }
 
     /// Opens the table under `dir`, or creates it with the directory.
@@ -179,9 +206,11 @@ impl Table {
         self.log.offset(partition)
     }
 
-    /// Every partition and its offset, by name, at this version.
+    /// Every partition of a source and its offset, by name, at this version.
     pub fn offsets(&self) -> BTreeMap<String, u64> {
-        self.log.offsets()
+        let mut offsets = self.log.offsets();
+        offsets.remove(JUDGE);
+        offsets
     }
 
     /// Commits the whole epoch, or nothing of it, and returns the version that it made.
@@ -195,11 +224,13 @@ impl Table {
     pub fn commit(&mut self, epoch: Epoch) -> Result<u64, CommitError> {
         self.log.check_writable()?;
         validate(&epoch)?;
-        self.log.check(&epoch.moves)?;
-        let adds = self.write_files(epoch.files)?;
-        let version = self.append(&adds, &epoch.moves, &epoch.info)?;
+        failpoint::reach("commit.cut");
+        let outcome = self.append(&epoch);
+        // Also where it is fenced now, scans have to see what came first.
         self.live = OnceLock::new();
-        self.log.confirm(version, &epoch.moves)?;
+        let version = outcome?;
+        failpoint::reach("commit.landed");
+        self.reserve.restore();
         if let Err(error) = self.log.checkpoint_if_due() {
             self.upkeep_error = Some(error);
         }
@@ -218,10 +249,39 @@ impl Table {
     /// If the log cannot be read or the filter names a column that the grain does not have. The
     /// iterator yields an error for a file that is missing, short or broken.
     pub fn scan(&self, grain: Grain, filter: &Filter) -> Result<Scan, TableError> {
-        Scan::new(self.log.dir(), &self.live_files()?, grain, filter)
+        let files = match &filter.added {
+            Some(added) => added.files(),
+            None => self.live_files()?,
+        };
+        Scan::new(self.log.dir(), &files, grain, filter)
     }
 
-    fn live_files(&self) -> Result<Arc<Vec<LiveFile>>, TableError> {
+    /// Proves that `dir` can create a file only where none is and can sync, leaves nothing behind,
+    /// and returns the disk's idea of now in epoch milliseconds. Makes `dir` where it is missing.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub fn probe(dir: &Path) -> Result<i64, TableError> {
+        store::probe(dir)
+    }
+
+    /// The table's properties, at this version.
+    pub(crate) fn properties(&self) -> &std::collections::HashMap<String, String> {
+        self.log.properties()
+    }
+
+    /// What a reader sees that begins at the log checkpoint of `version`.
+    pub(crate) fn folded_at(&self, version: u64) -> Result<Folded, TableError> {
+        self.log.folded_at(version)
+    }
+
+    /// Checks that a file is there, with the size and the hash that the log says.
+    pub(crate) fn check_file(&self, file: &LiveFile) -> Result<(), TableError> {
+        scan::open_checked(&self.log.dir().join(&file.path), file, true).map(drop)
+    }
+
+    /// The live files at this version, by grain, day and path.
+    pub(crate) fn live_files(&self) -> Result<Arc<Vec<LiveFile>>, TableError> {
         if let Some(live) = self.live.get() {
             return Ok(Arc::clone(live));
         }
@@ -229,37 +289,76 @@ impl Table {
         Ok(Arc::clone(self.live.get_or_init(|| live)))
     }
 
-    /// Steps 2 to 4 of the protocol.
-    fn append(&mut self, adds: &[Add], moves: &[Move], info: &str) -> Result<u64, CommitError> {
-        for _ in 0..CONFLICTS_MAX {
-            match self.log.append(adds, moves, info) {
-                Ok(Appended::Landed(version)) => return Ok(version),
-                Ok(Appended::Conflict) => {
-                    self.log.refresh()?;
-                    self.log.check(moves)?;
+    /// Runs the protocol to its end.
+    fn append(&mut self, epoch: &Epoch) -> Result<u64, CommitError> {
+        let mut commit = Commit::new(epoch.moves.clone(), HashSet::new());
+        let commit_id = Uuid::new_v4().to_string();
+        // What is fenced already needs no files.
+        if let Some(fence) = self.fence(&epoch.moves)? {
+            return Err(self.fenced(fence));
+        }
+        let (mut adds, mut written) = self.write_files(&epoch.files)?;
+        let mut failures = 0;
+        loop {
+            failpoint::reach("commit.check");
+            let entry = NewEntry {
+                adds: &adds,
+                moves: &epoch.moves,
+                info: &epoch.info,
+                instance: &self.instance,
+                commit: &commit_id,
+            };
+            let mut attempt = Attempt { log: &mut self.log, entry };
+            match commit.step(&mut attempt, written.is_fresh(self.clock.now())) {
+                Step::Next => {}
+                Step::Conflict => self.pause(commit.conflicts()),
+                Step::FilesTooOld => (adds, written) = self.write_files(&epoch.files)?,
+                Step::Landed(version) => return Ok(version),
+                Step::Fenced(fence) => return Err(self.fenced(fence)),
+                Step::Failed(error) if failures < FAILURES_MAX => {
+                    failures += 1;
+                    if !(error.is_full() && self.reserve.free()) {
+                        self.pause(failures);
+                    }
                 }
-                Err(error) => return self.resolve(moves, error),
+                Step::Failed(error) => return Err(error),
+                Step::Contended => {
+                    return Err(CommitError::Contended { attempts: commit.conflicts() });
+                }
             }
         }
-        Err(CommitError::Contended { attempts: CONFLICTS_MAX })
     }
 
-    /// After an unclear outcome the log is read: it landed if all partitions stand at the end.
-    fn resolve(&mut self, moves: &[Move], error: CommitError) -> Result<u64, CommitError> {
-        let landed = self.log.refresh().and_then(|_| self.log.stands_after(moves));
-        match landed {
-            Ok(true) if !moves.is_empty() => Ok(self.log.version()),
-            _ => Err(error),
+    fn fence(&mut self, moves: &[Move]) -> Result<Option<Fence>, CommitError> {
+        let entry = NewEntry { adds: &[], moves, info: "", instance: "", commit: "" };
+        protocol::fence(&Attempt { log: &mut self.log, entry }, moves, &HashSet::new())
+    }
+
+    fn fenced(&self, fence: Fence) -> CommitError {
+        match fence {
+            Fence::Moved { partition, expected, found } => {
+                let by = self.log.mover_of(&partition);
+                CommitError::Fenced { partition, expected, found, by }
+            }
+            Fence::Removed => unreachable!("an epoch removes no file"),
         }
     }
 
-    /// Step 1: encodes and writes every file that has rows, all in parallel.
-    fn write_files(&self, files: Vec<DataFile>) -> Result<Vec<Add>, CommitError> {
-        let epoch_id = Uuid::new_v4();
-        let with_rows = |file: &DataFile| file.batches.iter().any(|batch| batch.num_rows() > 0);
-        let files: Vec<DataFile> = files.into_iter().filter(with_rows).collect();
+    fn pause(&self, attempts: u32) {
+        self.clock.pause(pause_ms(attempts, self.clock.random()));
+    }
+
+    /// Encodes and writes every file that has rows, all in parallel, and says when that began.
+    fn write_files(&self, files: &[DataFile]) -> Result<(Vec<Add>, Moment), CommitError> {
+        failpoint::reach("commit.data");
+        let (began, names) = (self.clock.now(), Uuid::new_v4());
+        let with_rows = |file: &&DataFile| file.batches.iter().any(|batch| batch.num_rows() > 0);
+        let files: Vec<&DataFile> = files.iter().filter(with_rows).collect();
         let files = files.into_par_iter().enumerate();
-        files.map(|(index, file)| self.write_file(&file, &format!("{epoch_id}-{index}"))).collect()
+        let write = |(index, file)| self.write_file(file, &format!("{names}-{index}"));
+        let adds = files.map(write).collect::<Result<_, _>>()?;
+        failpoint::reach("commit.data.written");
+        Ok((adds, began))
     }
 
     fn write_file(&self, file: &DataFile, name: &str) -> Result<Add, CommitError> {
@@ -277,7 +376,7 @@ impl Table {
             store.put_opts(&location, encoded.bytes.into(), options).await?;
             store.head(&location).await
         });
-        let meta = put.map_err(|source| CommitError::Write { path: full, source })?;
+        let meta = put.map_err(|source| CommitError::write(full, size as u64, source))?;
         assert_eq!(meta.size, size as u64, "the store keeps what was put");
         let modified_ms = meta.last_modified.timestamp_millis();
         let batch = add_row(&path, file, size, modified_ms, encoded.stats);

@@ -166,6 +166,8 @@ pub struct SourceRow<'a> {
     pub read: u64,
     /// Lines counted, excluded ones included.
     pub counted: u64,
+    /// Events that those lines stand for: each is as many as its `count`.
+    pub events: u64,
     /// Lines that became dead letters.
     pub dead: u64,
     /// Lines dropped as repetitions.
@@ -176,6 +178,22 @@ pub struct SourceRow<'a> {
     pub invalid_latency: u64,
     /// SHA-256 of the last KiB before `next`.
     pub tail: &'a [u8],
+}
+
+/// One row of [`Grain::Gap`]: a part of a partition that will never be counted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GapRow<'a> {
+    /// The partition.
+    pub partition: &'a str,
+    /// Its first offset.
+    pub first: u64,
+    /// One past its last offset.
+    pub next: u64,
+    /// Why somebody has accepted it.
+    pub reason: &'a str,
+    /// First and last minute of which events may be missing; both minute 0 where nothing is
+    /// known of that.
+    pub minutes: (Minute, Minute),
 }
 
 impl Table {
@@ -312,7 +330,29 @@ impl Table {
         filter: &Filter,
         mut visit: impl FnMut(AlertRow<'_>),
     ) -> Result<ScanStats, TableError> {
-        self.for_each_batch(Grain::Alert, filter, |columns| {
+        self.for_each_alert_of(Grain::Alert, filter, &mut visit)
+    }
+
+    /// Visits the rows of [`Grain::Sent`] that pass `filter`; `alert` is what was sent to whom,
+    /// as JSON.
+    ///
+    /// # Errors
+    /// As [`Table::for_each_series`].
+    pub fn for_each_sent(
+        &self,
+        filter: &Filter,
+        mut visit: impl FnMut(AlertRow<'_>),
+    ) -> Result<ScanStats, TableError> {
+        self.for_each_alert_of(Grain::Sent, filter, &mut visit)
+    }
+
+    fn for_each_alert_of(
+        &self,
+        grain: Grain,
+        filter: &Filter,
+        visit: &mut dyn FnMut(AlertRow<'_>),
+    ) -> Result<ScanStats, TableError> {
+        self.for_each_batch(grain, filter, |columns| {
             let minute = columns.minutes();
             let [customer, service, id, fingerprint, alert] =
                 ["customer", "service", "id", "fingerprint", "alert"]
@@ -366,16 +406,18 @@ impl Table {
     ) -> Result<ScanStats, TableError> {
         self.for_each_batch(Grain::Source, filter, |columns| {
             let [partition, name] = ["partition", "name"].map(|name| columns.text(name));
-            let [first, next, read, counted, dead, duplicate, holes, invalid] = columns.ints([
-                "first",
-                "next",
-                "read",
-                "counted",
-                "dead",
-                "duplicate",
-                "holes",
-                "invalid_latency",
-            ])?;
+            let [first, next, read, counted, events, dead, duplicate, holes, invalid] = columns
+                .ints([
+                    "first",
+                    "next",
+                    "read",
+                    "counted",
+                    "events",
+                    "dead",
+                    "duplicate",
+                    "holes",
+                    "invalid_latency",
+                ])?;
             let tail = columns.bytes("tail");
             for row in 0..columns.rows() {
                 visit(SourceRow {
@@ -385,11 +427,38 @@ impl Table {
                     next: next.at(row),
                     read: read.at(row),
                     counted: counted.at(row),
+                    events: events.at(row),
                     dead: dead.at(row),
                     duplicate: duplicate.at(row),
                     holes: holes.at(row),
                     invalid_latency: invalid.at(row),
                     tail: tail.at(row),
+                });
+            }
+            Ok(())
+        })
+    }
+
+    /// Visits the rows of [`Grain::Gap`] that pass `filter`.
+    ///
+    /// # Errors
+    /// As [`Table::for_each_series`].
+    pub fn for_each_gap(
+        &self,
+        filter: &Filter,
+        mut visit: impl FnMut(GapRow<'_>),
+    ) -> Result<ScanStats, TableError> {
+        self.for_each_batch(Grain::Gap, filter, |columns| {
+            let [partition, reason] = ["partition", "reason"].map(|name| columns.text(name));
+            let [first, next] = columns.ints(["first", "next"])?;
+            let (minute, minute_last) = (columns.minutes(), columns.minutes_of("minute_last"));
+            for row in 0..columns.rows() {
+                visit(GapRow {
+                    partition: partition.at(row),
+                    first: first.at(row),
+                    next: next.at(row),
+                    reason: reason.at(row),
+                    minutes: (minute.at(row), minute_last.at(row)),
                 });
             }
             Ok(())
@@ -430,7 +499,11 @@ impl<'a> Columns<'a> {
     }
 
     fn minutes(&self) -> Minutes<'a> {
-        let column = self.batch.column_by_name("minute");
+        self.minutes_of("minute")
+    }
+
+    fn minutes_of(&self, name: &str) -> Minutes<'a> {
+        let column = self.batch.column_by_name(name);
         Minutes(column.map(|column| column.as_primitive::<TimestampMicrosecondType>()))
     }
 

@@ -32,6 +32,7 @@ use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::statistics::Statistics;
 use sha2::{Digest, Sha256};
 
+use super::entries::Added;
 use super::error::TableError;
 use super::live::LiveFile;
 use super::schema::{Grain, timestamp};
@@ -58,6 +59,10 @@ pub struct Filter {
     /// These columns alone, in the order of the grain; all where `None`. Names that the grain
     /// does not have are an error.
     pub columns: Option<Vec<&'static str>>,
+    /// The rows of this data file alone, by its path in the log.
+    pub file: Option<String>,
+    /// The files of some entries in place of those that are live at this version.
+    pub added: Option<Added>,
 }
 
 impl Filter {
@@ -283,7 +288,7 @@ impl FileReader {
 }
 
 /// Opens a file that has the size, and the hash if `whole`, that the log says.
-fn open_checked(path: &Path, file: &LiveFile, whole: bool) -> Result<File, TableError> {
+pub(crate) fn open_checked(path: &Path, file: &LiveFile, whole: bool) -> Result<File, TableError> {
     let mut handle = match File::open(path) {
         Ok(handle) => handle,
         Err(error) if error.kind() == ErrorKind::NotFound => {

@@ -21,6 +21,8 @@ pub enum Grain {
     Failure,
     /// A live transition of an alert.
     Alert,
+    /// That a receiver was told of a live transition.
+    Sent,
     /// A dead letter.
     Dead,
     /// A part of a partition that will never be counted, and that somebody has accepted.
@@ -31,12 +33,13 @@ pub enum Grain {
 
 impl Grain {
     /// Every grain that this version writes.
-    pub const ALL: [Grain; 8] = [
+    pub const ALL: [Grain; 9] = [
         Grain::Series,
         Grain::Sli,
         Grain::Dimension,
         Grain::Failure,
         Grain::Alert,
+        Grain::Sent,
         Grain::Dead,
         Grain::Gap,
         Grain::Source,
@@ -50,6 +53,7 @@ impl Grain {
             Grain::Dimension => "dimension",
             Grain::Failure => "failure",
             Grain::Alert => "alert",
+            Grain::Sent => "sent",
             Grain::Dead => "dead",
             Grain::Gap => "gap",
             Grain::Source => "source",
@@ -98,8 +102,8 @@ impl Grain {
                 let bad = vec![int("status"), int("bad")];
                 [vec![minute(), text("customer")], dimensions().to_vec(), bad, source()].concat()
             }
-            // `alert` is the transition as JSON: its keys are those of the API.
-            Grain::Alert => [
+            // `alert` is the transition as JSON, with the keys of the API; or what was sent of it.
+            Grain::Alert | Grain::Sent => [
                 vec![minute()],
                 ["customer", "service", "id", "fingerprint", "alert"].map(text).to_vec(),
             ]
@@ -110,13 +114,23 @@ impl Grain {
                 text("reason"),
                 Field::new("line", DataType::Binary, true),
             ],
-            Grain::Gap => vec![text("partition"), int("first"), int("next"), text("reason")],
+            // The minutes are those of which events may be missing: from the newest one that was
+            // counted of the partition until somebody accepted the gap.
+            Grain::Gap => vec![
+                minute(),
+                Field::new("minute_last", timestamp(), true),
+                text("partition"),
+                int("first"),
+                int("next"),
+                text("reason"),
+            ],
             Grain::Source => {
                 let ints = [
                     "first",
                     "next",
                     "read",
                     "counted",
+                    "events",
                     "dead",
                     "duplicate",
                     "holes",

@@ -30,6 +30,7 @@ use object_store::{
 use uuid::Uuid;
 
 use super::error::TableError;
+use crate::failpoint;
 
 /// The local disk, with every put synced.
 #[derive(Debug, Default)]
@@ -165,8 +166,10 @@ fn put_synced(path: &FsPath, payload: &PutPayload, create: bool) -> io::Result<(
     staged.push(format!("#{}", Uuid::new_v4().as_u128()));
     let staged = PathBuf::from(staged);
     let placed = write_synced(&staged, payload).and_then(|()| {
+        failpoint::reach("put.staged");
         if create { fs::hard_link(&staged, path) } else { fs::rename(&staged, path) }
     });
+    failpoint::reach("put.linked");
     // After a rename the name is gone already; after a failure it is only litter.
     let _ = fs::remove_file(&staged);
     placed?;
@@ -228,6 +231,12 @@ fn probe_links(
     }
     sync_directory(directory).map_err(|source| TableError::io("sync", directory, source))?;
     modified_ms(first).map_err(|source| TableError::io("read the time of", first, source))
+}
+
+/// Bytes that are free to us on the file system of `path`, as far as it says.
+pub(crate) fn free_bytes(path: &FsPath) -> Option<u64> {
+    let found = rustix::fs::statvfs(path).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// When the file was last written, in epoch milliseconds by the disk's clock.

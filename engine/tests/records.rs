@@ -1,0 +1,244 @@
+//! Partitions whose offsets are numbers of records: holes, the time at which the log took a
+//! record, what cannot be an event, the dedupe window, and partitions that are let go, taken
+//! back and fenced.
+//!
+//! The oracle is a list of what was sent; each rule was seen to fail with its line taken out.
+
+use std::path::Path;
+
+use ninefold_engine::decode::{self, Format};
+use ninefold_engine::pipeline::{Options, Pipeline, PipelineError, Start, Unit};
+use ninefold_engine::slo::objective::Slis;
+use ninefold_engine::source::chunk::{Chunk, ChunkKind, LINE_BYTES_MAX, RecordMark, Tail};
+use ninefold_engine::table::{CommitError, Filter, Table};
+use ninefold_engine::time::{Day, Minute, parse_rfc3339, rfc3339};
+use proptest::prelude::*;
+
+const LOG: &str = "kafka/requests/0";
+
+/// When the log takes its records.
+const NOW: &str = "2026-11-01T12:00:00Z";
+
+/// One record: its offset, when the log took it, its payload.
+type Record = (u64, Option<i64>, Vec<u8>);
+
+fn now_ms() -> i64 {
+    parse_rfc3339(NOW.as_bytes()).unwrap()
+}
+
+fn event(ts_ms: i64, id: &str) -> Vec<u8> {
+    let ts = rfc3339(ts_ms);
+    format!(r#"{{"ts":"{ts}","customer":"acme","status":200,"id":"{id}"}}"#).into_bytes()
+}
+
+fn options(window: u64) -> Options {
+    Options {
+        slis: Slis::default(),
+        decode: decode::Options { format: Format::Ndjson, ..decode::Options::default() },
+        dimension_values_max: 1_000,
+        dedupe_window_bytes: 0,
+        dedupe_window_records: window,
+        epoch_events_max: usize::MAX,
+    }
+}
+
+fn pipeline(dir: &Path, window: u64) -> Pipeline {
+    Pipeline::new(options(window), Table::open_or_create(dir).unwrap(), true, 7)
+}
+
+fn start(pipeline: &Pipeline, offset: u64) -> Start<'static> {
+    Start {
+        name: LOG,
+        label: "cluster/requests/0",
+        decode: pipeline.options().decode.clone(),
+        unit: Unit::Records,
+        offset,
+        tail: Tail::default(),
+    }
+}
+
+/// The chunk of `records` that begins at `first` and ends at `next`.
+fn chunk(first: u64, records: &[Record], next: u64) -> Chunk {
+    let (mut bytes, mut marks, mut tail) = (Vec::new(), Vec::new(), Tail::default());
+    for (offset, time_ms, payload) in records {
+        bytes.extend_from_slice(&payload[..payload.len().min(LINE_BYTES_MAX)]);
+        marks.push(RecordMark {
+            offset: *offset,
+            end: bytes.len() as u32,
+            length_bytes: payload.len() as u64,
+            time_ms: *time_ms,
+        });
+        tail = Tail::of_record(*offset, *time_ms, payload);
+    }
+    Chunk { first, next, kind: ChunkKind::Records(marks), bytes, tail }
+}
+
+fn dead_letters(table: &Table, filter: &Filter) -> Vec<(u64, String)> {
+    let mut found = Vec::new();
+    table.for_each_dead(filter, |row| found.push((row.offset, row.reason.to_owned()))).unwrap();
+    found.sort();
+    found
+}
+
+fn valid(table: &Table) -> u64 {
+    let mut sum = 0;
+    table.for_each_series(&Filter::default(), |row| sum += row.measures.valid).unwrap();
+    sum
+}
+
+#[test]
+fn every_record_is_counted_or_dead_and_holes_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pipeline = pipeline(dir.path(), 0);
+    let number = pipeline.partition(start(&pipeline, 0)).unwrap();
+    let (now, minute_ms) = (now_ms(), 60_000);
+    let months_13_ms = 403 * 24 * 60 * minute_ms;
+    let at = Some(now);
+    let records = vec![
+        (3, at, event(now, "a")),
+        (4, at, Vec::new()),
+        (5, at, vec![b'x'; LINE_BYTES_MAX + 1]),
+        (6, at, b"not json".to_vec()),
+        (7, at, event(now + 5 * minute_ms, "b")),
+        (8, at, event(now + 5 * minute_ms + 1, "c")),
+        (11, at, event(now - months_13_ms, "d")),
+        (12, at, event(now - months_13_ms - 1, "e")),
+        (13, None, event(now + 60 * minute_ms, "f")),
+    ];
+    pipeline.ingest(number, &[chunk(0, &records, 16)]);
+    let lines = pipeline.lines();
+    assert_eq!((lines.read, lines.counted, lines.dead, lines.holes), (9, 4, 5, 7));
+    pipeline.commit().unwrap();
+
+    let table = Table::open(dir.path()).unwrap().unwrap();
+    assert_eq!((table.offset(LOG).unwrap(), valid(&table)), (Some(16), 4));
+    let expect = [
+        (4, "record is empty or a format header"),
+        (5, "record is longer than 1048576 bytes"),
+        (6, ""),
+        (8, "ts is more than 5 minutes after the time of its record"),
+        (12, "ts is more than 13 months before the time of its record"),
+    ];
+    let found = dead_letters(&table, &Filter::default());
+    assert_eq!(found.len(), expect.len(), "{found:?}");
+    for ((offset, reason), (expect_offset, expect_reason)) in found.iter().zip(expect) {
+        assert_eq!(*offset, expect_offset);
+        assert!(reason.starts_with(expect_reason), "{offset}: {reason}");
+    }
+    let day = Minute::of_ms(now).day();
+    let of_day = |day: Day| Filter { days: Some(day..=day), ..Filter::default() };
+    assert_eq!(dead_letters(&table, &of_day(day)), found, "by the day of the record");
+    let mut row = None;
+    table
+        .for_each_source(&Filter::default(), |one| {
+            row = Some((one.first, one.next, one.read, one.holes, one.name.to_owned()));
+        })
+        .unwrap();
+    assert_eq!(row, Some((0, 16, 9, 7, "cluster/requests/0".to_owned())));
+}
+
+#[test]
+fn an_id_is_known_over_a_window_of_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pipeline = pipeline(dir.path(), 10);
+    let number = pipeline.partition(start(&pipeline, 0)).unwrap();
+    let at = Some(now_ms());
+    let sent = |offset, id| (offset, at, event(now_ms(), id));
+    let records = [sent(0, "a"), sent(5, "b"), sent(10, "a"), sent(16, "b"), sent(30, "a")];
+    pipeline.ingest(number, &[chunk(0, &records, 31)]);
+    let lines = pipeline.lines();
+    assert_eq!((lines.counted, lines.duplicate), (4, 1), "only the second a is near enough");
+}
+
+#[test]
+fn a_fenced_instance_builds_itself_afresh_and_counts_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut zombie, mut owner) = (pipeline(dir.path(), 0), pipeline(dir.path(), 0));
+    let at = Some(now_ms());
+    let sent = |offset| (offset, at, event(now_ms(), "x"));
+    for pipeline in [&mut zombie, &mut owner] {
+        let number = pipeline.partition(start(pipeline, 0)).unwrap();
+        pipeline.ingest(number, &[chunk(0, &[sent(0), sent(1)], 2)]);
+    }
+    owner.commit().unwrap();
+    let error = zombie.commit().unwrap_err();
+    assert!(matches!(error, PipelineError::Commit(CommitError::Fenced { .. })), "{error}");
+    assert!(zombie.is_uncommitted(LOG));
+    zombie.rebuild(Minute(0)..=Minute(u32::MAX)).unwrap();
+    assert_eq!((zombie.number_of(LOG), zombie.lines().read), (None, 0), "it was not read here");
+    assert_eq!(zombie.commit().unwrap(), None, "nothing is left to commit");
+
+    // The partition goes from one to the other and back, each time where the table stands.
+    owner.release(LOG);
+    let number = zombie.partition(start(&zombie, 2)).unwrap();
+    zombie.ingest(number, &[chunk(2, &[sent(2)], 3)]);
+    zombie.commit().unwrap();
+    zombie.release(LOG);
+    owner.rebuild(Minute(0)..=Minute(u32::MAX)).unwrap();
+    let number = owner.partition(start(&owner, 3)).unwrap();
+    owner.ingest(number, &[chunk(3, &[sent(3)], 4)]);
+    owner.commit().unwrap();
+    let table = Table::open(dir.path()).unwrap().unwrap();
+    assert_eq!((table.offset(LOG).unwrap(), valid(&table)), (Some(4), 4));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    /// However records are cut into chunks, and wherever a commit, a rebuild or a new process
+    /// comes between, each is counted once.
+    #[test]
+    fn records_are_counted_once_over_cuts_commits_and_rebuilds(
+        gaps in prop::collection::vec(1_u64..4, 1..60),
+        cuts in prop::collection::vec((1_usize..8, 0_u8..5), 1..40),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut offset = 0;
+        let records: Vec<Record> = gaps.iter().map(|gap| {
+            offset += gap;
+            (offset, Some(now_ms()), event(now_ms(), "x"))
+        }).collect();
+        let mut pipeline = pipeline(dir.path(), 0);
+        let (mut next, mut cuts) = (0, cuts.into_iter().cycle());
+        let mut number = pipeline.partition(start(&pipeline, 0)).unwrap();
+        for _ in 0..1_000 {
+            let (size, action) = cuts.next().unwrap();
+            let from = records.partition_point(|(offset, ..)| *offset < next);
+            let taken = &records[from..records.len().min(from + size)];
+            let Some((last, ..)) = taken.last() else { break };
+            pipeline.ingest(number, &[chunk(next, taken, last + 1)]);
+            next = last + 1;
+            match action {
+                0 => { pipeline.commit().unwrap(); }
+                1 => {
+                    pipeline.rebuild(Minute(0)..=Minute(u32::MAX)).unwrap();
+                    next = pipeline.table().offset(LOG).unwrap().unwrap_or(0);
+                    number = pipeline.partition(start(&pipeline, next)).unwrap();
+                    // Each time a little more is committed, so that it ends.
+                    pipeline.commit().unwrap();
+                    cuts.next();
+                }
+                2 => {
+                    pipeline.commit().unwrap();
+                    pipeline.release(LOG);
+                    number = pipeline.partition(start(&pipeline, next)).unwrap();
+                }
+                _ => {}
+            }
+        }
+        pipeline.commit().unwrap();
+        let live: u64 = pipeline
+            .state
+            .shards
+            .iter()
+            .flat_map(|shard| shard.all_series())
+            .map(|series| series.sum(Minute(0)..=Minute(u32::MAX)).valid)
+            .sum();
+        let table = Table::open(dir.path()).unwrap().unwrap();
+        let stands = table.offset(LOG).unwrap().unwrap_or(0);
+        let expect = records.iter().filter(|(offset, ..)| *offset < stands).count() as u64;
+        prop_assert_eq!(valid(&table), expect);
+        prop_assert_eq!(live, expect);
+        prop_assert_eq!(stands, next);
+    }
+}

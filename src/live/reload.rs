@@ -1,0 +1,116 @@
+//! The configuration in force, and changing it while the service runs.
+//!
+//! At SIGHUP the file is read again. Where it has a problem, the old configuration stays, and
+//! every problem is told as at the start. A good one is swapped in whole, at a commit boundary:
+//! everything before it is counted and judged by the old one, everything after it by the new.
+//! Changed SLI rules begin a new version of them there (column `rules` of the table); what was
+//! counted stays as it is. What only a start can change stays as it was, and is named.
+
+use std::sync::{Arc, RwLock};
+
+use ninefold_engine::config::Config;
+use ninefold_engine::pipeline::Pipeline;
+
+use super::Loop;
+use crate::batch;
+
+/// The configuration in force; clones are handles to the same one.
+#[derive(Clone)]
+pub struct Current(Arc<RwLock<Arc<Config>>>);
+
+impl Current {
+    /// Begins with `config`.
+    pub fn new(config: Config) -> Current {
+        Current(Arc::new(RwLock::new(Arc::new(config))))
+    }
+
+    /// The one in force.
+    pub fn get(&self) -> Arc<Config> {
+        Arc::clone(&self.0.read().expect("swapping a pointer does not panic"))
+    }
+
+    fn set(&self, config: Config) {
+        *self.0.write().expect("swapping a pointer does not panic") = Arc::new(config);
+    }
+}
+
+/// How the configuration is read again, with what the command line said put over it.
+pub type Read = Box<dyn Fn() -> anyhow::Result<Config> + Send + Sync>;
+
+impl Loop<'_> {
+    /// Reads the configuration again; everything is committed.
+    pub(super) fn reload(&mut self, pipeline: &mut Pipeline) -> anyhow::Result<()> {
+        let Some(read) = &self.service.reread else { return Ok(()) };
+        let old = self.service.config();
+        let new = match read() {
+            Ok(new) => new,
+            Err(error) => {
+                self.refused = Some(format!("{error:#}"));
+                eprintln!("ninefold: the configuration stays as it was: {error:#}");
+                return Ok(());
+            }
+        };
+        self.refused = None;
+        let (new, fixed) = live_part(&old, new);
+        for key in fixed {
+            eprintln!("ninefold: {key} has changed: it takes a restart");
+        }
+        let rules_change = new.slis != old.slis;
+        pipeline.set_options(batch::options(&new));
+        self.service.config.set(new);
+        eprintln!("ninefold: the configuration was read again");
+        // Series have a place for each SLI, so they are folded afresh where the rules differ.
+        if rules_change { self.rebuild(pipeline) } else { Ok(()) }
+    }
+}
+
+/// The new configuration as far as it can change in a running service, and the names of what
+/// cannot and differs.
+fn live_part(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
+    let mut fixed = Vec::new();
+    let mut note = |name: &'static str, differs: bool| {
+        if differs {
+            fixed.push(name);
+        }
+    };
+    note("[table] dir", new.data != old.data);
+    note("[api] listen", new.listen != old.listen);
+    note("[source]", new.sources != old.sources);
+    note("[decode] or [dimensions] attributes", new.decode != old.decode);
+    note("[dimensions] values_max", new.dimension_values_max != old.dimension_values_max);
+    let windows = |config: &Config| (config.dedupe_window_bytes, config.dedupe_window_records);
+    note("[dedupe]", windows(&new) != windows(old));
+    note("[run] threads", new.threads != old.threads);
+    let config = Config {
+        data: old.data.clone(),
+        listen: old.listen,
+        sources: old.sources.clone(),
+        decode: old.decode.clone(),
+        dimension_values_max: old.dimension_values_max,
+        dedupe_window_bytes: old.dedupe_window_bytes,
+        dedupe_window_records: old.dedupe_window_records,
+        threads: old.threads,
+        ..new
+    };
+    (config, fixed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_start_alone_can_change_stays_and_is_named() {
+        let parse = |text: &str| Config::parse(text, "c.toml").unwrap();
+        let old = parse("[run]\nthreads = 2\n[table]\ndir = \"a\"\n");
+        let text = "[run]\nthreads = 3\ncommit_interval = \"1s\"\n[table]\ndir = \"b\"\n\
+                    [dedupe]\nwindow_bytes = \"1MiB\"\n[[objective]]\nname = \"availability\"\n\
+                    target = 0.9\n";
+        let (new, fixed) = live_part(&old, parse(text));
+        assert_eq!(fixed, ["[table] dir", "[dedupe]", "[run] threads"]);
+        assert_eq!((new.threads, new.data.clone()), (old.threads, old.data.clone()));
+        assert_eq!(new.commit_interval_ms, 1_000);
+        assert_ne!(new.objectives, old.objectives);
+        assert_eq!(live_part(&old, old.clone()).1, [""; 0]);
+    }
+}

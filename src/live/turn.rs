@@ -1,0 +1,357 @@
+//! The turns of the loop: take what has come, follow the table, tick, commit, say how it goes.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use ninefold_engine::pipeline::careful::Poison;
+use ninefold_engine::pipeline::replay::settled_decode;
+use ninefold_engine::pipeline::{Pipeline, Start};
+use ninefold_engine::query::Health;
+use ninefold_engine::source::chunk::Chunk;
+
+use super::{Begin, Chores, Commits, Loop, Message, Service, clock_ms, poison};
+use crate::states::{lock, read};
+
+/// The longest time between two evaluations of the alerts.
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The longest time between two looks at what other instances have committed.
+const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A commit that an alert asks for comes at most so often.
+const ALERT_COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the loop waits for chunks at most: it also looks for signals.
+const WAIT_MAX: Duration = Duration::from_millis(250);
+
+/// At a stop, sources that have sent nothing for so long have nothing more to send.
+const QUIET: Duration = Duration::from_millis(250);
+
+/// How many chunks the loop takes at once.
+const BATCH_CHUNKS: usize = 16;
+
+impl<'a> Loop<'a> {
+    /// A loop that has not begun.
+    pub(super) fn new(service: &'a Service) -> anyhow::Result<Loop<'a>> {
+        let poison = poison::Note::read(&service.data)?;
+        let mut pipeline = service.pipeline.write().expect("nobody has panicked with it");
+        pipeline.set_poison(poison.places().to_vec());
+        let now = Instant::now();
+        Ok(Loop {
+            service,
+            commits: Commits::new(),
+            chores: Chores::default(),
+            started: now,
+            ticked: now,
+            followed: now,
+            arrived: None,
+            poison,
+            refused: None,
+            unloaded: None,
+        })
+    }
+
+    /// As [`Service::count_until_end`].
+    pub(super) fn count_until_end(&mut self, messages: &Receiver<Message>) -> anyhow::Result<()> {
+        let service = self.service;
+        while let Ok(first) = messages.recv() {
+            let mut pipeline = service.pipeline.write().expect("nobody has panicked with it");
+            let ended = self.take(&mut pipeline, first, messages)?;
+            if ended || pipeline.epoch_is_full() {
+                self.commit(&mut pipeline)?;
+            }
+            if ended {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Service::run`].
+    pub(super) fn run(&mut self, messages: &Receiver<Message>) -> anyhow::Result<()> {
+        let service = self.service;
+        service.outbox.watch();
+        self.follow(&mut service.pipeline.write().expect("nobody has panicked with it"))?;
+        loop {
+            self.note_health();
+            let ended = self.wait(messages)?;
+            if ended || service.stop.load(Ordering::Relaxed) {
+                return self.end(messages);
+            }
+            let mut pipeline = service.pipeline.write().expect("nobody has panicked with it");
+            self.turn(&mut pipeline)?;
+        }
+    }
+
+    /// Takes what comes until the next tick; true where nothing will come any more.
+    fn wait(&mut self, messages: &Receiver<Message>) -> anyhow::Result<bool> {
+        let wait = TICK_INTERVAL.saturating_sub(self.ticked.elapsed()).min(WAIT_MAX);
+        if self.is_full() {
+            std::thread::park_timeout(wait.max(Duration::from_millis(10)));
+            return Ok(false);
+        }
+        match messages.recv_timeout(wait) {
+            Ok(first) => {
+                let service = self.service;
+                let mut pipeline = service.pipeline.write().expect("nobody has panicked with it");
+                self.take(&mut pipeline, first, messages).map(|_| false)
+            }
+            Err(RecvTimeoutError::Timeout) => Ok(false),
+            Err(RecvTimeoutError::Disconnected) => Ok(true),
+        }
+    }
+
+    /// Whether nothing more can be taken until the store works again.
+    fn is_full(&self) -> bool {
+        let pipeline = read(&self.service.pipeline);
+        !pipeline.is_complete() || (self.commits.is_failing() && pipeline.epoch_is_full())
+    }
+
+    fn turn(&mut self, pipeline: &mut Pipeline) -> anyhow::Result<()> {
+        if !self.commits.must_wait() && !pipeline.is_complete() {
+            self.rebuild(pipeline)?;
+        }
+        // Before the tick: a zombie that wakes up finds out before it decides anything.
+        if !self.commits.must_wait() && self.followed.elapsed() >= FOLLOW_INTERVAL {
+            self.follow(pipeline)?;
+        }
+        if self.ticked.elapsed() >= TICK_INTERVAL {
+            self.tick(pipeline);
+        }
+        let config = self.service.config();
+        let interval = Duration::from_millis(config.commit_interval_ms);
+        let asked =
+            pipeline.has_transitions() && self.commits.last.elapsed() >= ALERT_COMMIT_INTERVAL;
+        let reload = self.service.reload.load(Ordering::Relaxed);
+        let due = asked || reload || pipeline.epoch_is_full() || self.commits.is_due(interval);
+        if due && !self.commits.must_wait() {
+            self.commit(pipeline)?;
+        }
+        if reload && pipeline.is_complete() && !pipeline.has_uncommitted() {
+            self.service.reload.store(false, Ordering::Relaxed);
+            self.reload(pipeline)?;
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, pipeline: &mut Pipeline) {
+        self.ticked = Instant::now();
+        if pipeline.is_complete() {
+            let config = self.service.config();
+            // What cannot be loaded now is judged later: everything else is judged now.
+            self.unloaded = pipeline.load_evicted().err().map(|error| error.to_string());
+            pipeline.tick(clock_ms(), &config.objectives, &config.alerts);
+            self.service.outbox.offer(pipeline.transitions(), self.arrived.take());
+            self.note_uncommitted(pipeline);
+        }
+    }
+
+    fn note_uncommitted(&mut self, pipeline: &Pipeline) {
+        if self.commits.uncommitted_since.is_none() && pipeline.has_uncommitted() {
+            self.commits.uncommitted_since = Some(Instant::now());
+        }
+    }
+
+    /// Counts what the sources have sent, lets them say good-bye, and commits. Where the store
+    /// fails it is tried again; whoever has asked for the stop sets the limit.
+    fn end(&mut self, messages: &Receiver<Message>) -> anyhow::Result<()> {
+        let service = self.service;
+        let since = Instant::now();
+        let limit = Duration::from_millis(service.config().stop_timeout_ms) / 2;
+        while since.elapsed() < limit && !self.is_full() {
+            let received = messages.recv_timeout(QUIET);
+            let mut pipeline = service.pipeline.write().expect("nobody has panicked with it");
+            match received {
+                Ok(first) => drop(self.take(&mut pipeline, first, messages)?),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) if Arc::strong_count(&service.leaving) == 1 => break,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if pipeline.epoch_is_full() && !self.commits.must_wait() {
+                self.commit(&mut pipeline)?;
+            }
+        }
+        let mut pipeline = service.pipeline.write().expect("nobody has panicked with it");
+        self.tick(&mut pipeline);
+        loop {
+            self.commit(&mut pipeline)?;
+            if !pipeline.is_complete() || !pipeline.has_uncommitted() {
+                return Ok(());
+            }
+            drop(pipeline);
+            self.note_health();
+            while self.commits.must_wait() {
+                std::thread::park_timeout(QUIET);
+            }
+            pipeline = service.pipeline.write().expect("nobody has panicked with it");
+        }
+    }
+
+    /// Lets partitions go, as [`Message::Revoke`] says.
+    fn revoke(
+        &mut self,
+        pipeline: &mut Pipeline,
+        partitions: &[String],
+        lost: bool,
+    ) -> anyhow::Result<()> {
+        let is_uncommitted = |pipeline: &Pipeline| {
+            partitions.iter().any(|partition| pipeline.is_uncommitted(partition))
+        };
+        if !lost && (is_uncommitted(pipeline) || pipeline.has_transitions()) {
+            self.commit(pipeline)?;
+        }
+        if is_uncommitted(pipeline) {
+            return self.rebuild(pipeline);
+        }
+        partitions.iter().for_each(|partition| pipeline.release(partition));
+        self.service.outbox.withdraw(pipeline.transitions());
+        Ok(())
+    }
+
+    /// Takes what has come; true where the past has ended.
+    fn take(
+        &mut self,
+        pipeline: &mut Pipeline,
+        first: Message,
+        messages: &Receiver<Message>,
+    ) -> anyhow::Result<bool> {
+        let mut waiting: Option<(u16, Vec<Chunk>)> = None;
+        let mut ended = false;
+        // Where the store fails one by one, so that the epoch's budget is kept to a chunk.
+        let most = if self.commits.is_failing() { 0 } else { BATCH_CHUNKS };
+        let more = std::iter::from_fn(|| messages.try_recv().ok()).take(most);
+        for message in std::iter::once(first).chain(more) {
+            if !matches!(message, Message::Chunk { .. })
+                && let Some((number, chunks)) = waiting.take()
+            {
+                self.ingest(pipeline, number, &chunks)?;
+            }
+            let current = self.service.generation.load(Ordering::Acquire);
+            let is_current = |generation: u64| generation == current && pipeline.is_complete();
+            match message {
+                Message::Failed(error) => {
+                    self.commit(pipeline)?;
+                    return Err(error);
+                }
+                Message::PastEnded => ended = true,
+                Message::Begin(begin) if is_current(begin.generation) => {
+                    self.begin(pipeline, *begin)?;
+                }
+                Message::End { generation, partition } if is_current(generation) => {
+                    lock(&self.service.claims).remove(&partition);
+                }
+                Message::Chunk { generation, partition, chunk } if is_current(generation) => {
+                    let number = pipeline.number_of(&partition).context("it has begun")?;
+                    match &mut waiting {
+                        Some((same, chunks)) if *same == number => chunks.push(chunk),
+                        other => {
+                            if let Some((before, chunks)) = other.replace((number, vec![chunk])) {
+                                self.ingest(pipeline, before, &chunks)?;
+                            }
+                        }
+                    }
+                }
+                // Of before the pipeline was built afresh: it will be read again.
+                Message::Begin(_) | Message::End { .. } | Message::Chunk { .. } => {}
+                Message::Revoke { partitions, lost, done } => {
+                    self.revoke(pipeline, &partitions, lost)?;
+                    // Who asked may have given up waiting.
+                    let _ = done.send(());
+                }
+            }
+        }
+        if let Some((number, chunks)) = waiting {
+            self.ingest(pipeline, number, &chunks)?;
+        }
+        Ok(ended)
+    }
+
+    /// Counts chunks; where that panics, leaves a note for the next life and ends this one.
+    fn ingest(
+        &mut self,
+        pipeline: &mut Pipeline,
+        number: u16,
+        chunks: &[Chunk],
+    ) -> anyhow::Result<()> {
+        self.arrived.get_or_insert_with(Instant::now);
+        if let Err(poison) = pipeline.try_ingest(number, chunks) {
+            let Poison { partition, first, next, message, .. } = (*poison).clone();
+            self.poison.add(*poison)?;
+            bail!(
+                "a bug: counting {partition} from offset {first} to {next} panicked: {message}; \
+                 start again: it is taken record by record, and what panics again becomes a \
+                 dead letter"
+            );
+        }
+        self.note_uncommitted(pipeline);
+        Ok(())
+    }
+
+    /// Takes a partition that begins, or that goes on. Where it stands somewhere else by now,
+    /// the sources look up their places again.
+    fn begin(&mut self, pipeline: &mut Pipeline, begin: Begin) -> anyhow::Result<()> {
+        let Begin { unit, partition, label, decode, head, place, before, .. } = begin;
+        if pipeline.place_of(&partition)? != place.0 {
+            self.service.restart_sources();
+            return Ok(());
+        }
+        self.poison.reread()?;
+        pipeline.set_poison(self.poison.places().to_vec());
+        let decode = settled_decode(&label, decode, &head)?;
+        let is_new = pipeline.number_of(&partition).is_none();
+        let (name, label, (offset, tail)) = (&*partition, &*label, place);
+        let number = pipeline.partition(Start { name, label, decode, unit, offset, tail })?;
+        if is_new && let Some(before) = before {
+            pipeline.remember_file(number, Path::new(label), before)?;
+        }
+        Ok(())
+    }
+
+    fn note_health(&self) {
+        let service = self.service;
+        let pipeline = read(&service.pipeline);
+        let lines = pipeline.lines();
+        let memory = pipeline.memory_use();
+        let mut notes: Vec<String> =
+            self.commits.note().into_iter().chain(memory.notes()).collect();
+        if let Some(error) = &self.unloaded {
+            notes.push(format!("alerts of customers who were evicted wait for the table: {error}"));
+        }
+        if !pipeline.is_complete() {
+            notes.push("memory is being read from the table afresh".to_owned());
+        }
+        if let Some(refused) = &self.refused {
+            notes.push(format!("the configuration stays as it was: {refused}"));
+        }
+        for one in self.poison.places() {
+            let Poison { partition, first, next, .. } = one;
+            notes.push(format!("counting {partition} from offset {first} to {next} panicked"));
+        }
+        let mut partitions: Vec<String> = pipeline.owned().map(str::to_owned).collect();
+        partitions.sort_unstable();
+        let health = Health {
+            ready: pipeline.is_complete(),
+            notes,
+            as_of: pipeline.state.newest().map(|minute| minute.to_string()),
+            read: lines.read,
+            counted: lines.counted,
+            dead: lines.dead,
+            duplicate: lines.duplicate,
+            series: pipeline.state.series_count(),
+            commits: pipeline.commits(),
+            table_version: Some(pipeline.table().version()),
+            commit_failures: self.commits.failures,
+            uncommitted_lines: pipeline.uncommitted_lines(),
+            instance: pipeline.instance().to_owned(),
+            role: if pipeline.is_judge() { "judge" } else { "member" }.to_owned(),
+            partitions,
+            memory,
+            ..Health::default()
+        };
+        service.board.note(health, self.commits.uncommitted_since);
+    }
+}
