@@ -243,9 +243,6 @@ impl Pipeline {
             fold_dimensions(&self.table, &filter(recent_minutes(newest)), &mut self.state)?;
         }
         self.state.forget();
-        if self.state.pending() == 0 {
-            self.bound_memory();
-        }
         for name in followed.moved.keys().filter(|name| *name != JUDGE) {
             if let Some(number) = self.number_for(name) {
                 self.partitions[usize::from(number)].elsewhere = true;
@@ -257,6 +254,9 @@ impl Pipeline {
         for_each_stored(&self.table, &of_files, |one| stored.push(one))?;
         stored.sort_by_key(|one| one.tick.order());
         stored.iter().for_each(|one| self.watch.enter(&one.transition));
+        if self.state.pending() == 0 {
+            self.bound_memory();
+        }
         self.take_known(&of_files)
     }
 
