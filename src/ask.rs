@@ -18,6 +18,8 @@ use ninefold_engine::report;
 use ninefold_engine::slo::objective::Objective;
 use ninefold_engine::slo::period::{Period, month_range};
 use ninefold_engine::slo::window::{WINDOW_MINUTES_MAX, window_range};
+use ninefold_engine::state::State;
+use ninefold_engine::state::series::Series;
 use ninefold_engine::time::{DAY_MINUTES, Minute};
 
 use crate::live::Current;
@@ -111,7 +113,7 @@ impl<S: States> Answers for Asker<S> {
         self.states.with(&need, |state| {
             let series = match customer {
                 Some(customer) => state.series_of(customer),
-                None => state.all_series(),
+                None => vec![state.fleet()],
             };
             let name = customer.unwrap_or_default();
             query::timeseries::timeseries(name, &series, from..=to, step_minutes, as_of)
@@ -135,7 +137,7 @@ impl<S: States> Answers for Asker<S> {
         self.states.with(&need, |state| {
             let series = match customer {
                 Some(customer) => state.series_of(customer),
-                None => state.all_series(),
+                None => everybody(state, "customer")?,
             };
             let gaps = &gaps;
             let ask = report::Ask { month, zone, customer, as_of, revision, gaps };
@@ -155,7 +157,9 @@ impl<S: States> Answers for Asker<S> {
             self.states.with(&self.all(month_before..=to), |state| {
                 let dimensions = Dimensions { names: &names, rows };
                 let series = state.all_series();
-                query::impact::impact(&promise, &series, &dimensions, &(from..=to), as_of)
+                let impact =
+                    query::impact::impact(&promise, &series, &dimensions, &(from..=to), as_of)?;
+                Ok(Impact { partial: partial(state, "customers"), ..impact })
             })?
         })??;
         Ok(Impact { gaps, ..impact })
@@ -175,9 +179,9 @@ impl<S: States> Answers for Asker<S> {
         match basis {
             // What fired earlier decides what fires now, so the whole history is looked at.
             Basis::Settled => self.states.with(&self.all(Minute(0)..=as_of), |state| {
-                let series = state.all_series();
-                query::alerts::settled_alerts(&promise(&config), &series, &minutes, as_of)
-            }),
+                let series = everybody(state, "basis")?;
+                Ok(query::alerts::settled_alerts(&promise(&config), &series, &minutes, as_of))
+            })?,
             Basis::Live => {
                 let mut alerts = self.states.live_transitions(&minutes)?;
                 let key = |alert: &AlertTransition| (alert.at.clone(), alert.fingerprint.clone());
@@ -198,7 +202,8 @@ impl<S: States> Answers for Asker<S> {
         let at = self.at(at)?;
         self.states.with(&self.all(self.reach(&config, at)), |state| {
             let page = Page { by, at, limit, cursor, burning: None };
-            query::top::top(&promise(&config), &state.all_series(), &page)
+            let top = query::top::top(&promise(&config), &state.all_series(), &page)?;
+            Ok(Top { partial: partial(state, "customers and total"), ..top })
         })?
     }
 
@@ -221,7 +226,12 @@ impl<S: States> Answers for Asker<S> {
             let causes = query::impact::causes(&dimensions, &last);
             let (promise, series) = (promise(&config), state.all_series());
             let burning = query::burn::burn(&promise, &series, at).burning;
-            query::fleet::fleet(&promise, &series, &burning, causes, at, now_ms)
+            let mut fleet = query::fleet::fleet(&promise, &series, &burning, causes, at, now_ms);
+            fleet.partial = partial(state, "customers, customers_broken and worst");
+            if fleet.partial.is_some() {
+                fleet.pool(&promise, state.fleet(), at);
+            }
+            fleet
         })
     }
 
@@ -232,6 +242,28 @@ impl<S: States> Answers for Asker<S> {
     fn health(&self) -> Health {
         self.states.health()
     }
+}
+
+/// What an answer says that ranks those in memory alone; `None` where they are all.
+fn partial(state: &State, figures: &str) -> Option<String> {
+    let evicted = state.evicted();
+    (evicted > 0).then(|| {
+        format!(
+            "{figures} cover the customers in memory: others that were idle were evicted \
+             ({evicted} times), and are answered one by one"
+        )
+    })
+}
+
+/// All series, where all are in memory.
+fn everybody<'a>(state: &'a State, field: &'static str) -> Result<Vec<&'a Series>, AskError> {
+    if state.evicted() == 0 {
+        return Ok(state.all_series());
+    }
+    let problem = "not all customers are in memory ([memory] series); ask for one customer, or \
+                   ask the table: `ninefold serve --data DIR`, or the command with --data"
+        .to_owned();
+    Err(AskError::Argument { field, problem })
 }
 
 /// `ninefold sla`.

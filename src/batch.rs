@@ -19,7 +19,7 @@ use ninefold_engine::table::{Filter, Table};
 use ninefold_engine::time::Minute;
 
 use crate::states::open_table;
-use crate::{Place, Usage, show};
+use crate::{Place, Usage, limits, show};
 
 /// Files on a command line.
 pub struct Files {
@@ -38,6 +38,7 @@ pub fn replay(place: &Place, files: &Files, json: bool) -> anyhow::Result<ExitCo
     let paths = expand(&files.files)?;
     let table = Table::open_or_create(&table_dir(place, &config)?)?;
     let mut pipeline = Pipeline::new(options(&config), table, false, random_seed());
+    limits::bound(&mut pipeline, &limits::budget(&config)?, &config);
     let mut partitions = Vec::new();
     for path in &paths {
         if let Some(partition) = replay_one(&mut pipeline, path, files.verbose)? {
@@ -339,6 +340,7 @@ pub fn options(config: &Config) -> pipeline::Options {
         dimension_values_max: config.dimension_values_max,
         dedupe_window_bytes: config.dedupe_window_bytes,
         dedupe_window_records: config.dedupe_window_records,
+        dedupe_ids_max: limits::dedupe_ids_max(config),
         epoch_events_max: config.epoch_events_max,
     }
 }

@@ -9,6 +9,7 @@ mod allocator;
 mod ask;
 mod batch;
 mod demo;
+mod limits;
 mod live;
 mod prove;
 mod serve;

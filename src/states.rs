@@ -286,6 +286,12 @@ impl States for LiveStates {
                 drop(pipeline);
                 return self.table.with(need, answer);
             }
+            let lacking = need.customer.as_ref().filter(|who| pipeline.state.may_lack(who));
+            if let Some(customer) = lacking {
+                // The loop waits meanwhile, so that no commit moves events from one to the other.
+                let loaded = pipeline.whole_of(std::slice::from_ref(customer), need);
+                return Ok(answer(&loaded.map_err(|error| AskError::Table(error.to_string()))?));
+            }
             if holds_histograms(&pipeline.state, need) {
                 return Ok(answer(&pipeline.state));
             }

@@ -19,7 +19,7 @@ use axum::extract::State;
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
 use ninefold_engine::query::body::{ObjectiveStatus, Sla, Window};
-use ninefold_engine::query::{Answers, AskError, By, Health};
+use ninefold_engine::query::{Answers, AskError, By, Health, MemoryUse};
 use ninefold_engine::time::parse_rfc3339;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
@@ -84,6 +84,7 @@ fn register_health(registry: &mut Registry, health: &Health) {
     for (name, help, value) in counters {
         registry.register(name, help, ConstCounter::new(value));
     }
+    register_memory(registry, &health.memory);
     if !health.instance.is_empty() {
         let (instance, role) = (health.instance.clone(), health.role.clone());
         let labels: Labels = vec![("instance", instance), ("role", role)];
@@ -164,6 +165,38 @@ fn register_ingest(registry: &mut Registry, desk: &Desk) {
     }
     let syncs = ConstHistogram { buckets: figures.syncs, sum: figures.sync_seconds };
     registry.register("ninefold_wal_fsync_seconds", "How long syncs of the log took", syncs);
+}
+
+/// What each part of the memory takes and may take, and what was evicted.
+fn register_memory(registry: &mut Registry, memory: &MemoryUse) {
+    let used = Family::<Labels, Gauge>::default();
+    let bound = Family::<Labels, Gauge>::default();
+    for part in &memory.parts {
+        let labels = vec![("part", part.name.to_owned())];
+        used.get_or_create(&labels).set(part.used as i64);
+        if let Some(bytes) = part.bound {
+            bound.get_or_create(&labels).set(bytes as i64);
+        }
+    }
+    registry.register("ninefold_memory_bytes", "What a part of the memory takes", used);
+    registry.register("ninefold_memory_bound_bytes", "What it may take", bound);
+    let rate = Gauge::<i64>::default();
+    rate.set(memory.new_customers_per_minute as i64);
+    let help = "Customers that were not in memory, over the last minute";
+    registry.register("ninefold_new_customers_per_minute", help, rate);
+    let counters = [
+        ("ninefold_evicted", "Customers evicted from memory", memory.evicted),
+        ("ninefold_evicted_hot", "Those of them with recent failures", memory.evicted_hot),
+        ("ninefold_evicted_loaded", "Customers loaded again to be judged", memory.loaded),
+        (
+            "ninefold_dedupe_ids_forgotten",
+            "Ids dropped before their window's end",
+            memory.ids_forgotten,
+        ),
+    ];
+    for (name, help, value) in counters {
+        registry.register(name, help, ConstCounter::new(value));
+    }
 }
 
 /// A histogram that was counted elsewhere.

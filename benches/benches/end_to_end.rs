@@ -27,6 +27,7 @@ fn defaults() -> Options {
         dimension_values_max: config.dimension_values_max,
         dedupe_window_bytes: config.dedupe_window_bytes,
         dedupe_window_records: config.dedupe_window_records,
+        dedupe_ids_max: usize::MAX,
         epoch_events_max: config.epoch_events_max,
     }
 }

@@ -78,6 +78,33 @@ fn series(customers: u32, minutes: u32, latency: Option<&Histogram>) -> State {
     state
 }
 
+/// Minutes of a series of few events.
+const SPARSE_MINUTES: u32 = 500;
+
+/// A state with `customers` series of one event each 86 minutes, with its latency; all packed,
+/// as those of a running service are after two hours.
+fn sparse(customers: u32) -> State {
+    let mut state = State::new(1_000, 0, true, SHARD_SEED);
+    for customer in 0..customers {
+        let customer = format!("cust_{customer:07}");
+        for nth in 0..SPARSE_MINUTES {
+            let latency_us = 5_000 + u64::from(nth * 7_919 % 200_000);
+            let measures = Measures {
+                valid: 1,
+                timed: 1,
+                latency_sum_us: latency_us,
+                latency_max_us: latency_us,
+                ..Measures::default()
+            };
+            let at =
+                Key { customer: &customer, service: "inbox", minute: Minute(FIRST + nth * 86) };
+            state.fold_series(at, &measures, None);
+        }
+    }
+    state.pack_before(Minute(u32::MAX));
+    state
+}
+
 fn main() {
     println!("size of a record: {}, of a cell: {}", size_of::<Record>(), size_of::<Cell>());
     // What making and reading a block takes is resident before the first measurement.
@@ -94,5 +121,8 @@ fn main() {
     let count = 20_000 * 60;
     let with = || series(20_000, 60, Some(&latency));
     let timed = measure("a minute with three latencies, its histogram included", count, with);
-    black_box((state, one, month, timed));
+    let minutes = 20_000 * u64::from(SPARSE_MINUTES);
+    let sparse = measure("a minute of 500 in a month, packed", minutes, || sparse(20_000));
+    println!("as it accounts for: {:.1} bytes", sparse.bytes() as f64 / minutes as f64);
+    black_box((state, one, month, timed, sparse));
 }

@@ -15,6 +15,7 @@
 
 mod access;
 mod kafka;
+mod memory;
 mod problem;
 mod promise;
 mod reader;
@@ -29,6 +30,7 @@ use std::path::PathBuf;
 
 pub use access::{Access, OpenAddress, Role, Token, token_hash};
 pub use kafka::{GROUP, KafkaOption, KafkaSource, KafkaStart};
+pub use memory::{Budget, BudgetError, Limit, Memory};
 pub use problem::{Problem, Problems};
 pub use receiver::Receiver;
 pub use report::check_report;
@@ -66,6 +68,8 @@ pub struct Config {
     pub dedupe_window_bytes: u64,
     /// The same for sources whose offsets are numbers of records, `[dedupe] window_records`.
     pub dedupe_window_records: u64,
+    /// How much memory each part may take, `[memory]`.
+    pub memory: Memory,
     /// The ladder of SLA credits, `[[report.credits]]`; the highest `below` first.
     pub credits: Vec<CreditStep>,
     /// IANA zone of calendar months and reports, `[report] zone`.
@@ -191,6 +195,7 @@ impl Default for Config {
             dimension_values_max: DIMENSION_VALUES_MAX,
             dedupe_window_bytes: 0,
             dedupe_window_records: 0,
+            memory: Memory::default(),
             credits: Vec::new(),
             report_zone: "UTC".to_owned(),
             listen: LISTEN,
@@ -242,6 +247,7 @@ fn read(root: &Section<'_>) -> Config {
     read_decode(root.section("decode"), &mut config.decode);
     read_dimensions(root.section("dimensions"), &mut config);
     read_dedupe(root.section("dedupe"), &mut config);
+    memory::read_memory(root.section("memory"), &mut config.memory);
     read_api(root.section("api"), &mut config);
     config.receivers = receiver::receivers(root);
     read_sources(root.section("source"), &mut config.sources);

@@ -24,7 +24,6 @@
 mod render;
 pub mod text;
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
@@ -42,7 +41,7 @@ use crate::slo::budget::{self, Budget};
 use crate::slo::decimal::{Decimal, met};
 use crate::slo::objective::Objective;
 use crate::slo::period::{PeriodError, month_range};
-use crate::state::series::{Cell, Series, SliCell};
+use crate::state::series::{Cell, Series, SliCells};
 use crate::time::Minute;
 
 /// Minutes of one interval of `interval_mean`, as the large clouds' contracts have it.
@@ -125,9 +124,8 @@ pub fn refused(error: PeriodError) -> AskError {
 
 fn has_events(group: &[&Series], minutes: &RangeInclusive<Minute>) -> bool {
     group.iter().any(|series| {
-        let further =
-            |cells: &Vec<SliCell>| cells.iter().any(|cell| minutes.contains(&cell.minute));
-        !series.cells_in(minutes.clone()).is_empty() || series.further.iter().any(further)
+        let further = |cells: &SliCells| cells.any_within(minutes.clone());
+        series.is_active_in(minutes.clone()) || series.further.iter().any(further)
     })
 }
 
@@ -203,13 +201,10 @@ fn state(
     }
 }
 
-/// The cells of all services by minute; borrowed where there is one service.
-fn pool<'a>(group: &[&'a Series], minutes: &RangeInclusive<Minute>) -> Cow<'a, [Cell]> {
-    if let [only] = group {
-        return Cow::Borrowed(only.cells_in(minutes.clone()));
-    }
+/// The cells of all services by minute.
+fn pool(group: &[&Series], minutes: &RangeInclusive<Minute>) -> Vec<Cell> {
     let cells = group.iter().flat_map(|series| series.cells_in(minutes.clone()));
-    let mut cells: Vec<Cell> = cells.copied().collect();
+    let mut cells: Vec<Cell> = cells.collect();
     cells.sort_by_key(|cell| cell.minute);
     cells.dedup_by(|cell, kept| {
         let same = cell.minute == kept.minute;
@@ -218,7 +213,7 @@ fn pool<'a>(group: &[&'a Series], minutes: &RangeInclusive<Minute>) -> Cow<'a, [
         }
         same
     });
-    Cow::Owned(cells)
+    cells
 }
 
 /// By the default availability SLI.

@@ -79,6 +79,7 @@ fn options() -> Options {
         dimension_values_max: 1_000,
         dedupe_window_bytes: 0,
         dedupe_window_records: 0,
+        dedupe_ids_max: usize::MAX,
         epoch_events_max: usize::MAX,
     }
 }

@@ -639,7 +639,8 @@ fn a_top_of_many_series_is_selected_and_not_sorted() {
         .collect();
     let page = Page { by: By::Bad, at: AT, limit: 100, cursor: None, burning: None };
     let answer = top(&config.promise(), &refs(&series), &page).unwrap();
-    let mut bad: Vec<u64> = series.iter().map(|series| series.cells[0].measures.bad).collect();
+    let mut bad: Vec<u64> =
+        series.iter().map(|series| series.cells.first().unwrap().measures.bad).collect();
     bad.sort_unstable_by(|a, b| b.cmp(a));
     let found: Vec<u64> = answer.customers.iter().map(|row| row.bad).collect();
     assert_eq!(found, bad[..100]);

@@ -38,6 +38,7 @@ fn options(window: u64) -> Options {
         dimension_values_max: 1_000,
         dedupe_window_bytes: 0,
         dedupe_window_records: window,
+        dedupe_ids_max: usize::MAX,
         epoch_events_max: usize::MAX,
     }
 }

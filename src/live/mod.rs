@@ -46,7 +46,7 @@ use ninefold_engine::time::{DAY_MINUTES, Minute};
 
 use crate::ask::Asker;
 use crate::states::{LiveStates, TableStates, lock};
-use crate::{Place, batch, serve, upkeep};
+use crate::{Place, batch, limits, serve, upkeep};
 use commits::{Chores, Commits};
 use files::SourceReader;
 pub use health::Board;
@@ -224,6 +224,8 @@ impl Service {
         let table = Table::open_or_create(&data)?;
         let mut pipeline =
             Pipeline::new(batch::options(&config), table, true, batch::random_seed());
+        let budget = limits::budget(&config)?;
+        limits::bound(&mut pipeline, &budget, &config);
         let now = Minute::of_ms(clock_ms());
         pipeline.recover(now.minus(MEMORY_MINUTES)..=Minute(u32::MAX))?;
         let outbox = Outbox::default();
@@ -317,6 +319,8 @@ struct Loop<'a> {
     noted: Option<Instant>,
     /// Why the configuration was not read again, where it was refused.
     refused: Option<String>,
+    /// Why evicted customers could not be loaded at the last tick.
+    unloaded: Option<String>,
 }
 
 /// `ninefold run`.
@@ -366,11 +370,7 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
 
 /// Starts the Kafka source, where one is configured.
 #[cfg(feature = "kafka")]
-fn start_kafka(
-    service: &Service,
-    data: &Path,
-    sender: &SyncSender<Message>,
-) -> anyhow::Result<()> {
+fn start_kafka(service: &Service, data: &Path, sender: &SyncSender<Message>) -> anyhow::Result<()> {
     kafka::start(service, &service.config(), data.to_owned(), sender.clone())
 }
 

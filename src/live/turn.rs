@@ -54,6 +54,7 @@ impl<'a> Loop<'a> {
             poison,
             noted: None,
             refused: None,
+            unloaded: None,
         })
     }
 
@@ -144,6 +145,8 @@ impl<'a> Loop<'a> {
         self.ticked = Instant::now();
         if pipeline.is_complete() {
             let config = self.service.config();
+            // What cannot be loaded now is judged later: everything else is judged now.
+            self.unloaded = pipeline.load_evicted().err().map(|error| error.to_string());
             pipeline.tick(clock_ms(), &config.objectives, &config.alerts);
             self.service.outbox.offer(pipeline.transitions(), self.arrived.take());
             self.note_uncommitted(pipeline);
@@ -331,7 +334,12 @@ impl<'a> Loop<'a> {
         let service = self.service;
         let pipeline = read(&service.pipeline);
         let lines = pipeline.lines();
-        let mut notes: Vec<String> = self.commits.note().into_iter().collect();
+        let memory = pipeline.memory_use();
+        let mut notes: Vec<String> =
+            self.commits.note().into_iter().chain(memory.notes()).collect();
+        if let Some(error) = &self.unloaded {
+            notes.push(format!("alerts of customers who were evicted wait for the table: {error}"));
+        }
         if !pipeline.is_complete() {
             notes.push("memory is being read from the table afresh".to_owned());
         }
@@ -360,6 +368,7 @@ impl<'a> Loop<'a> {
             instance: pipeline.instance().to_owned(),
             role: if pipeline.is_judge() { "judge" } else { "member" }.to_owned(),
             partitions,
+            memory,
             ..Health::default()
         };
         service.board.note(health, self.commits.uncommitted_since);

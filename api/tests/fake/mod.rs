@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use ninefold_engine::query::body::*;
-use ninefold_engine::query::{Answers, AskError, Basis, By, Health};
+use ninefold_engine::query::{Answers, AskError, Basis, By, Health, MemoryUse};
 use ninefold_engine::time::{Minute, rfc3339};
 
 /// The time of the tests: 2026-11-24T23:14:42Z.
@@ -409,6 +409,7 @@ impl Answers for Fake {
             }
         });
         Ok(Impact {
+            partial: None,
             from: from.to_string(),
             to: to.to_string(),
             as_of: self.as_of().to_string(),
@@ -478,6 +479,7 @@ impl Answers for Fake {
         let total = rows.len();
         let next = (first + limit < total).then(|| (first + limit).to_string());
         Ok(Top {
+            partial: None,
             as_of: self.as_of().to_string(),
             by: format!("{by:?}").to_lowercase(),
             total: total as u64,
@@ -513,6 +515,7 @@ impl Answers for Fake {
             (count(|row| !row.firing.is_empty()), count(|row| row.budget_left < Some(0.0)));
         worst.truncate(20);
         Ok(Fleet {
+            partial: None,
             as_of: if is_empty { String::new() } else { to.to_string() },
             age_s: (now_ms - to.start_ms()) / 1_000,
             customers: if is_empty { 0 } else { self.customers.len() as u64 },
@@ -539,6 +542,7 @@ impl Answers for Fake {
     fn health(&self) -> Health {
         let ready = !matches!(self.scene, Scene::Silent | Scene::Unreadable);
         Health {
+            memory: MemoryUse::default(),
             ready,
             notes: if ready { vec![] } else { vec!["the table is still being read".to_owned()] },
             as_of: (self.scene != Scene::Empty).then(|| self.as_of().to_string()),

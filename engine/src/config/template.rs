@@ -268,6 +268,18 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
 #window_bytes = \"{window}\"
 #window_records = {records}
 
+# Memory: all of it (60% of the machine or control group unless set), and its parts. Where
+# uncommitted events or series reach their part, it is committed sooner, and customers that
+# were idle longest are dropped from memory, to be loaded again where they are asked for.
+[memory]
+#total = \"2GiB\"
+#queue = \"{queue}\"
+#uncommitted = \"512MiB\"
+#series = \"1GiB\"
+#dedupe = \"{dedupe}\"
+#wal = \"{wal}\"
+#new_customers_per_minute = {new_customers}
+
 # Calendar months are counted in this zone. Credits: the share of the bill that is owed.
 [report]
 #zone = \"{zone}\"
@@ -318,6 +330,10 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
         values_max = config.dimension_values_max,
         window = size_text(config.dedupe_window_bytes),
         records = config.dedupe_window_records,
+        queue = size_text(config.memory.queue_bytes),
+        dedupe = size_text(config.memory.dedupe_bytes),
+        wal = size_text(config.memory.wal_bytes),
+        new_customers = config.memory.new_customers_per_minute,
         zone = config.report_zone,
         listen = config.listen,
         no_hash = "0".repeat(64),

@@ -42,7 +42,7 @@ fn several_problems_are_told_at_once_with_their_lines() {
             "10: report.zone \"Europe/Berlyn\" is not in the time zone database of this machine; \
              takes an IANA zone such as \"UTC\" or \"Europe/Berlin\"",
             "11: colour is no key; takes table, report, sli, objective, tier, customer, alerts, \
-             decode, dimensions, dedupe, api, notify, source or run",
+             decode, dimensions, dedupe, memory, api, notify, source or run",
         ],
     );
 }
@@ -570,10 +570,7 @@ fn kafka_names_its_topics_and_keeps_secrets_and_guarantees_out() {
              \"NAME\" } or { file = \"path\" } for a secret",
         ],
     );
-    check(
-        &kafka(""),
-        &["1: source.kafka.topics is missing; takes a list of names of topics"],
-    );
+    check(&kafka(""), &["1: source.kafka.topics is missing; takes a list of names of topics"]);
     let text = kafka(
         "topics = [\"t\"]\nstart = \"2026-11-01T00:00:00Z\"\nflood = \"count\"\n\
          [source.kafka.options]\n\"session.timeout.ms\" = 6000\n\

@@ -28,6 +28,9 @@ use crate::time::Minute;
 /// The names of Kafka's partitions begin so.
 pub const KAFKA: &str = "kafka/";
 
+/// The newest minute of series, by customer and service, and the partition of its rows.
+pub(super) type Owners = BTreeMap<(String, String), (Minute, String)>;
+
 /// What an instance remembers of the table that it follows.
 pub(super) struct Following {
     /// The version up to which memory holds everything.
@@ -259,6 +262,9 @@ impl Pipeline {
         for_each_stored(&self.table, &of_files, |one| stored.push(one))?;
         stored.sort_by_key(|one| one.tick.order());
         stored.iter().for_each(|one| self.watch.enter(&one.transition));
+        if self.state.pending() == 0 {
+            self.bound_memory();
+        }
         self.take_known(&of_files)
     }
 
@@ -274,10 +280,21 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Whether memory holds all that the table says at the version it was read last.
+    pub(super) fn is_followed(&self) -> bool {
+        let Following { version, own, .. } = &self.following;
+        (version + 1..=self.table.version()).all(|version| own.contains(&version))
+    }
+
+    /// The minutes that memory holds.
+    pub(super) fn remembered(&self) -> RangeInclusive<Minute> {
+        self.following.memory.clone()
+    }
+
     /// Notes of each series that may burn which partition its newest rows are from.
     fn fold_owners(&mut self, filter: Filter) -> Result<(), PipelineError> {
         let columns = Some(vec!["minute", "customer", "service", "partition"]);
-        let mut rows: BTreeMap<(String, String), (Minute, String)> = BTreeMap::new();
+        let mut rows = Owners::new();
         let state = &self.state;
         self.table.for_each_series(&Filter { columns, ..filter }, |row| {
             if !state.is_hot(row.customer, row.service) {
@@ -288,12 +305,17 @@ impl Pipeline {
             let known = rows.entry(key).or_insert_with(|| newest.clone());
             *known = newest.max(std::mem::take(known));
         })?;
-        for ((customer, service), (minute, partition)) in rows {
+        self.own(rows);
+        Ok(())
+    }
+
+    /// Notes of series that may burn which partition their newest rows are from.
+    pub(super) fn own(&mut self, owners: Owners) {
+        for ((customer, service), (minute, partition)) in owners {
             let number = self.number_for(&partition).unwrap_or(NOBODY);
             let at = Key { customer: &customer, service: &service, minute };
             self.state.own(at, number);
         }
-        Ok(())
     }
 
     /// The number of a partition, whoever counts it; `None` where there are too many.

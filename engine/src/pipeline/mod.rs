@@ -17,6 +17,7 @@ pub mod fold;
 pub mod follow;
 pub mod gap;
 pub mod ledger;
+pub mod memory;
 pub mod replay;
 pub mod sent;
 pub mod summary;
@@ -70,6 +71,8 @@ pub struct Options {
     pub dedupe_window_bytes: u64,
     /// The same for partitions whose offsets are numbers of records.
     pub dedupe_window_records: u64,
+    /// How many ids a dedupe window holds at most; the oldest are forgotten where there are more.
+    pub dedupe_ids_max: usize,
     /// How many events an epoch holds at most: 32 bytes each in memory, and as much again
     /// while they are sorted for the commit.
     pub epoch_events_max: usize,
@@ -103,6 +106,12 @@ pub enum PipelineError {
         /// What is wrong with it.
         source: decode::parquet::ParquetFault,
     },
+    /// Counts or latencies are too large to be added up.
+    #[error(
+        "events of customers add up to more than 63 bits hold; nothing since the last commit is \
+         kept: mend or remove the source of counts or latencies that are too large"
+    )]
+    Overload,
     /// There are more sources than a process counts at once.
     #[error("more than {} sources at once: give them in several runs", u16::MAX)]
     Partitions,
@@ -221,6 +230,7 @@ pub struct Pipeline {
     rules: String,
     partitions: Vec<Partition>,
     watch: Watch,
+    memory: memory::Memory,
     /// What receivers were told since the last commit.
     sent: Vec<Sent>,
     /// Lines since the start.
@@ -253,6 +263,7 @@ impl Pipeline {
             rules,
             partitions: Vec::new(),
             watch: Watch::default(),
+            memory: memory::Memory::default(),
             sent: Vec::new(),
             lines: LineCounts::default(),
             events: EventCounts::default(),
@@ -365,7 +376,7 @@ impl Pipeline {
             lines: LineCounts::default(),
             since_begin: LineCounts::default(),
             dead: Vec::new(),
-            dedupe: (window > 0).then(|| DedupeWindow::new(window)),
+            dedupe: (window > 0).then(|| DedupeWindow::new(window, self.options.dedupe_ids_max)),
         };
         match known {
             Some(slot) => self.partitions[slot] = partition,
@@ -504,9 +515,9 @@ impl Pipeline {
         }
     }
 
-    /// Whether the epoch is as large as it may be.
+    /// Whether the epoch is as large as it may be, or memory has to be freed.
     pub fn epoch_is_full(&self) -> bool {
-        self.state.pending() >= self.options.epoch_events_max
+        self.state.pending() >= self.options.epoch_events_max || self.memory.is_full(&self.state)
     }
 
     /// Commits everything since the last commit: rows, dead letters, transitions and offsets at
@@ -517,6 +528,9 @@ impl Pipeline {
     pub fn commit(&mut self) -> Result<Option<u64>, PipelineError> {
         if !self.has_uncommitted() {
             return Ok(None);
+        }
+        if self.state.is_overloaded() {
+            return Err(PipelineError::Overload);
         }
         let moves = self.moves();
         let cut = self.state.cut();
@@ -544,6 +558,7 @@ impl Pipeline {
             partition.dead.clear();
         }
         self.watch.drop_pending();
+        self.bound_memory();
         self.sent.clear();
         self.commits += 1;
     }

@@ -28,8 +28,7 @@ impl Pipeline {
             self.scan_sources(partitions)?
         } else {
             // All that the table holds of these sources, this process has counted.
-            let customers = self.state.shards.iter().map(|shard| shard.customers.count() as u64);
-            (self.events, customers.sum())
+            (self.events, self.state.customers())
         };
         (summary.valid, summary.bad, summary.excluded) =
             (events.valid, events.bad, events.excluded);

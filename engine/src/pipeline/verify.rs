@@ -205,7 +205,7 @@ fn window_of(options: &Options, unit: Unit) -> Option<DedupeWindow> {
         Unit::Bytes => options.dedupe_window_bytes,
         Unit::Records => options.dedupe_window_records,
     };
-    (window > 0).then(|| DedupeWindow::new(window))
+    (window > 0).then(|| DedupeWindow::new(window, options.dedupe_ids_max))
 }
 
 /// The counts of a partition up to the committed offset.

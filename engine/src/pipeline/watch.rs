@@ -6,14 +6,14 @@
 //! costs what burns and not what exists. After a restart the states are those of the last
 //! stored transitions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use serde::{Deserialize, Serialize};
 
-use super::fold::{Need, fold, fold_recent, newest_minute};
+use super::fold::fold_recent;
 use super::{Pipeline, PipelineError, batches};
 use crate::query::alerts::transition;
 use crate::query::body::AlertTransition;
@@ -24,7 +24,6 @@ use crate::slo::alert::{
 };
 use crate::slo::objective::{Objectives, Slis};
 use crate::slo::sli::SliRef;
-use crate::state::HISTOGRAM_MINUTES;
 use crate::state::series::Series;
 use crate::state::shard::NOBODY;
 use crate::table::schema::Grain;
@@ -64,7 +63,7 @@ impl Tick {
     }
 }
 
-/// The states of the alerts that are not inactive, and the transitions to be committed.
+/// The states of the alerts that fire, and the transitions to be committed.
 #[derive(Default)]
 pub struct Watch {
     states: HashMap<String, Watched>,
@@ -78,11 +77,12 @@ struct Pending {
     partition: u16,
 }
 
-/// An alert that is not inactive.
+/// An alert that fires.
 struct Watched {
     state: State,
-    /// Names this firing; empty while it does not fire.
+    /// Names this firing.
     id: String,
+    customer: Arc<str>,
 }
 
 impl Watch {
@@ -121,7 +121,8 @@ impl Watch {
         match since {
             Some(since) if transition.state == Change::Firing.name() => {
                 let state = State::Firing(Firing::resumed(since));
-                let watched = Watched { state, id: transition.id.clone() };
+                let customer = Arc::from(transition.customer.as_str());
+                let watched = Watched { state, id: transition.id.clone(), customer };
                 self.states.insert(transition.fingerprint.clone(), watched);
             }
             _ => drop(self.states.remove(&transition.fingerprint)),
@@ -131,6 +132,11 @@ impl Watch {
     /// Forgets the transitions that a commit has taken.
     pub fn drop_pending(&mut self) {
         self.pending.clear();
+    }
+
+    /// The customers with an alert that fires.
+    pub(super) fn firing(&self) -> HashSet<&str> {
+        self.states.values().map(|watched| &*watched.customer).collect()
     }
 
     /// The states as the table's last transitions left them.
@@ -197,8 +203,10 @@ impl Watch {
             let stored = Stored { transition: transition(&alert), tick: tick.clone() };
             self.pending.push(Pending { stored, partition });
         }
-        if state != State::Inactive {
-            self.states.insert(fingerprint, Watched { state, id: firing_id });
+        // What is only not sure yet is seen again at the next tick, as it is then.
+        if matches!(state, State::Firing(_)) {
+            let customer = Arc::clone(&series.customer);
+            self.states.insert(fingerprint, Watched { state, id: firing_id, customer });
         }
     }
 }
@@ -237,13 +245,15 @@ pub(super) fn for_each_stored(
 }
 
 impl Pipeline {
-    /// Evaluates the alerts of every series that may burn, as of the minute of `now_ms`.
+    /// Evaluates the alerts of every series that may burn, as of the minute of `now_ms`. Those
+    /// that may have been evicted before are left out until [`Pipeline::load_evicted`].
     pub fn tick(&mut self, now_ms: i64, objectives: &Objectives, options: &AlertOptions) {
         let owned = self.partitions.iter().filter(|one| one.owned);
         let offsets = owned.map(|one| (one.name.clone(), one.ledger.next())).collect();
         let version = self.table.version();
         let tick = Tick { at_ms: now_ms, offsets: Arc::new(offsets), version };
         let oldest = Minute::of_ms(now_ms).minus(LOOK_BACK_MINUTES);
+        self.memory.note_tick(&self.state, now_ms, (objectives, options));
         let deciders = self.deciders();
         for shard in &mut self.state.shards {
             shard.cool(oldest);
@@ -286,17 +296,11 @@ impl Pipeline {
     /// # Errors
     /// The table cannot be read.
     pub fn recover(&mut self, minutes: RangeInclusive<Minute>) -> Result<(), PipelineError> {
-        let need = Need {
-            customer: None,
-            histograms: newest_minute(&self.table, *minutes.end())?
-                .map(|newest| newest.minus(HISTOGRAM_MINUTES)..=*minutes.end()),
-            minutes: minutes.clone(),
-        };
-        fold(&self.table, &self.options.slis, &need, &mut self.state)?;
+        self.watch = Watch::recover(&self.table)?;
+        self.fold_table(minutes.clone())?;
         if let Some(newest) = self.state.newest() {
             fold_recent(&self.table, newest, &mut self.state)?;
         }
-        self.watch = Watch::recover(&self.table)?;
         self.recovered(minutes)
     }
 }

@@ -64,7 +64,7 @@ pub(super) fn settled_transitions(
     tiers: &[Tier],
     last: Minute,
 ) -> Vec<(usize, Transition)> {
-    let Some(first) = series.cells.first().map(|cell| cell.minute) else { return Vec::new() };
+    let Some(first) = series.cells.first_minute() else { return Vec::new() };
     let cells = column::failing_cells(series, column);
     settled(SeriesCells { cells: &cells, first, last }, tiers)
 }

@@ -335,6 +335,9 @@ pub struct Impact {
     pub gaps: Vec<DataGap>,
     /// How many customers had a bad event.
     pub customers_hit: u64,
+    /// Whom the answer leaves out, where not all customers are in memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partial: Option<String>,
     /// The worst first.
     pub customers: Vec<ImpactCustomer>,
     /// The best explanation first.
@@ -430,6 +433,9 @@ pub struct Top {
     pub by: String,
     /// How many rows there are in all.
     pub total: u64,
+    /// Whom the answer leaves out, where not all customers are in memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partial: Option<String>,
     /// The worst first.
     pub customers: Vec<TopRow>,
     /// Pass it as `cursor` for the rows after these; `null` at the end.
@@ -529,4 +535,7 @@ pub struct Fleet {
     pub worst: Vec<TopRow>,
     /// What explains the failures of the last 30 minutes.
     pub causes: Vec<Cause>,
+    /// Which figures leave out whom, where not all customers are in memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partial: Option<String>,
 }

@@ -78,7 +78,7 @@ fn objective_rows(
 
 /// What a step of `tier` looks at in `series` at the minute `at`.
 pub fn look(series: &Series, column: SliRef, tier: &Tier, at: Minute) -> Look {
-    let first = series.cells.first().map_or(at, |cell| cell.minute);
+    let first = series.cells.first_minute().unwrap_or(at);
     Look {
         at,
         long: sum(series, column, window_range(at, tier.spec.long.1)),

@@ -42,28 +42,19 @@ fn of_cell(cell: &Cell, column: SliRef) -> Counts {
 
 /// Whether anything was bad in a range of minutes, both ends included.
 pub fn any_bad(series: &Series, column: SliRef, minutes: RangeInclusive<Minute>) -> bool {
-    match column {
-        SliRef::Further(index) => series.sum_further(index, minutes).bad > 0,
-        // From the newest on: what fails now is found at once.
-        _ => series.cells_in(minutes).iter().rev().any(|cell| of_cell(cell, column).bad > 0),
-    }
+    sum(series, column, minutes).bad > 0
 }
 
 /// All cells of a series by one SLI; none where nothing was ever bad, which nearly always spares
 /// the copy.
 pub fn failing_cells(series: &Series, column: SliRef) -> Vec<(Minute, Counts)> {
+    if !any_bad(series, column, Minute(0)..=Minute(u32::MAX)) {
+        return Vec::new();
+    }
     match column {
         SliRef::Further(index) => {
-            let cells = &series.further[index];
-            let failing = cells.iter().any(|cell| cell.counts.bad > 0);
-            let cells = cells.iter().filter(|_| failing);
-            cells.map(|cell| (cell.minute, cell.counts)).collect()
+            series.further[index].iter().map(|cell| (cell.minute, cell.counts)).collect()
         }
-        _ => {
-            let cells = &series.cells;
-            let failing = cells.iter().any(|cell| of_cell(cell, column).bad > 0);
-            let cells = cells.iter().filter(|_| failing);
-            cells.map(|cell| (cell.minute, of_cell(cell, column))).collect()
-        }
+        _ => series.cells.iter().map(|cell| (cell.minute, of_cell(&cell, column))).collect(),
     }
 }

@@ -4,13 +4,12 @@
 //! against the default scope's target: a large customer weighs more than a small one, which is
 //! why the customers who burn, or whose promise is broken, are counted beside them.
 
-use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
 use crate::model::Measures;
-use crate::query::body::{BurnRow, Cause, Fleet, TopRow};
+use crate::query::body::{BurnRow, Cause, Fleet, Step, TopRow, Window};
 use crate::query::column::{column, sum};
 use crate::query::sla::windows;
 use crate::query::timeseries::{self, step};
@@ -47,15 +46,9 @@ pub fn fleet(
     now_ms: i64,
 ) -> Fleet {
     let customers = customers(promise, series, at);
-    let minutes = pooled(series, window_range(at, WINDOW_MINUTES_MAX));
-    let window = |minutes_of: &[Measures]| {
-        let mut sum = Measures::default();
-        minutes_of.iter().for_each(|measures| sum.add(measures));
-        SliRef::Availability.counts_in(&sum).expect("measures hold the availability SLI")
-    };
-    let last = |count: u32| &minutes[minutes.len().saturating_sub(count as usize)..];
-    let graph = window_range(at, GRAPH_MINUTES);
+    let (windows, minutes) = pooled(promise, series, at);
     Fleet {
+        partial: None,
         as_of: at.to_string(),
         age_s: (now_ms - at.start_ms()).div_euclid(1_000),
         customers: customers.seen,
@@ -63,14 +56,19 @@ pub fn fleet(
         customers_burning: firing(burning).map(|row| &row.customer).collect::<BTreeSet<_>>().len()
             as u64,
         customers_broken: customers.broken,
-        windows: windows(default_target(promise), |span| window(last(span.minutes))),
-        minutes: (graph.start().0..=graph.end().0)
-            .zip(last(GRAPH_MINUTES))
-            .map(|(minute, measures)| step(Minute(minute), measures))
-            .collect(),
+        windows,
+        minutes,
         alerts: worst_alerts(burning),
         worst: worst(promise, series, burning, at),
         causes,
+    }
+}
+
+impl Fleet {
+    /// Puts in place what pools all events: `fleet` has those of everybody, also of customers
+    /// that are not in memory.
+    pub fn pool(&mut self, promise: &Promise<'_>, fleet: &Series, at: Minute) {
+        (self.windows, self.minutes) = pooled(promise, &[fleet], at);
     }
 }
 
@@ -106,9 +104,26 @@ fn default_target(promise: &Promise<'_>) -> Decimal {
     availability.map_or(TARGET_DEFAULT, |objective| objective.target)
 }
 
-/// The measures of every minute of a range, over all series.
-fn pooled(series: &[&Series], minutes: RangeInclusive<Minute>) -> Vec<Measures> {
-    timeseries::sums(series, &minutes, 1, minutes.end().0 - minutes.start().0 + 1)
+/// The windows and the last minutes of all series together.
+fn pooled(
+    promise: &Promise<'_>,
+    series: &[&Series],
+    at: Minute,
+) -> (BTreeMap<String, Window>, Vec<Step>) {
+    let range = window_range(at, WINDOW_MINUTES_MAX);
+    let minutes = timeseries::sums(series, &range, 1, range.end().0 - range.start().0 + 1);
+    let last = |count: u32| &minutes[minutes.len().saturating_sub(count as usize)..];
+    let window = |minutes_of: &[Measures]| {
+        let mut sum = Measures::default();
+        minutes_of.iter().for_each(|measures| sum.add(measures));
+        SliRef::Availability.counts_in(&sum).expect("measures hold the availability SLI")
+    };
+    let graph = window_range(at, GRAPH_MINUTES);
+    let steps = (graph.start().0..=graph.end().0).zip(last(GRAPH_MINUTES));
+    (
+        windows(default_target(promise), |span| window(last(span.minutes))),
+        steps.map(|(minute, measures)| step(Minute(minute), measures)).collect(),
+    )
 }
 
 /// How many customers are what.
@@ -127,9 +142,7 @@ fn customers(promise: &Promise<'_>, series: &[&Series], at: Minute) -> Customers
         u64::from(group.iter().any(|series| is(series)))
     };
     let count = |group: &&[&Series]| Customers {
-        seen: any(group, &|series| {
-            !series.cells_in(window_range(at, WINDOW_MINUTES_MAX)).is_empty()
-        }),
+        seen: any(group, &|series| series.is_active_in(window_range(at, WINDOW_MINUTES_MAX))),
         active: any(group, &|series| series.sum(window_range(at, ACTIVE_MINUTES)).valid > 0),
         broken: any(group, &|series| is_broken(promise, series, at)),
     };

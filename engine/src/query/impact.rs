@@ -62,6 +62,7 @@ pub fn impact(
         bad += row.bad;
     }
     Ok(Impact {
+        partial: None,
         from: from.to_string(),
         to: to.to_string(),
         as_of: as_of.to_string(),

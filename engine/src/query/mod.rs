@@ -123,6 +123,8 @@ pub struct Health {
     /// The Kafka source; only in `/metrics`, but for its notes.
     #[serde(skip)]
     pub kafka: KafkaHealth,
+    /// What is held in memory.
+    pub memory: MemoryUse,
 }
 
 /// The state of the Kafka source.
@@ -161,6 +163,65 @@ pub struct KafkaPartition {
     pub is_stopped: bool,
     /// Whether its log grows and it does not move.
     pub is_stuck: bool,
+}
+
+/// What is held in memory, and what became of what is not.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct MemoryUse {
+    /// What each part takes.
+    pub parts: Vec<MemoryPart>,
+    /// How often a customer was evicted, for others.
+    pub evicted: u64,
+    /// Those of them that might have come to fire without a further bad event.
+    pub evicted_hot: u64,
+    /// How often a customer was loaded again to be judged.
+    pub loaded: u64,
+    /// Ids that left a dedupe window before its end.
+    pub ids_forgotten: u64,
+    /// New customers over the last minute, those that came back included.
+    pub new_customers_per_minute: u64,
+    /// Above how many it is said so; 0 = never.
+    pub new_customers_bound: u64,
+}
+
+/// One part of the memory.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct MemoryPart {
+    /// Its key of `[memory]`.
+    pub name: &'static str,
+    /// What it takes, in bytes: about, since allocators add to it.
+    pub used: u64,
+    /// Its bound, in bytes, where it has one.
+    pub bound: Option<u64>,
+}
+
+impl MemoryUse {
+    /// What an operator should know.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let (rate, bound) = (self.new_customers_per_minute, self.new_customers_bound);
+        if bound > 0 && rate > bound {
+            notes.push(format!(
+                "cardinality: {rate} new customers over the last minute, more than {bound} \
+                 ([memory] new_customers_per_minute)"
+            ));
+        }
+        if self.evicted_hot > 0 {
+            notes.push(format!(
+                "memory: {} customers with recent failures were evicted; their alerts may come \
+                 with their next failure only: raise [memory] series",
+                self.evicted_hot
+            ));
+        }
+        if self.ids_forgotten > 0 {
+            notes.push(format!(
+                "dedupe: {} ids were forgotten before the end of the window; later repetitions \
+                 of them counted: raise [memory] dedupe",
+                self.ids_forgotten
+            ));
+        }
+        notes
+    }
 }
 
 /// How often something took how long.

@@ -89,6 +89,7 @@ pub fn top(promise: &Promise<'_>, series: &[&Series], page: &Page<'_>) -> Result
         as_of: page.at.to_string(),
         by: page.by.name().to_owned(),
         total,
+        partial: None,
         next: next.map(|key| Cursor::of(key.place()).encode(page.by)),
         customers: rows.par_iter().map(|key| row(promise, key, page)).collect(),
     })
@@ -140,7 +141,7 @@ fn keys<'a>(promise: &Promise<'a>, series: &'a Series, page: &Page<'_>) -> Vec<K
     let (by, at) = (page.by, page.at);
     let key = |objective: &'a Objective| {
         let column = column(promise.slis, objective, &series.service)?;
-        let active = !series.cells_in(objective.period.range(at)).is_empty();
+        let active = series.is_active_in(objective.period.range(at));
         active.then(|| {
             let rank = rank(by, series, objective, column, at);
             Key { rank, series, objective, column }

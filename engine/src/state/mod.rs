@@ -5,13 +5,22 @@
 //! in three steps: blocks are decoded in parallel ([`block::BlockBuilder`]); the blocks'
 //! dictionaries are merged in the order of the lines; the shards take their parts in parallel.
 //! Nothing that can be seen depends on the number of shards, threads, blocks or batches.
+//!
+//! Memory is bounded from outside: [`State::bytes`] says what names and series take, and
+//! [`State::evict`] drops the customers that were idle longest, all of which the table holds.
+//! Sums over all customers stay exact, since they are kept apart ([`State::fleet`]).
 
 pub mod block;
+pub mod cells;
 pub mod dimensions;
+mod evicted;
 pub mod intern;
+pub mod names;
 pub mod rows;
 pub mod series;
 pub mod shard;
+
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -19,11 +28,11 @@ use crate::model::{Counts, Measures};
 use crate::slo::excess::Row;
 use crate::slo::histogram::Histogram;
 use crate::time::Minute;
-use block::{Block, SHARDS, ShardPart};
+use block::{Block, Record, SHARDS, ShardPart};
 use dimensions::{Dimensions, Tuple};
 use rows::{DimensionRow, ShardRows, TupleOrder};
 use series::Series;
-use shard::Shard;
+use shard::{Evictable, Folding, Shard};
 
 /// Into how many parts the rows by dimension are cut: each part reads all records once, so
 /// more parts than a machine has cores cost more than they even out.
@@ -46,7 +55,17 @@ pub struct State {
     further: usize,
     live: bool,
     newest: Option<Minute>,
+    /// All series together.
+    fleet: Series,
+    /// How often it was looked over for idle customers.
+    round: u32,
+    /// A bound on every sum of what was ever folded.
+    load: u128,
+    is_overloaded: bool,
 }
+
+/// The most that may add up to one sum: what the table's columns hold.
+const LOAD_MAX: u128 = i64::MAX as u128;
 
 /// The rows of an epoch, still by number.
 pub struct Cut {
@@ -68,6 +87,10 @@ impl State {
             further,
             live,
             newest: None,
+            fleet: Series::new(Arc::from(""), Arc::from(""), 0),
+            round: 0,
+            load: 0,
+            is_overloaded: false,
         }
     }
 
@@ -75,8 +98,13 @@ impl State {
     pub fn apply(&mut self, mut blocks: Vec<Block>) {
         let tuples: Vec<Vec<u32>> = blocks.iter().map(|block| self.admit(block)).collect();
         let (live, further, dimensions) = (self.live, self.further, &self.dimensions);
-        let before = self.newest;
+        let (before, round) = (self.newest, self.round);
         let parts = by_shard(&mut blocks);
+        self.load += parts.par_iter().flatten().map(load_of_part).sum::<u128>();
+        if self.load > LOAD_MAX {
+            self.is_overloaded = true;
+            return;
+        }
         let work = self.shards.par_iter_mut().zip(parts).map(|(shard, parts)| {
             let start = shard.records.len();
             for (part, tuples) in parts.iter().zip(&tuples) {
@@ -84,12 +112,19 @@ impl State {
             }
             let minutes = shard.records[start..].iter().filter(|record| record.count > 0);
             let newest = minutes.map(|record| record.minute).max().max(before);
-            if live && let Some(newest) = newest {
-                shard.fold(start, dimensions, further, newest);
-            }
-            newest
+            let of_shard = newest.filter(|_| live && shard.records.len() > start);
+            let folding = |newest| Folding { dimensions, further, newest, round };
+            (newest, of_shard.map(|newest| shard.fold(start, folding(newest))))
         });
-        self.newest = work.max().flatten();
+        let work: Vec<(Option<Minute>, Option<_>)> = work.collect();
+        for (newest, fleet) in work {
+            self.newest = self.newest.max(newest);
+            for (minute, measures) in fleet.into_iter().flatten() {
+                if measures != Measures::default() {
+                    self.fleet.add(minute, &measures);
+                }
+            }
+        }
         if live && self.newest > before {
             self.forget();
         }
@@ -100,7 +135,7 @@ impl State {
         let ranks = self.dimensions.values.ranks();
         let order = TupleOrder::new(self.dimensions.tuples(), &ranks);
         let of_shard = |shard: &Shard| {
-            rows::shard_rows(&shard.records, shard.customers.count(), self.further, &order)
+            rows::shard_rows(&shard.records, shard.customers.numbers(), self.further, &order)
         };
         let of_part = |part: u32| {
             let records = self.shards.iter().map(|shard| shard.records.as_slice());
@@ -116,6 +151,140 @@ impl State {
     /// Drops the records that the last cut has taken: its commit has landed.
     pub fn drop_records(&mut self) {
         self.shards.iter_mut().for_each(|shard| shard.records.clear());
+        if !self.live {
+            self.load = 0;
+        }
+    }
+
+    /// Whether something would have led to a sum that does not fit 63 bits. It was not taken,
+    /// so that nothing after it is to be committed or answered.
+    pub fn is_overloaded(&self) -> bool {
+        self.is_overloaded
+    }
+
+    /// About how much memory names and series take, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.shards.iter().map(Shard::bytes).sum()
+    }
+
+    /// Evicts customers, those first that were idle longest, until names and series take `goal`
+    /// bytes; of those that may come to fire by themselves only where they alone take more than
+    /// `most`. How many of either. Never those of whom `firing` says so.
+    ///
+    /// # Panics
+    /// If a record is not committed.
+    pub fn evict(
+        &mut self,
+        (goal, most): (usize, usize),
+        firing: &dyn Fn(&str) -> bool,
+        keep: Keep,
+    ) -> [u64; 2] {
+        let mut evicted = [0; 2];
+        for (all, bytes) in [(false, goal), (true, most)] {
+            let total = self.bytes();
+            let excess = total.saturating_sub(bytes) as f64;
+            for shard in self.shards.iter_mut().filter(|_| excess > 0.0) {
+                let share = (excess * shard.bytes() as f64 / total as f64).ceil() as usize;
+                let (idle, hot) = shard.evict(share, Evictable { firing, keep }, all);
+                evicted = [evicted[0] + idle, evicted[1] + hot];
+            }
+        }
+        self.round += 1;
+        evicted
+    }
+
+    /// Packs the minutes before `minute` of all series.
+    pub fn pack_before(&mut self, minute: Minute) {
+        self.shards.par_iter_mut().for_each(|shard| shard.pack_before(minute));
+    }
+
+    /// How often a customer was evicted.
+    pub fn evicted(&self) -> u64 {
+        self.shards.iter().map(Shard::evicted).sum()
+    }
+
+    /// How often a customer was new, those included that came back.
+    pub fn new_customers(&self) -> u64 {
+        self.shards.iter().map(Shard::new_customers).sum()
+    }
+
+    /// How many customers there are names of.
+    pub fn customers(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.customers.count() as u64).sum()
+    }
+
+    /// Forgets all names, which is for who keeps no series.
+    ///
+    /// # Panics
+    /// If a record is not committed.
+    pub fn forget_names(&mut self) {
+        self.shards.iter_mut().for_each(Shard::forget_names);
+    }
+
+    /// Whether the table may hold more of a customer than is in memory.
+    pub fn may_lack(&self, customer: &str) -> bool {
+        self.shards[block::shard_of(self.seed, customer)].may_lack(customer)
+    }
+
+    /// The customers that may burn and cannot be judged before they were loaded.
+    pub fn hot_partial(&self) -> Vec<String> {
+        self.shards.iter().flat_map(Shard::hot_partial).map(str::to_owned).collect()
+    }
+
+    /// Some customers, at most `most`, of whom the table may hold more than is in memory.
+    pub fn partial(&self, most: usize) -> Vec<String> {
+        self.shards.iter().flat_map(Shard::partial).take(most).map(str::to_owned).collect()
+    }
+
+    /// Puts the whole series of `customers` in the place of what is in memory of them.
+    pub fn complete(&mut self, customers: &[String], mut whole: State) {
+        for customer in customers {
+            let from = block::shard_of(whole.seed, customer);
+            let series = whole.shards[from].take_out(customer);
+            let number = |(series, bad): (Series, Option<Minute>)| {
+                (self.dimensions.values.intern(&series.service), series, bad)
+            };
+            let series = series.into_iter().map(number).collect();
+            let shard = &mut self.shards[block::shard_of(self.seed, customer)];
+            let id = shard.customer(customer);
+            shard.complete(id, series);
+        }
+    }
+
+    /// Folds what `other` holds of `customers` that no commit has taken.
+    pub fn fold_uncommitted(&mut self, other: &State, customers: &[String]) {
+        for customer in customers {
+            let shard = &other.shards[block::shard_of(other.seed, customer)];
+            let Some(id) = shard.customers.find(customer) else { continue };
+            let of_customer = |record: &&Record| record.customer == id && record.count > 0;
+            for record in shard.records.iter().filter(of_customer) {
+                let service = other.dimensions.tuple(record.tuple).service;
+                let service = other.dimensions.values.text(service);
+                self.fold_one(Key { customer, service, minute: record.minute }, record);
+            }
+        }
+    }
+
+    /// Folds one event.
+    fn fold_one(&mut self, at: Key<'_>, record: &Record) {
+        let latency = record.class.timed.then(|| {
+            let mut latency = Histogram::default();
+            latency.record(record.latency_us, u64::from(record.count));
+            latency
+        });
+        self.fold_series(at, &record.measures(), latency.as_ref());
+        for sli in 0..self.further {
+            let counts = rows::further_counts(record, sli);
+            if counts != Counts::default() {
+                self.fold_sli(at, sli, counts);
+            }
+        }
+    }
+
+    /// All series together: the default availability SLI and the first latency SLI, by minute,
+    /// evicted customers included.
+    pub fn fleet(&self) -> &Series {
+        &self.fleet
     }
 
     /// How many records no commit has taken.
@@ -125,7 +294,7 @@ impl State {
 
     /// How many series there are.
     pub fn series_count(&self) -> u64 {
-        self.shards.iter().map(|shard| shard.all_series().count() as u64).sum()
+        self.shards.iter().map(|shard| shard.series_count() as u64).sum()
     }
 
     /// The newest minute with an event.
@@ -150,12 +319,22 @@ impl State {
 
     /// Folds a row of the grain `series` that the table holds.
     pub fn fold_series(&mut self, at: Key<'_>, measures: &Measures, latency: Option<&Histogram>) {
+        self.load += load_of(measures);
+        if self.load > LOAD_MAX {
+            self.is_overloaded = true;
+            return;
+        }
         let (shard, customer, service) = self.place(at);
         let series = self.shards[shard].series(customer, service, &self.dimensions, self.further);
-        series.add(at.minute, measures);
+        let mut grown = series.add_sized(at.minute, measures);
         if let Some(latency) = latency {
+            let before = series.bytes_of_latency();
             series.histogram(at.minute).merge(latency);
+            grown += series.bytes_of_latency() as isize - before as isize;
         }
+        self.fleet.add(at.minute, measures);
+        self.shards[shard].grow(grown);
+        self.shards[shard].touch(customer, self.round);
         if measures.bad > 0 || measures.slow > 0 {
             self.shards[shard].heat(customer, service, at.minute);
         }
@@ -166,7 +345,8 @@ impl State {
     pub fn fold_sli(&mut self, at: Key<'_>, sli: usize, counts: Counts) {
         let (shard, customer, service) = self.place(at);
         let series = self.shards[shard].series(customer, service, &self.dimensions, self.further);
-        series.add_further(sli, at.minute, counts);
+        let grown = series.add_further_sized(sli, at.minute, counts);
+        self.shards[shard].grow(grown);
         if counts.bad > 0 {
             self.shards[shard].heat(customer, service, at.minute);
         }
@@ -219,7 +399,8 @@ impl State {
         series
     }
 
-    /// All series, sorted by customer, then service.
+    /// All series that are whole, sorted by customer, then service. Those of customers of whom
+    /// the table may hold more are left out.
     pub fn all_series(&self) -> Vec<&Series> {
         let mut series: Vec<&Series> = self.shards.iter().flat_map(Shard::all_series).collect();
         series
@@ -236,6 +417,7 @@ impl State {
     pub fn forget(&mut self) {
         if let Some(newest) = self.newest {
             self.shards.par_iter_mut().for_each(|shard| shard.forget(newest));
+            self.fleet.forget(newest.minus(HISTOGRAM_MINUTES));
         }
     }
 
@@ -249,7 +431,7 @@ impl State {
     fn place(&mut self, at: Key<'_>) -> (usize, u32, u32) {
         let service = self.dimensions.values.intern(at.service);
         let shard = block::shard_of(self.seed, at.customer);
-        (shard, self.shards[shard].customers.intern(at.customer), service)
+        (shard, self.shards[shard].customer(at.customer), service)
     }
 }
 
@@ -262,6 +444,30 @@ pub struct Key<'a> {
     pub service: &'a str,
     /// When.
     pub minute: Minute,
+}
+
+/// Which series are kept because they may come to fire without a further bad event: those with
+/// a bad event since `last_bad`, and with `bad_min` bad events since `since`.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    /// See above.
+    pub last_bad: Minute,
+    /// See above.
+    pub since: Minute,
+    /// See above.
+    pub bad_min: u64,
+}
+
+/// What measures add to any sum at most.
+fn load_of(measures: &Measures) -> u128 {
+    let Measures { valid, excluded, timed, latency_sum_us, .. } = *measures;
+    [valid, excluded, timed, latency_sum_us].map(u128::from).iter().sum()
+}
+
+fn load_of_part(part: &ShardPart) -> u128 {
+    let of_record =
+        |record: &Record| u128::from(record.latency_us.max(1)) * u128::from(record.count);
+    part.records.iter().map(of_record).sum()
 }
 
 /// Each shard's parts, in the order of the blocks.

@@ -1,11 +1,12 @@
 //! One series: the counts of one customer and service, minute by minute.
 //!
-//! Invariants: cells are sorted by minute, one per minute, none empty; a window's sum is the
-//! sum of its cells, so it equals a recount of the raw events whatever order they came in.
+//! Invariants: a minute's counts stand in [`Cells`], none empty; a window's sum is the sum of
+//! its minutes, so it equals a recount of the raw events whatever order they came in.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use super::cells::Cells;
 use crate::model::{Counts, Measures};
 use crate::slo::histogram::Histogram;
 use crate::time::Minute;
@@ -28,6 +29,10 @@ pub struct SliCell {
     pub counts: Counts,
 }
 
+/// The minutes of one further SLI, packed as those of the first two are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SliCells(Cells);
+
 /// One customer and service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
@@ -35,13 +40,13 @@ pub struct Series {
     pub customer: Arc<str>,
     /// By which component.
     pub service: Arc<str>,
-    /// The default availability SLI and the first latency SLI, sorted by minute.
-    pub cells: Vec<Cell>,
+    /// The default availability SLI and the first latency SLI.
+    pub cells: Cells,
     /// Latency of the timed events, sorted by minute; only of the minutes that were asked for
     /// (live: the last two hours), since longer spans merge the table's rows.
     pub histograms: Vec<(Minute, Histogram)>,
-    /// The further SLIs in the order of the configuration, each sorted by minute.
-    pub further: Vec<Vec<SliCell>>,
+    /// The further SLIs in the order of the configuration.
+    pub further: Vec<SliCells>,
 }
 
 impl Series {
@@ -50,59 +55,155 @@ impl Series {
         Series {
             customer,
             service,
-            cells: Vec::new(),
+            cells: Cells::default(),
             histograms: Vec::new(),
-            further: vec![Vec::new(); further_slis],
+            further: vec![SliCells::default(); further_slis],
         }
     }
 
     /// Adds the counts of one minute, late ones included.
     pub fn add(&mut self, minute: Minute, measures: &Measures) {
-        match self.cells.last_mut() {
-            Some(last) if last.minute == minute => last.measures.add(measures),
-            Some(last) if last.minute > minute => {
-                match self.cells.binary_search_by_key(&minute, |cell| cell.minute) {
-                    Ok(at) => self.cells[at].measures.add(measures),
-                    Err(at) => self.cells.insert(at, Cell { minute, measures: *measures }),
-                }
-            }
-            _ => self.cells.push(Cell { minute, measures: *measures }),
-        }
+        self.cells.add(minute, measures);
     }
 
     /// Adds the counts of one minute by further SLI `sli`.
     pub fn add_further(&mut self, sli: usize, minute: Minute, counts: Counts) {
-        let cells = &mut self.further[sli];
-        match cells.binary_search_by_key(&minute, |cell| cell.minute) {
-            Ok(at) => cells[at].counts.add(counts),
-            Err(at) => cells.insert(at, SliCell { minute, counts }),
-        }
+        let Counts { valid, bad, excluded } = counts;
+        let measures = Measures { valid, bad, excluded, ..Measures::default() };
+        self.further[sli].0.add(minute, &measures);
     }
 
-    /// The cells of a range of minutes, both ends included.
-    pub fn cells_in(&self, minutes: RangeInclusive<Minute>) -> &[Cell] {
-        let first = self.cells.partition_point(|cell| cell.minute < *minutes.start());
-        let next = self.cells.partition_point(|cell| cell.minute <= *minutes.end());
-        &self.cells[first..next.max(first)]
+    /// The cells of a range of minutes, both ends included, in order.
+    pub fn cells_in(&self, minutes: RangeInclusive<Minute>) -> impl Iterator<Item = Cell> {
+        self.cells.within(minutes)
+    }
+
+    /// Whether it has events in a range of minutes, both ends included.
+    pub fn is_active_in(&self, minutes: RangeInclusive<Minute>) -> bool {
+        self.cells.any_within(minutes)
     }
 
     /// The sum over a range of minutes, both ends included.
     pub fn sum(&self, minutes: RangeInclusive<Minute>) -> Measures {
-        let mut sum = Measures::default();
-        for cell in self.cells_in(minutes) {
-            sum.add(&cell.measures);
-        }
-        sum
+        self.cells.sum(minutes)
     }
 
     /// The sum by further SLI `sli` over a range of minutes, both ends included.
     pub fn sum_further(&self, sli: usize, minutes: RangeInclusive<Minute>) -> Counts {
-        let cells = &self.further[sli];
-        let first = cells.partition_point(|cell| cell.minute < *minutes.start());
-        let mut sum = Counts::default();
-        for cell in cells[first..].iter().take_while(|cell| cell.minute <= *minutes.end()) {
-            sum.add(cell.counts);
+        self.further[sli].sum(minutes)
+    }
+
+    /// As [`Series::add`]; by how many bytes it has grown.
+    pub fn add_sized(&mut self, minute: Minute, measures: &Measures) -> isize {
+        let before = self.cells.heap_bytes() as isize;
+        self.cells.add(minute, measures);
+        self.cells.heap_bytes() as isize - before
+    }
+
+    /// As [`Series::add_further`]; by how many bytes it has grown.
+    pub fn add_further_sized(&mut self, sli: usize, minute: Minute, counts: Counts) -> isize {
+        let before = self.further[sli].0.heap_bytes() as isize;
+        self.add_further(sli, minute, counts);
+        self.further[sli].0.heap_bytes() as isize - before
+    }
+
+    /// Records a latency `count` times; by how many bytes it has grown.
+    pub fn record_sized(&mut self, minute: Minute, us: u32, count: u64) -> isize {
+        let room = self.histograms.capacity();
+        let histogram = self.histogram(minute);
+        let before = histogram.heap_bytes() as isize;
+        histogram.record(us, count);
+        let grown = histogram.heap_bytes() as isize - before;
+        grown + ((self.histograms.capacity() - room) * size_of::<(Minute, Histogram)>()) as isize
+    }
+
+    /// The most bad events that any SLI has seen since a minute.
+    pub fn most_bad(&self, since: Minute) -> u64 {
+        let minutes = since..=Minute(u32::MAX);
+        let Measures { bad, slow, .. } = self.sum(minutes.clone());
+        let further = self.further.iter().map(|cells| cells.sum(minutes.clone()).bad);
+        further.fold(bad.max(slow), u64::max)
+    }
+
+    /// Whether [`Series::forget`] has something to do.
+    pub fn has_older(&self, oldest: Minute) -> bool {
+        self.histograms.first().is_some_and(|(minute, _)| *minute <= oldest)
+            || self.cells.has_unpacked_before(oldest)
+            || self.further.iter().any(|cells| cells.0.has_unpacked_before(oldest))
+    }
+
+    /// Packs the minutes before `minute`.
+    pub fn pack_before(&mut self, minute: Minute) {
+        self.cells.pack_before(minute);
+        self.further.iter_mut().for_each(|cells| cells.0.pack_before(minute));
+    }
+
+    /// How much memory the latencies take, in bytes.
+    pub fn bytes_of_latency(&self) -> usize {
+        let slots: usize = self.histograms.iter().map(|(_, one)| one.heap_bytes()).sum();
+        self.histograms.capacity() * size_of::<(Minute, Histogram)>() + slots
+    }
+
+    /// How much memory it takes, names aside, in bytes.
+    pub fn bytes(&self) -> usize {
+        let further: usize = self.further.iter().map(|cells| cells.0.heap_bytes()).sum();
+        size_of::<Series>()
+            + self.cells.heap_bytes()
+            + self.further.capacity() * size_of::<SliCells>()
+            + further
+            + self.bytes_of_latency()
+    }
+
+    /// The latency histogram of a minute, made at first sight.
+    pub fn histogram(&mut self, minute: Minute) -> &mut Histogram {
+        let found = self.histograms.binary_search_by_key(&minute, |(known, _)| *known);
+        let at = found.unwrap_or_else(|at| {
+            if self.histograms.len() == self.histograms.capacity() {
+                self.histograms.reserve_exact(self.histograms.len().max(1));
+            }
+            self.histograms.insert(at, (minute, Histogram::default()));
+            at
+        });
+        &mut self.histograms[at].1
+    }
+
+    /// Drops the latencies up to a minute, and packs what stands before it.
+    pub fn forget(&mut self, oldest: Minute) {
+        let keep_from = self.histograms.partition_point(|(minute, _)| *minute <= oldest);
+        if keep_from > 0 {
+            self.histograms.drain(..keep_from);
+            self.histograms.shrink_to_fit();
         }
-        sum
+        self.pack_before(oldest);
+    }
+}
+
+impl SliCells {
+    /// The sum over a range of minutes, both ends included.
+    pub fn sum(&self, minutes: RangeInclusive<Minute>) -> Counts {
+        let Measures { valid, bad, excluded, .. } = self.0.sum(minutes);
+        Counts { valid, bad, excluded }
+    }
+
+    /// Whether a range of minutes, both ends included, holds an event.
+    pub fn any_within(&self, minutes: RangeInclusive<Minute>) -> bool {
+        self.0.any_within(minutes)
+    }
+
+    /// The minutes in order.
+    pub fn iter(&self) -> impl Iterator<Item = SliCell> {
+        let counts = |Measures { valid, bad, excluded, .. }| Counts { valid, bad, excluded };
+        self.0
+            .iter()
+            .map(move |cell| SliCell { minute: cell.minute, counts: counts(cell.measures) })
+    }
+}
+
+impl<'a> IntoIterator for &'a SliCells {
+    type Item = SliCell;
+    type IntoIter = Box<dyn Iterator<Item = SliCell> + 'a>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        Box::new(self.iter())
     }
 }

@@ -1,34 +1,53 @@
 //! One shard: the names, records and series of the customers that hash to it.
+//!
+//! Invariants: a customer has a number while it is known, and its records and series are found
+//! by that; nobody is evicted who has a record that no commit has taken. Of a customer that may
+//! have been evicted before, the series are *partial* until they were loaded from the table:
+//! they hold what came since.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::block::{Record, ShardPart};
 use super::dimensions::Dimensions;
-use super::intern::Interner;
+use super::evicted::Evicted;
+use super::names::Names;
 use super::rows::further_counts;
 use super::series::Series;
-use super::{HISTOGRAM_MINUTES, RECENT_MINUTES};
+use super::{HISTOGRAM_MINUTES, Keep, RECENT_MINUTES};
 use crate::model::{Counts, Measures, Outcome};
-use crate::slo::histogram::Histogram;
 use crate::time::Minute;
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// Into how many parts the customers are cut, of which each new minute tidies one.
+const TIDY_PARTS: usize = 8;
+
+/// What an entry of the series that may burn takes, in bytes, its share of a tree's node.
+const HOT_BYTES: usize = 32;
 
 /// Names, records and series; nothing outside touches them while a batch is applied.
 #[derive(Default)]
 pub struct Shard {
     /// The names of its customers.
-    pub customers: Interner,
+    pub customers: Names,
     /// What was applied since the last cut, in order.
     pub records: Vec<Record>,
-    /// By customer: its series with the number of their service.
-    series: Vec<Vec<(u32, Series)>>,
+    /// By number of the customer.
+    accounts: Vec<Account>,
     /// Valid and bad events of the last hours by minute and tuple.
     pub recent: Map<(Minute, u32), Counts>,
     service_names: Map<u32, Arc<str>>,
     /// Series with a bad event of any SLI, by customer and service.
     hot: BTreeMap<(u32, u32), Heat>,
+    evicted: Evicted,
+    /// What names and series take.
+    bytes: usize,
+    series_count: usize,
+    /// How many customers were ever new.
+    new_customers: u64,
+    /// Which part of the customers is tidied next.
+    tidy_next: usize,
 }
 
 /// The number of no partition: that of rows whose source nobody counts any more.
@@ -43,11 +62,43 @@ struct Heat {
     newest: Minute,
 }
 
+/// What is kept of a customer.
+#[derive(Default)]
+struct Account {
+    /// With the number of their service.
+    series: Vec<(u32, Series)>,
+    /// The last round in which it had an event.
+    touched: u32,
+    /// Whether there may be more of it in the table.
+    is_partial: bool,
+}
+
+/// What a batch is folded with.
+#[derive(Clone, Copy)]
+pub struct Folding<'a> {
+    /// Services and dimension values.
+    pub dimensions: &'a Dimensions,
+    /// How many further SLIs there are.
+    pub further: usize,
+    /// The newest minute of which anything is known.
+    pub newest: Minute,
+    /// How often the state was looked over for idle customers.
+    pub round: u32,
+}
+
+/// Who may be evicted.
+#[derive(Clone, Copy)]
+pub struct Evictable<'a> {
+    /// Customers with a firing alert: never.
+    pub firing: &'a dyn Fn(&str) -> bool,
+    /// Who may come to fire by time alone: while there are others, not.
+    pub keep: Keep,
+}
+
 impl Shard {
     /// Takes its part of a block; `tuples` translates the block's tuples.
     pub fn take(&mut self, part: &ShardPart, tuples: &[u32]) {
-        let customers: Vec<u32> =
-            part.customers().map(|name| self.customers.intern(name)).collect();
+        let customers: Vec<u32> = part.customers().map(|name| self.customer(name)).collect();
         self.records.extend(part.records.iter().map(|record| Record {
             customer: customers[record.customer as usize],
             tuple: tuples[record.tuple as usize],
@@ -55,43 +106,75 @@ impl Shard {
         }));
     }
 
-    /// Folds the records from `start` on into the series; `newest` is the newest minute of
-    /// which anything is known.
-    pub fn fold(&mut self, start: usize, dimensions: &Dimensions, further: usize, newest: Minute) {
-        let oldest_histogram = newest.minus(HISTOGRAM_MINUTES);
-        let oldest_recent = newest.minus(RECENT_MINUTES);
+    /// The number of a customer, which gets an account at first sight.
+    pub fn customer(&mut self, name: &str) -> u32 {
+        let count = self.customers.count();
+        let id = self.customers.intern(name);
+        if self.customers.count() > count {
+            if self.accounts.len() <= id as usize {
+                self.accounts.resize_with(id as usize + 1, Account::default);
+            }
+            self.accounts[id as usize].is_partial = self.evicted.may_hold(name);
+            self.bytes += account_bytes(name);
+            self.new_customers += 1;
+        }
+        id
+    }
+
+    /// Folds the records from `start` on into the series; what each minute adds to the fleet.
+    pub fn fold(&mut self, start: usize, folding: Folding<'_>) -> Map<Minute, Measures> {
+        let mut fleet: Map<Minute, Measures> = Map::default();
+        let oldest_recent = folding.newest.minus(RECENT_MINUTES);
         let records = std::mem::take(&mut self.records);
+        let mut of_minute = (Minute::default(), Measures::default());
         for record in records[start..].iter().filter(|record| record.count > 0) {
-            let service = dimensions.tuple(record.tuple).service;
-            let series = self.series(record.customer, service, dimensions, further);
-            series.add(record.minute, &record.measures());
-            for sli in 0..further {
-                let counts = further_counts(record, sli);
-                if counts != Counts::default() {
-                    series.add_further(sli, record.minute, counts);
-                }
-            }
-            if record.class.timed && record.minute > oldest_histogram {
-                let histogram = series.histogram(record.minute);
-                histogram.record(record.latency_us, u64::from(record.count));
-            }
+            let measures = record.measures();
+            self.fold_record(record, &measures, folding);
             if record.minute > oldest_recent {
                 self.note(record);
             }
-            let class = record.class;
-            if class.availability == Some(Outcome::Bad) || class.slow || class.further_bad != 0 {
-                self.heat(record.customer, service, record.minute);
-                self.own(record.customer, service, record.minute, record.partition);
+            if of_minute.0 != record.minute {
+                fleet.entry(of_minute.0).or_default().add(&of_minute.1);
+                of_minute = (record.minute, Measures::default());
+            }
+            of_minute.1.add(&measures);
+        }
+        fleet.entry(of_minute.0).or_default().add(&of_minute.1);
+        self.records = records;
+        fleet
+    }
+
+    /// Adds one record to its series.
+    pub fn fold_record(&mut self, record: &Record, measures: &Measures, folding: Folding<'_>) {
+        let Record { customer, minute, class, .. } = *record;
+        let Folding { dimensions, further, newest, round } = folding;
+        let service = dimensions.tuple(record.tuple).service;
+        let series = self.series(customer, service, dimensions, further);
+        let mut grown = series.add_sized(minute, measures);
+        for sli in 0..further {
+            let counts = further_counts(record, sli);
+            if counts != Counts::default() {
+                grown += series.add_further_sized(sli, minute, counts);
             }
         }
-        self.records = records;
+        if class.timed && minute > newest.minus(HISTOGRAM_MINUTES) {
+            grown += series.record_sized(minute, record.latency_us, u64::from(record.count));
+        }
+        self.grow(grown);
+        self.touch(customer, round);
+        if class.availability == Some(Outcome::Bad) || class.slow || class.further_bad != 0 {
+            self.heat(customer, service, minute);
+            self.own(customer, service, minute, record.partition);
+        }
     }
 
     /// Notes that a series had a bad event.
     pub fn heat(&mut self, customer: u32, service: u32, minute: Minute) {
+        let known = self.hot.len();
         let cold = Heat { last: minute, partition: NOBODY, newest: Minute(0) };
         let heat = self.hot.entry((customer, service)).or_insert(cold);
         heat.last = minute.max(heat.last);
+        self.bytes += HOT_BYTES * (self.hot.len() - known);
     }
 
     /// Whether a series may burn.
@@ -112,26 +195,75 @@ impl Shard {
 
     /// Series whose last bad event was before `oldest` burn no more.
     pub fn cool(&mut self, oldest: Minute) {
+        let known = self.hot.len();
         self.hot.retain(|_, heat| heat.last >= oldest);
+        self.bytes -= HOT_BYTES * (known - self.hot.len());
     }
 
-    /// The series that may burn, each with the partition of its newest rows.
+    /// The series that may burn and can be judged, each with the partition of its newest rows.
     pub fn hot_series(&self) -> impl Iterator<Item = (&Series, u16)> {
         self.hot.iter().filter_map(|((customer, service), heat)| {
-            let of_customer = self.series.get(*customer as usize)?;
-            let found = of_customer.iter().find(|(known, _)| known == service);
-            found.map(|(_, series)| (series, heat.partition))
+            let account = &self.accounts[*customer as usize];
+            let found = account.series.iter().find(|(known, _)| known == service);
+            let series = found.map(|(_, series)| (series, heat.partition));
+            series.filter(|_| !account.is_partial)
         })
     }
 
-    /// Forgets what is older than the last hours.
+    /// The customers that may burn and cannot be judged before they were loaded.
+    pub fn hot_partial(&self) -> impl Iterator<Item = &str> {
+        let mut before = None;
+        let first = move |(customer, _): &&(u32, u32)| before.replace(*customer) != Some(*customer);
+        let customers = self.hot.keys().filter(first).map(|(customer, _)| *customer);
+        let partial = customers.filter(|customer| self.accounts[*customer as usize].is_partial);
+        partial.map(|customer| self.customers.text(customer))
+    }
+
+    /// The customers of whom the table may hold more than is in memory.
+    pub fn partial(&self) -> impl Iterator<Item = &str> {
+        let is_partial = |account: &Account| account.is_partial && !account.series.is_empty();
+        let ids = (0_u32..).zip(&self.accounts).filter(move |(_, account)| is_partial(account));
+        ids.map(|(id, _)| self.customers.text(id))
+    }
+
+    /// Whether the table may hold more of a customer than is in memory.
+    pub fn may_lack(&self, customer: &str) -> bool {
+        match self.customers.find(customer) {
+            Some(id) => self.accounts[id as usize].is_partial,
+            None => self.evicted.may_hold(customer),
+        }
+    }
+
+    /// Forgets what is older than the last hours, and packs old minutes: of all by dimension,
+    /// and of one part of the series.
     pub fn forget(&mut self, newest: Minute) {
         let oldest_recent = newest.minus(RECENT_MINUTES);
         self.recent.retain(|(minute, _), _| *minute > oldest_recent);
-        let oldest_histogram = newest.minus(HISTOGRAM_MINUTES);
-        for (_, series) in self.series.iter_mut().flatten() {
-            series.forget_histograms(oldest_histogram);
+        let oldest = newest.minus(HISTOGRAM_MINUTES);
+        let part = self.accounts.len().div_ceil(TIDY_PARTS).max(1);
+        let start = (self.tidy_next * part).min(self.accounts.len());
+        let end = (start + part).min(self.accounts.len());
+        self.tidy_next = (self.tidy_next + 1) % TIDY_PARTS;
+        let mut freed = 0;
+        for (_, series) in self.accounts[start..end].iter_mut().flat_map(|one| &mut one.series) {
+            if series.has_older(oldest) {
+                let before = series.bytes() as isize;
+                series.forget(oldest);
+                freed += before - series.bytes() as isize;
+            }
         }
+        self.grow(-freed);
+    }
+
+    /// Packs the minutes before `minute` of all series.
+    pub fn pack_before(&mut self, minute: Minute) {
+        let mut grown = 0;
+        for (_, series) in self.accounts.iter_mut().flat_map(|account| &mut account.series) {
+            let before = series.bytes() as isize;
+            series.pack_before(minute);
+            grown += series.bytes() as isize - before;
+        }
+        self.grow(grown);
     }
 
     /// The series of a customer and service, made at first sight.
@@ -142,32 +274,157 @@ impl Shard {
         dimensions: &Dimensions,
         further: usize,
     ) -> &mut Series {
-        let place = customer as usize;
-        if self.series.len() <= place {
-            self.series.resize_with(place + 1, Vec::new);
-        }
-        let of_customer = &mut self.series[place];
+        let of_customer = &mut self.accounts[customer as usize].series;
         let at = of_customer.iter().position(|(known, _)| *known == service);
         let at = at.unwrap_or_else(|| {
             let text = |id| Arc::from(dimensions.values.text(id));
             let name = self.service_names.entry(service).or_insert_with(|| text(service));
-            let who = Arc::from(self.customers.text(customer));
-            of_customer.push((service, Series::new(who, Arc::clone(name), further)));
+            let who = self.customers.shared(customer);
+            let series = Series::new(who, Arc::clone(name), further);
+            self.bytes += series.bytes();
+            self.series_count += 1;
+            of_customer.reserve_exact(1);
+            of_customer.push((service, series));
             of_customer.len() - 1
         });
         &mut of_customer[at].1
     }
 
+    /// Takes note that a customer had an event in this round.
+    pub fn touch(&mut self, customer: u32, round: u32) {
+        self.accounts[customer as usize].touched = round;
+    }
+
+    /// Counts bytes by which series have grown.
+    pub fn grow(&mut self, bytes: isize) {
+        self.bytes = self.bytes.saturating_add_signed(bytes);
+    }
+
     /// The series of one customer.
     pub fn series_of(&self, customer: &str) -> impl Iterator<Item = &Series> {
         let known = self.customers.find(customer);
-        let series = known.and_then(|id| self.series.get(id as usize));
-        series.into_iter().flatten().map(|(_, series)| series)
+        let account = known.map(|id| &self.accounts[id as usize]);
+        account.into_iter().flat_map(|account| &account.series).map(|(_, series)| series)
     }
 
-    /// All series.
+    /// All series that are whole.
     pub fn all_series(&self) -> impl Iterator<Item = &Series> {
-        self.series.iter().flatten().map(|(_, series)| series)
+        let whole = self.accounts.iter().filter(|account| !account.is_partial);
+        whole.flat_map(|account| &account.series).map(|(_, series)| series)
+    }
+
+    /// Takes the series of a customer out, with the last bad minute of each.
+    pub fn take_out(&mut self, customer: &str) -> Vec<(Series, Option<Minute>)> {
+        let Some(id) = self.customers.find(customer) else { return Vec::new() };
+        let series = std::mem::take(&mut self.accounts[id as usize].series);
+        let hot = &self.hot;
+        series
+            .into_iter()
+            .map(|(of, one)| (one, hot.get(&(id, of)).map(|heat| heat.last)))
+            .collect()
+    }
+
+    /// Puts whole series, each with the number of its service, in the place of partial ones.
+    pub fn complete(&mut self, customer: u32, whole: Vec<(u32, Series, Option<Minute>)>) {
+        let who = self.customers.shared(customer);
+        let bytes = |of_customer: &[(u32, Series)]| -> usize {
+            of_customer.iter().map(|(_, series)| series.bytes()).sum()
+        };
+        let account = &mut self.accounts[customer as usize];
+        self.bytes -= bytes(&account.series).min(self.bytes);
+        self.series_count -= account.series.len();
+        let bad: Vec<(u32, Minute)> =
+            whole.iter().filter_map(|(service, _, bad)| Some((*service, (*bad)?))).collect();
+        let own = |(service, series, _)| (service, Series { customer: Arc::clone(&who), ..series });
+        account.series = whole.into_iter().map(own).collect();
+        account.is_partial = false;
+        self.bytes += bytes(&account.series);
+        self.series_count += account.series.len();
+        bad.into_iter().for_each(|(service, minute)| self.heat(customer, service, minute));
+    }
+
+    /// Evicts customers, those first that were idle longest, until `bytes` are free; then also
+    /// those that may come to fire by themselves, if `all`. How many of either.
+    ///
+    /// # Panics
+    /// If a record is not committed.
+    pub fn evict(&mut self, bytes: usize, who: Evictable<'_>, all: bool) -> (u64, u64) {
+        assert!(self.records.is_empty(), "what is evicted is in the table");
+        let known = |id: &u32| !self.accounts[*id as usize].series.is_empty();
+        let idle = |id: &u32| !(who.firing)(self.customers.text(*id));
+        let ids = (0..self.accounts.len() as u32).filter(known).filter(idle);
+        let mut order: Vec<(bool, u32, u32)> = ids
+            .map(|id| (self.may_fire(id, who), self.accounts[id as usize].touched, id))
+            .filter(|(may_fire, ..)| all || !may_fire)
+            .collect();
+        order.sort_unstable();
+        let goal = self.bytes.saturating_sub(bytes);
+        let (mut idle, mut hot) = (0, 0);
+        for (may_fire, _, id) in order {
+            if self.bytes <= goal {
+                break;
+            }
+            self.evict_one(id);
+            *(if may_fire { &mut hot } else { &mut idle }) += 1;
+        }
+        (idle, hot)
+    }
+
+    fn evict_one(&mut self, id: u32) {
+        let account = std::mem::take(&mut self.accounts[id as usize]);
+        let series: usize = account.series.iter().map(|(_, series)| series.bytes()).sum();
+        let name = self.customers.shared(id);
+        self.bytes -= (series + account_bytes(&name)).min(self.bytes);
+        self.series_count -= account.series.len();
+        for (service, _) in &account.series {
+            if self.hot.remove(&(id, *service)).is_some() {
+                self.bytes -= HOT_BYTES;
+            }
+        }
+        self.evicted.insert(&name);
+        self.customers.forget(id);
+    }
+
+    /// Whether a customer's alert may fire, or come to, without a further bad event.
+    fn may_fire(&self, id: u32, who: Evictable<'_>) -> bool {
+        self.hot.range((id, 0)..=(id, u32::MAX)).any(|((_, service), heat)| {
+            let account = &self.accounts[id as usize];
+            let series = account.series.iter().find(|(known, _)| known == service);
+            let bad = || series.map_or(0, |(_, series)| series.most_bad(who.keep.since));
+            // What the table holds of a partial series is not known before it was loaded.
+            heat.last >= who.keep.last_bad && (account.is_partial || bad() >= who.keep.bad_min)
+        })
+    }
+
+    /// Forgets all names, which is for who keeps no series.
+    ///
+    /// # Panics
+    /// If a record is not committed.
+    pub fn forget_names(&mut self) {
+        assert!(self.records.is_empty(), "no record needs its name any more");
+        self.customers = Names::default();
+        self.accounts = Vec::new();
+        self.bytes = 0;
+    }
+
+    /// About how much memory names and series take, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many series there are.
+    pub fn series_count(&self) -> usize {
+        self.series_count
+    }
+
+    /// How often a customer was evicted.
+    pub fn evicted(&self) -> u64 {
+        self.evicted.count()
+    }
+
+    /// How often a customer was new, those included that came back.
+    pub fn new_customers(&self) -> u64 {
+        self.new_customers
     }
 
     fn note(&mut self, record: &Record) {
@@ -177,19 +434,7 @@ impl Shard {
     }
 }
 
-impl Series {
-    /// The latency histogram of a minute, made at first sight.
-    pub fn histogram(&mut self, minute: Minute) -> &mut Histogram {
-        let found = self.histograms.binary_search_by_key(&minute, |(known, _)| *known);
-        let at = found.unwrap_or_else(|at| {
-            self.histograms.insert(at, (minute, Histogram::default()));
-            at
-        });
-        &mut self.histograms[at].1
-    }
-
-    fn forget_histograms(&mut self, oldest: Minute) {
-        let keep_from = self.histograms.partition_point(|(minute, _)| *minute <= oldest);
-        self.histograms.drain(..keep_from);
-    }
+/// What a customer takes beside its series.
+fn account_bytes(name: &str) -> usize {
+    size_of::<Account>() + Names::bytes_of(name)
 }

@@ -462,7 +462,8 @@ impl Reader {
         self.current = self.generation.load(Ordering::Acquire);
         let is_running = |partition: &Partition| !matches!(partition.state, State::Stopped { .. });
         let running: Vec<Id> = self.ids(is_running);
-        let names: Vec<String> = running.iter().map(|(topic, number)| name(topic, *number)).collect();
+        let names: Vec<String> =
+            running.iter().map(|(topic, number)| name(topic, *number)).collect();
         self.outlet.forget(&names);
         self.take_up_again(&running)
     }
@@ -584,7 +585,9 @@ impl Reader {
         while since.elapsed() < BROKER_LIMIT {
             match probe.poll(POLL_INTERVAL) {
                 Some(Ok(_)) => return Ok(false),
-                Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BadMessage) => {
+                Some(Err(error))
+                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BadMessage) =>
+                {
                     return Ok(true);
                 }
                 _ => {}

@@ -1,0 +1,519 @@
+//! The minutes of one series, packed: a few bytes for a quiet minute, exact.
+//!
+//! The newest minutes, and late ones, stand unpacked in a short list. The others are packed in
+//! *blocks* of up to [`BLOCK_CELLS`] minutes, one after another in one run of bytes:
+//!
+//! ```text
+//! cell cell …  │ sum of the block, as a cell │ first minute u32 │ length u16 │ length of the sum u8
+//! ```
+//!
+//! A cell is one byte of flags and, for what the flags do not say, LEB128 numbers: minutes since
+//! the cell before, valid, bad, excluded, timed, slow, sum and longest of the latencies. A
+//! minute of one good event right behind the one before takes one byte, with its latency four.
+//! What stands at the end of a block tells where it begins, so that windows, which end now, walk
+//! the blocks from the newest back, add the sums of whole blocks, and decode two at most.
+//!
+//! Invariants: blocks are in the order of their minutes and share none; within a block each
+//! minute stands once; the list is sorted by minute, one cell per minute. A minute may stand
+//! both in a block and in the list (it was late): its counts are the sum of both.
+
+use std::iter::Peekable;
+use std::ops::RangeInclusive;
+
+use super::series::Cell;
+use crate::model::Measures;
+use crate::time::Minute;
+
+/// The most minutes of a block: large enough that its end weighs little, small enough to decode
+/// in less than a microsecond.
+const BLOCK_CELLS: usize = 64;
+
+/// The shortest full list; every 8 KiB of blocks lengthen it by one, since late minutes have
+/// the bytes behind theirs copied.
+const LIST_CELLS: usize = 16;
+const BYTES_PER_LIST_CELL: usize = 8_192;
+
+/// First minute, length of the cells, length of the sum.
+const END_BYTES: usize = 4 + 2 + 1;
+
+/// It is not the minute right behind the one before.
+const APART: u8 = 1;
+/// Valid is not 1.
+const VALID: u8 = 1 << 1;
+/// Bad is not 0.
+const BAD: u8 = 1 << 2;
+/// Excluded is not 0.
+const EXCLUDED: u8 = 1 << 3;
+/// Nothing is timed, and no latency follows.
+const UNTIMED: u8 = 1 << 4;
+/// Timed is not valid without bad.
+const TIMED: u8 = 1 << 5;
+/// Slow is not 0.
+const SLOW: u8 = 1 << 6;
+/// The longest latency is not their sum.
+const LONGEST: u8 = 1 << 7;
+
+/// Minutes with their measures; none empty.
+#[derive(Clone, Debug, Default)]
+pub struct Cells {
+    packed: Vec<u8>,
+    /// The newest packed minute.
+    last: Minute,
+    list: Vec<Cell>,
+}
+
+impl Cells {
+    /// Adds the counts of one minute, late ones included.
+    ///
+    /// # Panics
+    /// If a sum leaves 64 bits.
+    pub fn add(&mut self, minute: Minute, measures: &Measures) {
+        match self.list.last_mut() {
+            Some(last) if last.minute == minute => return last.measures.add(measures),
+            Some(last) if last.minute > minute => {
+                match self.list.binary_search_by_key(&minute, |cell| cell.minute) {
+                    Ok(at) => return self.list[at].measures.add(measures),
+                    Err(at) => self.insert(at, Cell { minute, measures: *measures }),
+                }
+            }
+            _ => self.insert(self.list.len(), Cell { minute, measures: *measures }),
+        }
+        if self.list.len() > LIST_CELLS + self.packed.len() / BYTES_PER_LIST_CELL {
+            self.pack_first(self.list.len() / 2);
+        }
+    }
+
+    fn insert(&mut self, at: usize, cell: Cell) {
+        if self.list.len() == self.list.capacity() {
+            // From one on: most series of a large fleet have one minute at a time.
+            self.list.reserve_exact(self.list.len().max(1));
+        }
+        self.list.insert(at, cell);
+    }
+
+    /// Packs the minutes before `minute`.
+    pub fn pack_before(&mut self, minute: Minute) {
+        let count = self.list.partition_point(|cell| cell.minute < minute);
+        if count > 0 {
+            self.pack_first(count);
+            self.list.shrink_to_fit();
+        }
+    }
+
+    /// Whether a minute before `minute` is not packed.
+    pub fn has_unpacked_before(&self, minute: Minute) -> bool {
+        self.list.first().is_some_and(|cell| cell.minute < minute)
+    }
+
+    /// Packs the first `count` minutes of the list, one or more.
+    fn pack_first(&mut self, count: usize) {
+        let first = self.list[0].minute;
+        let blocks: Vec<Block<'_>> = self.blocks_back().collect();
+        let untouched = blocks.iter().position(|block| block.first <= first);
+        // The block that holds or precedes the first minute, and all behind it, are built anew.
+        let rebuilt = &blocks[..untouched.map_or(blocks.len(), |at| at + 1)];
+        let start = rebuilt.last().map_or(self.packed.len(), |block| block.start);
+        let mut tail = Vec::with_capacity(self.packed.len() - start + 16 * count);
+        let mut waiting = self.list[..count].iter().copied().peekable();
+        for (at, block) in rebuilt.iter().enumerate().rev() {
+            let before = at.checked_sub(1).map(|newer| rebuilt[newer].first);
+            let mut more = Vec::new();
+            while let Some(cell) = waiting.next_if(|cell| before.is_none_or(|b| cell.minute < b)) {
+                more.push(cell);
+            }
+            if more.is_empty() {
+                tail.extend_from_slice(&self.packed[block.start..block.end]);
+            } else {
+                let cells: Vec<Cell> = Merged::new(block.cells(), more.into_iter()).collect();
+                // A full block in the middle is split in halves, which have room for more.
+                let full = cells.len() > BLOCK_CELLS && before.is_some();
+                push_blocks(&mut tail, &cells, if full { BLOCK_CELLS / 2 } else { BLOCK_CELLS });
+            }
+        }
+        push_blocks(&mut tail, &waiting.collect::<Vec<Cell>>(), BLOCK_CELLS);
+        self.last = self.last.max(self.list[count - 1].minute);
+        self.list.drain(..count);
+        self.packed.truncate(start);
+        let room = tail.len().max(self.packed.capacity() / 8);
+        if self.packed.capacity() < start + tail.len() {
+            self.packed.reserve_exact(if start == 0 { tail.len() } else { room });
+        }
+        self.packed.extend_from_slice(&tail);
+    }
+
+    /// The minutes in order.
+    pub fn iter(&self) -> impl Iterator<Item = Cell> {
+        self.within(Minute(0)..=Minute(u32::MAX))
+    }
+
+    /// The minutes of a range, both ends included, in order.
+    pub fn within(&self, minutes: RangeInclusive<Minute>) -> impl Iterator<Item = Cell> {
+        let (from, to) = (*minutes.start(), *minutes.end());
+        let mut blocks = Vec::new();
+        for block in self.blocks_back() {
+            if block.first <= to {
+                blocks.push(block);
+            }
+            if block.first <= from {
+                break;
+            }
+        }
+        let packed = blocks.into_iter().rev().flat_map(|block| block.cells());
+        let packed = packed.filter(move |cell| (from..=to).contains(&cell.minute));
+        Merged::new(packed, self.listed(&minutes).iter().copied())
+    }
+
+    /// Whether a range of minutes, both ends included, holds an event.
+    pub fn any_within(&self, minutes: RangeInclusive<Minute>) -> bool {
+        self.sums(minutes, |_| {}) > 0
+    }
+
+    /// The sum over a range of minutes, both ends included.
+    ///
+    /// # Panics
+    /// If a sum leaves 64 bits.
+    pub fn sum(&self, minutes: RangeInclusive<Minute>) -> Measures {
+        let mut sum = Measures::default();
+        self.sums(minutes, |measures| sum.add(measures));
+        sum
+    }
+
+    /// Visits what a range of minutes sums up from, and says how much that was.
+    fn sums(&self, minutes: RangeInclusive<Minute>, mut visit: impl FnMut(&Measures)) -> usize {
+        let (from, to) = (*minutes.start(), *minutes.end());
+        let mut visited = 0;
+        let mut last = self.last;
+        for block in self.blocks_back() {
+            if last < from {
+                break;
+            }
+            if from <= block.first && last <= to {
+                visit(&block.sum());
+                visited += 1;
+            } else if block.first <= to {
+                let inside = |cell: &Cell| (from..=to).contains(&cell.minute);
+                for cell in block.cells().filter(inside) {
+                    visit(&cell.measures);
+                    visited += 1;
+                }
+            }
+            last = block.first.minus(1);
+        }
+        let listed = self.listed(&minutes);
+        listed.iter().for_each(|cell| visit(&cell.measures));
+        visited + listed.len()
+    }
+
+    /// The first minute with its counts.
+    pub fn first(&self) -> Option<Cell> {
+        self.iter().next()
+    }
+
+    /// The first minute.
+    pub fn first_minute(&self) -> Option<Minute> {
+        let packed = self.packed.first().map(|_| self.first_packed());
+        let listed = self.list.first().map(|cell| cell.minute);
+        packed.into_iter().chain(listed).min()
+    }
+
+    fn first_packed(&self) -> Minute {
+        self.blocks_back().last().map_or(Minute(0), |block| block.first)
+    }
+
+    /// Whether there is no minute.
+    pub fn is_empty(&self) -> bool {
+        self.packed.is_empty() && self.list.is_empty()
+    }
+
+    /// How much memory it has behind its own size, in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        self.packed.capacity() + self.list.capacity() * size_of::<Cell>()
+    }
+
+    /// The cells of the list in a range of minutes.
+    fn listed(&self, minutes: &RangeInclusive<Minute>) -> &[Cell] {
+        let first = self.list.partition_point(|cell| cell.minute < *minutes.start());
+        let next = self.list.partition_point(|cell| cell.minute <= *minutes.end());
+        &self.list[first..next.max(first)]
+    }
+
+    /// The blocks, the newest first.
+    fn blocks_back(&self) -> impl Iterator<Item = Block<'_>> {
+        let mut end = self.packed.len();
+        std::iter::from_fn(move || {
+            let block = (end > 0).then(|| Block::before(&self.packed, end))?;
+            end = block.start;
+            Some(block)
+        })
+    }
+}
+
+impl PartialEq for Cells {
+    fn eq(&self, other: &Cells) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl<'a> IntoIterator for &'a Cells {
+    type Item = Cell;
+    type IntoIter = Box<dyn Iterator<Item = Cell> + 'a>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        Box::new(self.iter())
+    }
+}
+
+/// One block: its bytes in `packed[start..end]`.
+#[derive(Clone, Copy)]
+struct Block<'a> {
+    packed: &'a [u8],
+    start: usize,
+    sum: usize,
+    end: usize,
+    first: Minute,
+}
+
+impl<'a> Block<'a> {
+    /// The block that ends at `end`.
+    fn before(packed: &'a [u8], end: usize) -> Block<'a> {
+        let [a, b, c, d, low, high, sum_length] =
+            *packed[..end].last_chunk::<END_BYTES>().expect("a block has an end");
+        let sum = end - END_BYTES - usize::from(sum_length);
+        let start = sum - usize::from(u16::from_le_bytes([low, high]));
+        Block { packed, start, sum, end, first: Minute(u32::from_le_bytes([a, b, c, d])) }
+    }
+
+    fn cells(self) -> impl Iterator<Item = Cell> + 'a {
+        let mut reader = CellReader { bytes: &self.packed[self.start..self.sum], at: 0 };
+        // The first cell stands right behind the minute before it, as any other may.
+        let mut minute = self.first.0.wrapping_sub(1);
+        std::iter::from_fn(move || {
+            (reader.at < reader.bytes.len()).then(|| {
+                let (apart, measures) = reader.cell();
+                minute = minute.wrapping_add(apart);
+                Cell { minute: Minute(minute), measures }
+            })
+        })
+    }
+
+    fn sum(self) -> Measures {
+        CellReader { bytes: &self.packed[self.sum..self.end], at: 0 }.cell().1
+    }
+}
+
+/// Reads cells one after another.
+struct CellReader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl CellReader<'_> {
+    /// Minutes since the cell before, and the measures.
+    #[inline]
+    fn cell(&mut self) -> (u32, Measures) {
+        let flags = self.bytes[self.at];
+        self.at += 1;
+        let apart = self.number_if(flags & APART != 0, 1) as u32;
+        let valid = self.number_if(flags & VALID != 0, 1);
+        let bad = self.number_if(flags & BAD != 0, 0);
+        let excluded = self.number_if(flags & EXCLUDED != 0, 0);
+        let mut measures = Measures { valid, bad, excluded, ..Measures::default() };
+        if flags & UNTIMED == 0 {
+            measures.timed = self.number_if(flags & TIMED != 0, valid.wrapping_sub(bad));
+            measures.slow = self.number_if(flags & SLOW != 0, 0);
+            measures.latency_sum_us = self.number_if(true, 0);
+            let sum = measures.latency_sum_us;
+            measures.latency_max_us = self.number_if(flags & LONGEST != 0, sum);
+        }
+        (apart, measures)
+    }
+
+    /// A LEB128 number where there is one.
+    #[inline]
+    fn number_if(&mut self, written: bool, otherwise: u64) -> u64 {
+        if !written {
+            return otherwise;
+        }
+        let (mut number, mut shift) = (0, 0);
+        loop {
+            let byte = self.bytes[self.at];
+            self.at += 1;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return number;
+            }
+            shift += 7;
+        }
+    }
+}
+
+fn push_number_if(bytes: &mut Vec<u8>, written: bool, mut number: u64) {
+    if !written {
+        return;
+    }
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+/// Writes a cell that is `apart` minutes from the one before.
+fn push_cell(bytes: &mut Vec<u8>, apart: u32, measures: &Measures) {
+    let Measures { valid, bad, excluded, timed, slow, latency_sum_us, latency_max_us } = *measures;
+    let untimed = timed == 0 && slow == 0 && latency_sum_us == 0 && latency_max_us == 0;
+    let timed_apart = !untimed && timed != valid.wrapping_sub(bad);
+    let flag = |flag: u8, is: bool| if is { flag } else { 0 };
+    bytes.push(
+        flag(APART, apart != 1)
+            | flag(VALID, valid != 1)
+            | flag(BAD, bad != 0)
+            | flag(EXCLUDED, excluded != 0)
+            | flag(UNTIMED, untimed)
+            | flag(TIMED, timed_apart)
+            | flag(SLOW, slow != 0)
+            | flag(LONGEST, latency_max_us != latency_sum_us),
+    );
+    push_number_if(bytes, apart != 1, u64::from(apart));
+    push_number_if(bytes, valid != 1, valid);
+    push_number_if(bytes, bad != 0, bad);
+    push_number_if(bytes, excluded != 0, excluded);
+    push_number_if(bytes, timed_apart, timed);
+    push_number_if(bytes, slow != 0, slow);
+    push_number_if(bytes, !untimed, latency_sum_us);
+    push_number_if(bytes, latency_max_us != latency_sum_us, latency_max_us);
+}
+
+/// Writes cells as blocks of `most` cells.
+fn push_blocks(bytes: &mut Vec<u8>, cells: &[Cell], most: usize) {
+    for cells in cells.chunks(most) {
+        let start = bytes.len();
+        let mut sum = Measures::default();
+        let mut before = cells[0].minute.0.wrapping_sub(1);
+        for cell in cells {
+            push_cell(bytes, cell.minute.0.wrapping_sub(before), &cell.measures);
+            before = cell.minute.0;
+            sum.add(&cell.measures);
+        }
+        let sum_start = bytes.len();
+        push_cell(bytes, 1, &sum);
+        let cells_length = u16::try_from(sum_start - start).expect("64 cells of at most 76 bytes");
+        let sum_length = (bytes.len() - sum_start) as u8;
+        bytes.extend_from_slice(&cells[0].minute.0.to_le_bytes());
+        bytes.extend_from_slice(&cells_length.to_le_bytes());
+        bytes.push(sum_length);
+    }
+}
+
+/// Two runs of cells in one order; cells of one minute are added.
+struct Merged<A: Iterator, B: Iterator> {
+    a: Peekable<A>,
+    b: Peekable<B>,
+}
+
+impl<A: Iterator<Item = Cell>, B: Iterator<Item = Cell>> Merged<A, B> {
+    fn new(a: A, b: B) -> Merged<A, B> {
+        Merged { a: a.peekable(), b: b.peekable() }
+    }
+}
+
+impl<A: Iterator<Item = Cell>, B: Iterator<Item = Cell>> Iterator for Merged<A, B> {
+    type Item = Cell;
+
+    fn next(&mut self) -> Option<Cell> {
+        let (Some(a), Some(b)) = (self.a.peek(), self.b.peek()) else {
+            return self.a.next().or_else(|| self.b.next());
+        };
+        if a.minute != b.minute {
+            return if a.minute < b.minute { self.a.next() } else { self.b.next() };
+        }
+        let mut cell = self.a.next()?;
+        cell.measures.add(&self.b.next()?.measures);
+        Some(cell)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn measures() -> impl Strategy<Value = Measures> {
+        let count = || prop_oneof![4 => 0_u64..3, 2 => 0_u64..2_000, 1 => 0..1_u64 << 40];
+        let parts = (count(), count(), count(), count(), count(), count(), any::<u32>());
+        parts.prop_map(|(good, bad, excluded, timed, slow, sum, max)| Measures {
+            valid: good + bad,
+            bad,
+            excluded,
+            timed,
+            slow,
+            latency_sum_us: sum,
+            latency_max_us: if max % 3 == 0 { sum } else { u64::from(max) },
+        })
+    }
+
+    /// Mostly forward, sometimes late by any time.
+    fn arrivals() -> impl Strategy<Value = Vec<(Minute, Measures)>> {
+        let step = prop_oneof![6 => 0_u32..3, 2 => 0_u32..200, 1 => 0_u32..20_000];
+        let late = prop_oneof![8 => Just(0_u32), 2 => 0_u32..10, 1 => 0_u32..40_000];
+        prop::collection::vec((step, late, measures()), 1..600).prop_map(|all| {
+            let mut now = 50_000;
+            let arrive = |(step, late, measures)| {
+                now += step;
+                (Minute(now - u32::min(late, now)), measures)
+            };
+            all.into_iter().map(arrive).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_window_equals_the_sum_of_a_map(
+            arrivals in arrivals(),
+            windows in prop::collection::vec((0_u32..400_000, 0_u32..50_000), 20),
+            pack_every in 1_usize..50,
+        ) {
+            let (mut cells, mut map) = (Cells::default(), BTreeMap::<Minute, Measures>::new());
+            for (nth, (minute, measures)) in arrivals.iter().enumerate() {
+                cells.add(*minute, measures);
+                map.entry(*minute).or_default().add(measures);
+                if nth % pack_every == 0 {
+                    cells.pack_before(minute.minus(30));
+                }
+            }
+            let found: Vec<(Minute, Measures)> =
+                cells.iter().map(|cell| (cell.minute, cell.measures)).collect();
+            prop_assert_eq!(found, map.clone().into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(cells.first_minute(), map.keys().next().copied());
+            let newest = map.keys().next_back().unwrap().0;
+            let ends = windows.iter().map(|(end, length)| (end % (newest + 100), *length));
+            for (end, length) in ends.chain([1, 60, 1_440, 43_200].map(|l| (newest, l))) {
+                let range = Minute(end).minus(length)..=Minute(end);
+                let mut sum = Measures::default();
+                map.range(range.clone()).for_each(|(_, measures)| sum.add(measures));
+                prop_assert_eq!(cells.sum(range.clone()), sum);
+                prop_assert_eq!(cells.any_within(range.clone()), map.range(range.clone()).next().is_some());
+                let within: Vec<Minute> = cells.within(range.clone()).map(|c| c.minute).collect();
+                prop_assert_eq!(within, map.range(range).map(|(m, _)| *m).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn a_quiet_minute_takes_few_bytes() {
+        let month = |measures: Measures, apart: u32| {
+            let mut cells = Cells::default();
+            (0..10_000).for_each(|nth| cells.add(Minute(29_000_000 + nth * apart), &measures));
+            cells.pack_before(Minute(u32::MAX));
+            cells.heap_bytes() as f64 / 10_000.0
+        };
+        let good = Measures { valid: 1, ..Measures::default() };
+        let timed = Measures { timed: 1, latency_sum_us: 15_000, latency_max_us: 15_000, ..good };
+        assert!(month(good, 1) < 1.6, "{}", month(good, 1));
+        assert!(month(good, 90) < 2.6, "{}", month(good, 90));
+        assert!(month(timed, 1) < 5.0, "{}", month(timed, 1));
+    }
+}

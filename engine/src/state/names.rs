@@ -1,0 +1,136 @@
+//! The names of a shard's customers as small numbers, which are free again once a customer is
+//! forgotten.
+//!
+//! Invariants: a number in use has one name and the other way round; a free number is given out
+//! again before a new one, so that the numbers stay as few as the customers ever were at once.
+//! The hash is seeded at random for each process, so that crafted names cannot make a chain.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+
+/// The customers of a shard.
+///
+/// ```
+/// use ninefold_engine::state::names::Names;
+/// let mut names = Names::default();
+/// let acme = names.intern("acme");
+/// assert_eq!((names.find("acme"), names.text(acme)), (Some(acme), "acme"));
+/// names.forget(acme);
+/// assert_eq!((names.find("acme"), names.count()), (None, 0));
+/// assert_eq!(names.intern("globex"), acme);
+/// ```
+#[derive(Default)]
+pub struct Names {
+    hasher: RandomState,
+    index: HashTable<u32>,
+    texts: Vec<Option<Arc<str>>>,
+    free: Vec<u32>,
+}
+
+impl Names {
+    /// The number of `text`, a free one at first sight.
+    pub fn intern(&mut self, text: &str) -> u32 {
+        let hash = self.hasher.hash_one(text);
+        let (texts, hasher) = (&self.texts, &self.hasher);
+        let entry = self.index.entry(
+            hash,
+            |id| text_of(texts, *id) == text,
+            |id| hasher.hash_one(text_of(texts, *id)),
+        );
+        match entry {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(place) => {
+                let id = self.free.pop().unwrap_or(self.texts.len() as u32);
+                place.insert(id);
+                if id as usize == self.texts.len() {
+                    self.texts.push(None);
+                }
+                self.texts[id as usize] = Some(Arc::from(text));
+                id
+            }
+        }
+    }
+
+    /// The number of `text`, if it has one.
+    pub fn find(&self, text: &str) -> Option<u32> {
+        let found = |id: &u32| text_of(&self.texts, *id) == text;
+        self.index.find(self.hasher.hash_one(text), found).copied()
+    }
+
+    /// The name of a number.
+    ///
+    /// # Panics
+    /// If the number is not in use.
+    pub fn text(&self, id: u32) -> &str {
+        text_of(&self.texts, id)
+    }
+
+    /// The same, shared.
+    ///
+    /// # Panics
+    /// If the number is not in use.
+    pub fn shared(&self, id: u32) -> Arc<str> {
+        Arc::clone(self.texts[id as usize].as_ref().expect("the number is in use"))
+    }
+
+    /// Frees a number.
+    ///
+    /// # Panics
+    /// If it is not in use.
+    pub fn forget(&mut self, id: u32) {
+        let text = self.texts[id as usize].take().expect("the number is in use");
+        let found = self.index.find_entry(self.hasher.hash_one(&*text), |known| *known == id);
+        found.expect("every name is in the index").remove();
+        self.free.push(id);
+    }
+
+    /// How many numbers are in use.
+    pub fn count(&self) -> usize {
+        self.texts.len() - self.free.len()
+    }
+
+    /// One past the largest number that was ever in use.
+    pub fn numbers(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// About how much memory a name takes, in bytes: its text and counters behind the pointer,
+    /// the pointer, its places in the index and, later, in the list of free numbers.
+    pub fn bytes_of(text: &str) -> usize {
+        let counters = 16;
+        let index = 10;
+        text.len().next_multiple_of(8) + counters + size_of::<Option<Arc<str>>>() + index + 4
+    }
+}
+
+fn text_of(texts: &[Option<Arc<str>>], id: u32) -> &str {
+    texts[id as usize].as_ref().expect("the number is in use")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_used_again_and_names_keep_theirs() {
+        let mut names = Names::default();
+        let name = |n: u32| format!("customer {n}");
+        for n in 0..1_000 {
+            assert_eq!(names.intern(&name(n)), n);
+        }
+        (0..1_000).filter(|n| n % 3 == 0).for_each(|n| names.forget(n));
+        assert_eq!((names.count(), names.numbers()), (666, 1_000));
+        for n in 0..1_000 {
+            assert_eq!(names.find(&name(n)), (n % 3 != 0).then_some(n));
+        }
+        for n in 1_000..1_334 {
+            assert!(names.intern(&name(n)) < 1_000, "free numbers come first");
+        }
+        assert_eq!(names.intern("one more"), 1_000);
+        assert_eq!(names.text(names.find(&name(1_333)).unwrap()), name(1_333));
+    }
+}
