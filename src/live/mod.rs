@@ -17,7 +17,7 @@ mod health;
 mod notify;
 mod outbox;
 mod poison;
-mod push;
+pub mod push;
 mod reload;
 mod rivals;
 mod turn;
@@ -50,8 +50,8 @@ use files::SourceReader;
 pub use health::Board;
 use notify::Notifiers;
 pub use outbox::{Outbox, Published};
-pub use reload::Current;
 use push::Push;
+pub use reload::Current;
 use rivals::Rivals;
 
 /// How many chunks may wait for the loop: with full ones some 64 MiB.

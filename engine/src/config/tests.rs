@@ -405,9 +405,8 @@ fn the_template_shows_every_key() {
 fn the_documentation_names_every_key() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
     let text = std::fs::read_to_string(page).unwrap();
-    let tables = [
-        "file", "stdin", "http", "token", "fields", "credits", "objective", "tiers", "notify",
-    ];
+    let tables =
+        ["file", "stdin", "http", "token", "fields", "credits", "objective", "tiers", "notify"];
     for (table, key) in all_keys() {
         if table.is_empty() || tables.contains(&key) {
             continue;

@@ -8,17 +8,19 @@ use ninefold_engine::delta;
 use ninefold_engine::model::Outcome;
 use ninefold_engine::model::{COUNT_MAX, CUSTOMER_BYTES_MAX, Event, LATENCY_US_MAX, Latency};
 use ninefold_engine::slo::sli::Slis;
+use ninefold_engine::source::wal::{Batch, Piece, Records, Salt, encode, scan};
 use ninefold_engine::time::{TS_MS_END, TS_MS_MIN};
 
 use crate::{arguments, recount};
 
 /// Every target by its name, which is also the name of its folder in `fixtures/fuzz`.
-pub const ALL: [(&str, fn(&[u8])); 5] = [
+pub const ALL: [(&str, fn(&[u8])); 6] = [
     ("decode_ndjson", decode_ndjson),
     ("decode_formats", decode_formats),
     ("config", config),
     ("log_entry", log_entry),
     ("arguments", arguments),
+    ("wal", wal),
 ];
 
 /// Native lines: the decoder agrees with the recount by `serde_json`, line by line.
@@ -183,4 +185,70 @@ fn check_arguments(arguments: &arguments::Arguments) {
     }
     // What they refuse they refuse by a problem; here only that they end.
     let _ = (arguments.minute("at"), arguments.open_range(), arguments.sort(), arguments.basis());
+}
+
+/// What the frames of the target are sealed with.
+const SALT: Salt = Salt(0x0123_4567_89ab_cdef);
+
+/// A segment of the write-ahead log: any bytes, and one that was written and then damaged. The
+/// first line says where: four bytes each, a place in the segment, what flips there, and nothing.
+pub fn wal(data: &[u8]) {
+    check_tiles(data);
+    let (flips, text) = match data.iter().position(|byte| *byte == b'\n') {
+        Some(at) => (&data[..at], &data[at + 1..]),
+        None => (&[][..], data),
+    };
+    let (bytes, frames) = segment_of(text);
+    let mut damaged = bytes.clone();
+    for flip in flips.chunks_exact(4) {
+        let place = usize::from(u16::from_le_bytes([flip[0], flip[1]]));
+        if let Some(byte) = damaged.get_mut(place) {
+            *byte ^= flip[2];
+        }
+    }
+    check_tiles(&damaged);
+    for piece in scan(&damaged, SALT) {
+        let Piece::Frame(at, frame) = piece else { continue };
+        let written = frames.iter().find(|(place, _, _)| *place == at);
+        let (_, first, digest) = written.expect("a frame is found only where one was written");
+        assert_eq!((frame.first, frame.digest()), (*first, *digest), "and holds what was written");
+    }
+    let untouched = damaged == bytes;
+    let found = scan(&damaged, SALT).filter(|piece| matches!(piece, Piece::Frame(..))).count();
+    assert!(!untouched || found == frames.len(), "without damage every frame is found");
+}
+
+/// A segment with the lines of a text, two of them a frame: its bytes, and where each frame
+/// begins, its first offset and its digest.
+fn segment_of(text: &[u8]) -> (Vec<u8>, Vec<(usize, u64, u32)>) {
+    let (mut bytes, mut frames) = (Vec::new(), Vec::new());
+    let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
+    let mut first = 0;
+    for pair in lines.chunks(2) {
+        let mut records = Records::default();
+        pair.iter().for_each(|line| records.push(line));
+        let key = pair[0][..pair[0].len().min(20)].to_vec();
+        let batch = Batch { time_ms: 1_764_547_200_123, key, records };
+        frames.push((bytes.len(), first, batch.digest()));
+        encode(&mut bytes, SALT, first, &batch);
+        first += pair.len() as u64;
+    }
+    (bytes, frames)
+}
+
+/// The pieces of any bytes tile them, and frames say no more than they hold.
+fn check_tiles(bytes: &[u8]) {
+    let mut next = 0;
+    for piece in scan(bytes, SALT) {
+        let (start, end) = match piece {
+            Piece::Frame(at, frame) => {
+                assert_eq!(frame.records().count(), frame.count() as usize);
+                (at, at + frame.size_bytes)
+            }
+            Piece::Damaged(range) | Piece::Torn(range) => (range.start, range.end),
+        };
+        assert!(start == next && end > start, "pieces tile");
+        next = end;
+    }
+    assert_eq!(next, bytes.len(), "to the end");
 }
