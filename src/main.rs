@@ -243,7 +243,7 @@ Example:
     Verify {
         #[command(flatten)]
         place: Place,
-        /// The files that were counted, or copies of them.
+        /// The files that were counted, or copies of them; folders of write-ahead logs.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<String>,
         /// Format of the files, such as combined; told from their first lines unless given.

@@ -10,6 +10,7 @@ use ninefold_engine::pipeline::gap::{self, gaps_in};
 use ninefold_engine::query::body::DataGap;
 use ninefold_engine::report::text::{Side, aligned, printable};
 use ninefold_engine::slo::period::month_range;
+use ninefold_engine::source::wal;
 use ninefold_engine::table::{Filter, Table};
 use ninefold_engine::time::Minute;
 use serde::Serialize;
@@ -98,6 +99,7 @@ pub fn doctor(place: &Place, json: bool) -> anyhow::Result<ExitCode> {
     let mut advice = audit::doctor(&dir, live::clock_ms());
     advice.push(zones());
     advice.extend(memory(&config));
+    advice.extend(set_aside(&live::push::root(&config, &dir)));
     let healthy = advice.iter().all(|one| one.level < Level::Error);
     if json {
         show::json(&Advices { healthy, advice })?;
@@ -148,6 +150,21 @@ fn memory(config: &Config) -> Option<Advice> {
     }
     let remedy = "allow more, or lower [run] epoch_events_max";
     Some(Advice::new(Level::Warning, "memory", found, remedy))
+}
+
+/// Segments of write-ahead logs that were found damaged, and kept under a second name.
+fn set_aside(logs: &Path) -> Option<Advice> {
+    let folders = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = folders(logs).flat_map(|log| folders(&log.path()));
+    let mut kept: Vec<String> = files
+        .map(|file| file.path().display().to_string())
+        .filter(|name| name.ends_with(wal::KEPT))
+        .collect();
+    kept.sort();
+    let found = format!("{} damaged segments were set aside: {}", kept.len(), kept.join(", "));
+    let remedy = "records in them may be lost: `source list` shows holes; look at the disk, and \
+                  delete these files once they are not needed";
+    (!kept.is_empty()).then(|| Advice::new(Level::Warning, "write-ahead log", found, remedy))
 }
 
 /// The limit of the control group of this process, where it has one.

@@ -7,9 +7,11 @@
 use std::path::Path;
 
 use ninefold_engine::decode::{self, Format};
+use ninefold_engine::pipeline::verify::{Recorded, Verdict, verify};
 use ninefold_engine::pipeline::{Options, Pipeline, PipelineError, Start, Unit};
 use ninefold_engine::slo::objective::Slis;
 use ninefold_engine::source::chunk::{Chunk, ChunkKind, LINE_BYTES_MAX, RecordMark, Tail};
+use ninefold_engine::source::wal::{self, Folder, Kind, Wal};
 use ninefold_engine::table::{CommitError, Filter, Table};
 use ninefold_engine::time::{Day, Minute, parse_rfc3339, rfc3339};
 use proptest::prelude::*;
@@ -242,4 +244,75 @@ proptest! {
         prop_assert_eq!(live, expect);
         prop_assert_eq!(stands, next);
     }
+}
+
+/// A recount of `records` from offset `first` on, against the table.
+fn verified(table: &Table, first: u64, records: &[Record], next: u64) -> Verdict {
+    let mut chunks = std::iter::once(Ok(chunk(first, records, next)));
+    let mut verdict = Verdict::of(table);
+    let recorded = Recorded {
+        partition: LOG,
+        label: "cluster/requests/0",
+        unit: Unit::Records,
+        decode: options(0).decode,
+        first,
+        chunks: &mut chunks,
+    };
+    verdict.add(&options(0), table, recorded).unwrap();
+    verdict.judged()
+}
+
+#[test]
+fn a_recount_of_records_finds_what_differs_and_leaves_out_what_is_not_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pipeline = pipeline(dir.path(), 0);
+    let number = pipeline.partition(start(&pipeline, 0)).unwrap();
+    let record = |offset: u64| (offset, Some(now_ms()), event(now_ms(), "x"));
+    let sent: Vec<Record> = [0, 1, 4, 5].map(record).to_vec();
+    pipeline.ingest(number, &[chunk(0, &sent, 7)]);
+    pipeline.commit().unwrap();
+    let table = pipeline.table();
+    assert!(verified(table, 0, &sent, 7).equal);
+    // What came behind the committed offset is not the table's yet.
+    let more: Vec<Record> = [0, 1, 4, 5, 7, 9].map(record).to_vec();
+    assert!(verified(table, 0, &more, 10).equal);
+    let fewer = verified(table, 0, &sent[..3], 7);
+    assert_eq!((fewer.equal, fewer.different), (false, 1));
+    assert_eq!((fewer.differences[0].source[0], fewer.differences[0].table[0]), (3, 4));
+    // Where the begin is gone, a difference would prove nothing.
+    let gone = verified(table, 4, &sent[2..], 7);
+    assert_eq!((gone.equal, gone.compared), (false, 0));
+    assert!(gone.gone[0].contains("offsets 0..4 are gone"), "{:?}", gone.gone);
+}
+
+#[test]
+fn the_write_ahead_log_is_recounted_from_its_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Folder::create(dir.path(), Kind::Http, "ndjson").unwrap();
+    let (name, path) = (folder.partition(), dir.path().join(&folder.about().id));
+    let wal = Wal::open(folder, 0, wal::Options::default()).unwrap();
+    let send = |count: u64| {
+        let mut records = wal::Records::default();
+        (0..count).for_each(|at| records.push(&event(now_ms(), &at.to_string())));
+        let batch = wal::Batch { time_ms: now_ms(), key: Vec::new(), records };
+        assert_eq!(wal.append(batch).unwrap().count, count as u32);
+    };
+    send(3);
+    send(5);
+    let mut pipeline = pipeline(&dir.path().join("rollups"), 0);
+    let mut begin = start(&pipeline, 0);
+    begin.name = &name;
+    let number = pipeline.partition(begin).unwrap();
+    let mut reader = wal.reader(0, Some(8));
+    while let wal::Read::Chunk(chunk) = reader.next_chunk(std::time::Duration::ZERO).unwrap() {
+        pipeline.ingest(number, &[chunk]);
+    }
+    pipeline.commit().unwrap();
+    // One that was not counted yet.
+    send(1);
+    let verdict = verify(options(0), pipeline.table(), &[path]).unwrap();
+    assert_eq!((verdict.equal, verdict.compared), (true, 1), "{verdict:?}");
+    let audit = ninefold_engine::audit::audit(&dir.path().join("rollups"), 0).unwrap().unwrap();
+    assert!(audit.clean, "{audit:#?}");
+    assert_eq!((audit.partitions[0].next, audit.partitions[0].events), (8, 8));
 }

@@ -19,7 +19,7 @@ mod kafka;
 mod notify;
 mod outbox;
 mod poison;
-mod push;
+pub mod push;
 mod reload;
 mod rivals;
 mod turn;

@@ -143,7 +143,7 @@ impl Push {
 }
 
 /// The folder of all logs: `wal` beside the table, unless configured.
-fn root(config: &Config, table: &Path) -> PathBuf {
+pub fn root(config: &Config, table: &Path) -> PathBuf {
     let beside = || table.parent().unwrap_or(table).join("wal");
     config.wal_dir.clone().unwrap_or_else(beside)
 }

@@ -18,6 +18,7 @@ use crate::decode;
 use crate::model::Measures;
 use crate::source::chunk::{Chunk, ChunkKind};
 use crate::source::file::{self, Known, Opened, SourceError};
+use crate::source::wal::{self, WalError};
 use crate::state::State;
 use crate::table::{Filter, Table};
 use crate::time::Minute;
@@ -85,7 +86,8 @@ pub struct Difference {
     pub table: [u64; 7],
 }
 
-/// Counts `files` again, each up to its committed offset, and compares.
+/// Counts `files` again, each up to its committed offset, and compares. The folder of a
+/// write-ahead log is a file like any other.
 ///
 /// # Errors
 /// A file or the table cannot be read.
@@ -97,7 +99,9 @@ pub fn verify(
     let known = known_in(table)?;
     let mut verdict = Verdict::of(table);
     for path in files {
-        if columnar::is_parquet(&options.decode, path)? {
+        if wal::Recorded::is_log(path) {
+            verdict.add_log(&options, table, path)?;
+        } else if columnar::is_parquet(&options.decode, path)? {
             match rows_of(&options, path, &known)? {
                 Some((partition, source)) => verdict.compare(table, &partition, source)?,
                 None => verdict.unknown.push(path.display().to_string()),
@@ -144,6 +148,30 @@ impl Verdict {
     pub fn judged(mut self) -> Verdict {
         self.equal = self.different == 0 && self.unknown.is_empty() && self.gone.is_empty();
         self
+    }
+
+    fn add_log(
+        &mut self,
+        options: &Options,
+        table: &Table,
+        folder: &Path,
+    ) -> Result<(), PipelineError> {
+        let fail = |error: WalError| SourceError::Read {
+            path: folder.to_owned(),
+            source: io::Error::other(error),
+        };
+        let mut log = wal::Recorded::open(folder).map_err(fail)?;
+        let (label, partition, first) = (folder.display().to_string(), log.partition(), log.first);
+        let format = log.about.format.parse().map_err(|error: decode::FormatName| {
+            let source = io::Error::other(error);
+            SourceError::Read { path: folder.to_owned(), source }
+        })?;
+        let decode = decode::Options { format, ..options.decode.clone() };
+        let decode = settled_decode(&label, decode, b"")?;
+        let chunks = || log.next_chunk().map_err(io::Error::other).transpose();
+        let (partition, label, unit) = (&*partition, &*label, Unit::Records);
+        let chunks = &mut std::iter::from_fn(chunks);
+        self.add(options, table, Recorded { partition, label, unit, decode, first, chunks })
     }
 
     fn add_file(

@@ -9,7 +9,7 @@ use ninefold_engine::model::Outcome;
 use ninefold_engine::model::{COUNT_MAX, CUSTOMER_BYTES_MAX, Event, LATENCY_US_MAX, Latency};
 use ninefold_engine::slo::sli::Slis;
 use ninefold_engine::source::body::{Coding, Media, inflate, records};
-use ninefold_engine::source::wal::{Piece, Salt, scan};
+use ninefold_engine::source::wal::{Batch, Piece, Records, Salt, encode, scan};
 use ninefold_engine::time::{TS_MS_END, TS_MS_MIN};
 
 use crate::{arguments, recount};
@@ -189,26 +189,70 @@ fn check_arguments(arguments: &arguments::Arguments) {
     let _ = (arguments.minute("at"), arguments.open_range(), arguments.sort(), arguments.basis());
 }
 
-/// Segments of the write-ahead log: the pieces tile them, and offsets of a frame go up.
+/// What the frames of the target are sealed with.
+const SALT: Salt = Salt(0x0123_4567_89ab_cdef);
+
+/// A segment of the write-ahead log: any bytes, and one that was written and then damaged. The
+/// first line says where: four bytes each, a place in the segment, what flips there, and nothing.
 pub fn wal(data: &[u8]) {
-    let mut at = 0;
-    for piece in scan(data, Salt(7)) {
-        let range = match &piece {
-            Piece::Frame(at, frame) => {
-                let mut next = frame.first;
-                for (offset, record) in frame.records() {
-                    assert!(offset == next && record.len() < frame.size_bytes);
-                    next += 1;
-                }
-                assert_eq!(next, frame.next());
-                *at..at + frame.size_bytes
-            }
-            Piece::Damaged(range) | Piece::Torn(range) => range.clone(),
-        };
-        assert!(range.start == at && range.end > at, "{piece:?}");
-        at = range.end;
+    check_tiles(data);
+    let (flips, text) = match data.iter().position(|byte| *byte == b'\n') {
+        Some(at) => (&data[..at], &data[at + 1..]),
+        None => (&[][..], data),
+    };
+    let (bytes, frames) = segment_of(text);
+    let mut damaged = bytes.clone();
+    for flip in flips.chunks_exact(4) {
+        let place = usize::from(u16::from_le_bytes([flip[0], flip[1]]));
+        if let Some(byte) = damaged.get_mut(place) {
+            *byte ^= flip[2];
+        }
     }
-    assert_eq!(at, data.len());
+    check_tiles(&damaged);
+    for piece in scan(&damaged, SALT) {
+        let Piece::Frame(at, frame) = piece else { continue };
+        let written = frames.iter().find(|(place, _, _)| *place == at);
+        let (_, first, digest) = written.expect("a frame is found only where one was written");
+        assert_eq!((frame.first, frame.digest()), (*first, *digest), "and holds what was written");
+    }
+    let untouched = damaged == bytes;
+    let found = scan(&damaged, SALT).filter(|piece| matches!(piece, Piece::Frame(..))).count();
+    assert!(!untouched || found == frames.len(), "without damage every frame is found");
+}
+
+/// A segment with the lines of a text, two of them a frame: its bytes, and where each frame
+/// begins, its first offset and its digest.
+fn segment_of(text: &[u8]) -> (Vec<u8>, Vec<(usize, u64, u32)>) {
+    let (mut bytes, mut frames) = (Vec::new(), Vec::new());
+    let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
+    let mut first = 0;
+    for pair in lines.chunks(2) {
+        let mut records = Records::default();
+        pair.iter().for_each(|line| records.push(line));
+        let key = pair[0][..pair[0].len().min(20)].to_vec();
+        let batch = Batch { time_ms: 1_764_547_200_123, key, records };
+        frames.push((bytes.len(), first, batch.digest()));
+        encode(&mut bytes, SALT, first, &batch);
+        first += pair.len() as u64;
+    }
+    (bytes, frames)
+}
+
+/// The pieces of any bytes tile them, and frames say no more than they hold.
+fn check_tiles(bytes: &[u8]) {
+    let mut next = 0;
+    for piece in scan(bytes, SALT) {
+        let (start, end) = match piece {
+            Piece::Frame(at, frame) => {
+                assert_eq!(frame.records().count(), frame.count() as usize);
+                (at, at + frame.size_bytes)
+            }
+            Piece::Damaged(range) | Piece::Torn(range) => (range.start, range.end),
+        };
+        assert!(start == next && end > start, "pieces tile");
+        next = end;
+    }
+    assert_eq!(next, bytes.len(), "to the end");
 }
 
 /// Bodies of events: nothing is inflated past its limit. The first byte says what it is.

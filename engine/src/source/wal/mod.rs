@@ -24,6 +24,7 @@ pub mod frame;
 mod keys;
 mod open;
 mod read;
+mod recorded;
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -35,8 +36,9 @@ use std::thread::JoinHandle;
 
 pub use append::{Accepted, Refusal, SYNC_SECONDS};
 pub use frame::{Batch, Frame, Piece, Records, Salt, encode, scan};
-pub use open::{About, Folder, Kind};
+pub use open::{About, Folder, KEPT, Kind};
 pub use read::{Read, Reader};
+pub use recorded::Recorded;
 
 /// What a log is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -346,7 +348,7 @@ impl Wal {
         let entries = std::fs::read_dir(&folder).map_err(WalError::io("list", &folder))?;
         for entry in entries {
             let path = entry.map_err(WalError::io("list", &folder))?.path();
-            let is_kept = path.extension().is_some_and(|extension| extension == open::KEPT);
+            let is_kept = path.extension().is_some_and(|extension| extension == KEPT);
             is_empty &= !is_kept;
             if !is_kept {
                 std::fs::remove_file(&path).map_err(WalError::io("remove", &path))?;

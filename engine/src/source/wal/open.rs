@@ -15,7 +15,7 @@ use super::keys::{self, Keys, Known};
 use super::{Damage, Figures, Options, Segment, Shared, State, Wal, WalError};
 
 /// Says what a folder is; it is there once the folder is whole.
-const ABOUT: &str = "about.json";
+pub(super) const ABOUT: &str = "about.json";
 
 /// The version of the format that this code reads and writes.
 const VERSION: u32 = 1;
@@ -24,7 +24,7 @@ const VERSION: u32 = 1;
 const SEGMENT: &str = "wal";
 
 /// What the second names of damaged segments end with.
-pub(super) const KEPT: &str = "damaged";
+pub const KEPT: &str = "damaged";
 
 /// What a log is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,7 +163,7 @@ fn write_about(folder: &Path, about: &About) -> io::Result<File> {
     Ok(file)
 }
 
-fn parse_about(text: &str) -> Result<About, String> {
+pub(super) fn parse_about(text: &str) -> Result<About, String> {
     let file: AboutFile = serde_json::from_str(text).map_err(|error| error.to_string())?;
     if file.version != VERSION {
         return Err(format!("version {} is not {VERSION}", file.version));
@@ -190,7 +190,7 @@ fn parse_name(path: &Path) -> Option<(u64, u64)> {
 }
 
 /// The segments of a folder, in their order: number, first offset and path.
-fn segments(folder: &Path) -> Result<Vec<(u64, u64, PathBuf)>, WalError> {
+pub(super) fn segments(folder: &Path) -> Result<Vec<(u64, u64, PathBuf)>, WalError> {
     let fail = WalError::io("list", folder);
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(&fail)? {
