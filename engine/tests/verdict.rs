@@ -1,6 +1,6 @@
 //! The verdict against simulated roll-outs: how often it is wrong, how often and how soon right.
 //!
-//! A run is an hour of history and an hour with the candidate, looked at each 10 s, 360 times; a
+//! A run is 30 minutes of history and 30 with the candidate, looked at each 10 s, 180 times; a
 //! false alarm is `bad` at any look. `NINEFOLD_VERDICT_RUNS=2000` gives the figures of
 //! `docs/verdict.md`; without it there are fewer runs. Everything is drawn from the run's number.
 
@@ -10,8 +10,8 @@ use ninefold_engine::slo::verdict::{Observation, Verdict, judge};
 use ninefold_engine::time::Minute;
 
 /// Minutes before the candidate, and with it.
-const BEFORE: u32 = 60;
-const AFTER: u32 = 60;
+const BEFORE: u32 = 30;
+const AFTER: u32 = 30;
 /// Looks in a minute.
 const LOOKS: u32 = 6;
 /// Runs where no number is given: seconds.
