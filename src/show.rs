@@ -9,8 +9,8 @@ use ninefold_engine::query::body;
 use ninefold_engine::query::body::{
     Alerts, Cause, Impact, ImpactCustomer, ObjectiveStatus, ReplaySummary, Sla, Top, Window,
 };
-use ninefold_engine::slo::verdict::{Control, Verdict};
 use ninefold_engine::report::text::{Side, aligned, percent_exact, printable};
+use ninefold_engine::slo::verdict::{Control, Verdict};
 use serde::Serialize;
 
 /// Prints a body as JSON.

@@ -16,8 +16,8 @@ use session::{Ended, Session, events, fixture};
 
 /// Every command that `ninefold --help` lists.
 const COMMANDS: [&str; 14] = [
-    "demo", "init", "run", "replay", "sla", "report", "impact", "verdict", "top", "alerts", "serve",
-    "verify", "check", "generate",
+    "demo", "init", "run", "replay", "sla", "report", "impact", "verdict", "top", "alerts",
+    "serve", "verify", "check", "generate",
 ];
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -447,18 +447,24 @@ fn a_demo_ends_by_itself_and_leaves_nothing() {
 fn a_release_that_fails_is_bad_and_the_one_before_is_not() {
     let session = Session::new();
     let incident = "release=r42,cohort=canary,from=600,minutes=20,rate=0.3";
-    let line = format!("generate --seed 5 --events 200000 --customers 200 --days 1 --out e.ndjson --incident {incident}");
+    let line = format!(
+        "generate --seed 5 --events 200000 --customers 200 --days 1 --out e.ndjson --incident {incident}"
+    );
     session.run(&line).ok();
     session.run("replay e.ndjson --data d").ok();
     let truth: Value =
-        serde_json::from_slice(&std::fs::read(session.path("e.ndjson.truth.json")).unwrap()).unwrap();
-    let at = |minute: i64| truth["incidents"][0][["from", "to"][minute as usize]].as_str().unwrap().to_owned();
+        serde_json::from_slice(&std::fs::read(session.path("e.ndjson.truth.json")).unwrap())
+            .unwrap();
+    let at = |minute: i64| {
+        truth["incidents"][0][["from", "to"][minute as usize]].as_str().unwrap().to_owned()
+    };
     let (from, to) = (at(0), at(1));
     let bad = session.run(&format!("verdict r42 --data d --from {from} --to {to} --json")).json();
     assert_eq!((&bad["verdict"], &bad["dimension"]), (&json!("bad"), &json!("release")), "{bad:#}");
     assert!(bad["errors"]["excess"].as_f64().unwrap() > 10.0, "{bad:#}");
     assert!(bad["customers_hit"].as_u64().unwrap() > 3, "{bad:#}");
-    let region = session.run(&format!("verdict us-east-1 --by region --data d --from {from} --to {to} --json"));
+    let region = session
+        .run(&format!("verdict us-east-1 --by region --data d --from {from} --to {to} --json"));
     assert_ne!(region.json()["verdict"], json!("bad"));
     let text = session.run(&format!("verdict canary --by cohort --data d --from {from} --to {to}"));
     assert!(text.ok().contains("cohort canary: BAD"));

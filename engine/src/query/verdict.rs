@@ -74,22 +74,20 @@ pub fn first_seen(
 ///
 /// # Errors
 /// The table cannot be read.
-pub fn young_releases(
-    table: &Table,
-    to: Minute,
-    minutes: u32,
-) -> Result<Vec<String>, TableError> {
+pub fn young_releases(table: &Table, to: Minute, minutes: u32) -> Result<Vec<String>, TableError> {
     let mut first: BTreeMap<String, Minute> = BTreeMap::new();
-    table.for_each_dimension(&Filter::of_minutes(window_range(to, SEEN_MINUTES)), |row| {
-        match first.get_mut(row.release) {
+    table.for_each_dimension(
+        &Filter::of_minutes(window_range(to, SEEN_MINUTES)),
+        |row| match first.get_mut(row.release) {
             Some(known) => *known = row.minute.min(*known),
             None => {
                 first.insert(row.release.to_owned(), row.minute);
             }
-        }
-    })?;
+        },
+    )?;
     let young = window_range(to, minutes);
-    let is_young = |(release, first): &(String, Minute)| !release.is_empty() && young.contains(first);
+    let is_young =
+        |(release, first): &(String, Minute)| !release.is_empty() && young.contains(first);
     Ok(first.into_iter().filter(is_young).map(|(release, _)| release).collect())
 }
 

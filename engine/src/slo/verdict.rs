@@ -245,8 +245,7 @@ impl Weigh {
         let sum = |cell: &[Observation]| {
             cell.iter().fold((0, 0), |sum, o| (sum.0 + o.valid, sum.1 + o.bad))
         };
-        let mut cells: Vec<(u64, u64)> =
-            rows.chunk_by(same_stratum).map(sum).collect();
+        let mut cells: Vec<(u64, u64)> = rows.chunk_by(same_stratum).map(sum).collect();
         cells.sort_by(|a, b| {
             (u128::from(a.1) * u128::from(b.0)).cmp(&(u128::from(b.1) * u128::from(a.0)))
         });
@@ -381,16 +380,16 @@ impl Field {
             let [on, off] = sides(group);
             let Some(cell) = Cell::new(on, off, weigh) else { continue };
             let unit = &mut units[group[0].unit as usize];
-            for (side, own, share) in [
-                (0, cell.own, cell.share),
-                (1, cell.bad - cell.own, 1.0 - cell.share),
-            ] {
+            for (side, own, share) in
+                [(0, cell.own, cell.share), (1, cell.bad - cell.own, 1.0 - cell.share)]
+            {
                 unit[side].0 += own;
                 unit[side].1 += cell.bad * share;
             }
             cells.push(cell);
         }
-        let dispersion = [0, 1].map(|side| dispersion(&units.iter().map(|unit| unit[side]).collect::<Vec<_>>()));
+        let dispersion =
+            [0, 1].map(|side| dispersion(&units.iter().map(|unit| unit[side]).collect::<Vec<_>>()));
         let (bounds, ratio_before) = ([1.0, 1.0], Some(1.0));
         let dispersion = dispersion[0].max(dispersion[1]);
         Field { control: Control::SameUnits, cells, dispersion, bounds, ratio_before }
@@ -612,7 +611,8 @@ mod tests {
 
     #[test]
     fn an_outage_of_everybody_is_no_evidence() {
-        let found = judged(|minute, unit| if minute >= 7 { 30 } else { u64::from(unit % 10 == minute) });
+        let found =
+            judged(|minute, unit| if minute >= 7 { 30 } else { u64::from(unit % 10 == minute) });
         assert!(found.e_bad < 1.0, "{found:?}");
         let ratio = found.ratio.unwrap();
         assert!((0.9..1.1).contains(&ratio), "{found:?}");
@@ -628,22 +628,28 @@ mod tests {
         let short: Vec<_> = rows.into_iter().filter(|o| o.minute >= Minute(5)).collect();
         let found = judge(&short, Minute(5), None);
         assert_eq!((found.verdict, found.control), (Verdict::Insufficient, Control::Assumed));
-        let worse: Vec<_> =
-            short.iter().map(|o| Observation { bad: o.bad * if o.on { 8 } else { 1 }, ..*o }).collect();
+        let worse: Vec<_> = short
+            .iter()
+            .map(|o| Observation { bad: o.bad * if o.on { 8 } else { 1 }, ..*o })
+            .collect();
         assert_eq!(judge(&worse, Minute(5), None).verdict, Verdict::Bad);
     }
 
     #[test]
     fn the_trouble_of_one_customer_convicts_nobody() {
         let background = |minute: u32, unit: u32| u64::from(unit % 10 == minute);
-        let one = judged(|minute, unit| {
-            if minute >= 5 && unit == 3 { 80 } else { background(minute, unit) }
-        });
+        let one = judged(
+            |minute, unit| {
+                if minute >= 5 && unit == 3 { 80 } else { background(minute, unit) }
+            },
+        );
         assert_eq!(one.verdict, Verdict::Insufficient);
         assert!(one.dispersion > 100.0, "{one:?}");
-        let all = judged(|minute, unit| {
-            if minute >= 5 && unit < 10 { 8 } else { background(minute, unit) }
-        });
+        let all = judged(
+            |minute, unit| {
+                if minute >= 5 && unit < 10 { 8 } else { background(minute, unit) }
+            },
+        );
         assert_eq!(all.verdict, Verdict::Bad, "the same failures, of everybody: {all:?}");
         assert!(all.dispersion < 2.0, "{all:?}");
         assert!((all.excess - 395.0).abs() < 2.0, "{all:?}");
