@@ -9,10 +9,11 @@ use ninefold_engine::config::Config;
 use ninefold_engine::pipeline::fold::Need;
 use ninefold_engine::pipeline::gap::gaps_in;
 use ninefold_engine::query::body::{
-    AlertTransition, Alerts, Burn, Fleet, Impact, Report, Sla, Timeseries, Top,
+    AlertTransition, Alerts, Burn, Fleet, Impact, Report, Sla, Timeseries, Top, Verdict,
 };
 use ninefold_engine::query::impact::{Dimensions, MINUTES_BEFORE};
 use ninefold_engine::query::top::Page;
+use ninefold_engine::query::verdict::{Candidate, first_seen, sample};
 use ninefold_engine::query::{self, Answers, AskError, Basis, By, Health, Promise};
 use ninefold_engine::report;
 use ninefold_engine::slo::objective::Objective;
@@ -165,6 +166,36 @@ impl<S: States> Answers for Asker<S> {
         Ok(Impact { gaps, ..impact })
     }
 
+    fn verdict(
+        &self,
+        name: &str,
+        value: &str,
+        service: Option<&str>,
+        from: Option<Minute>,
+        to: Option<Minute>,
+    ) -> Result<Verdict, AskError> {
+        let config = self.config.get();
+        let promise = promise(&config);
+        let names = Self::dimension_names(&config);
+        let unknown = |what, name: &str| AskError::Unknown { what, name: name.to_owned() };
+        let dimension = names.iter().position(|known| *known == name);
+        let dimension = dimension.ok_or_else(|| unknown("name", name))?;
+        let candidate = Candidate { name, dimension, value, service };
+        let as_of = self.states.newest()?.unwrap_or_default();
+        let to = to.unwrap_or(as_of);
+        let seen = self.states.with_table(|table| first_seen(table, &candidate, to))?;
+        let what = if name == "release" { "release" } else { "value" };
+        let from = from.or(seen).filter(|_| seen.is_some()).ok_or_else(|| unknown(what, value))?;
+        query::check_order(from, to)?;
+        let sample =
+            self.states.with_table(|table| sample(table, &promise, &candidate, from, to))?;
+        let month = self.all(window_range(to, WINDOW_MINUTES_MAX));
+        self.states.with(&month, |state| {
+            let (series, minutes) = (state.all_series(), [from, to]);
+            query::verdict::verdict(&promise, &candidate, &sample, &series, minutes, as_of)
+        })
+    }
+
     fn alerts(
         &self,
         from: Option<Minute>,
@@ -299,6 +330,18 @@ pub fn report(
 /// `ninefold impact`.
 pub fn impact(place: &Place, from: Minute, to: Minute, as_json: bool) -> anyhow::Result<ExitCode> {
     print(&asker(place)?.impact(from, to)?, as_json, show::impact)
+}
+
+/// `ninefold verdict`: `value` is a release unless `name` says otherwise.
+pub fn verdict(
+    place: &Place,
+    (name, value): (&str, &str),
+    service: Option<&str>,
+    from: Option<Minute>,
+    to: Option<Minute>,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
+    print(&asker(place)?.verdict(name, value, service, from, to)?, as_json, show::release_verdict)
 }
 
 /// `ninefold top`.

@@ -197,6 +197,35 @@ Example:
         #[arg(long)]
         json: bool,
     },
+    /// Did a release, a flag or another value make things worse? Good, bad or insufficient.
+    ///
+    /// A test that may be looked at any number of times; docs/verdict.md says how it works.
+    #[command(after_help = "\
+Examples:
+  ninefold verdict r42 --data d
+  ninefold verdict eu-west-1 --by region --from 2026-11-01T12:00:00Z --data d")]
+    Verdict {
+        #[command(flatten)]
+        place: Place,
+        /// The release, or the value of the dimension of --by.
+        #[arg(value_name = "RELEASE", value_parser = NonEmptyStringValueParser::new())]
+        value: String,
+        /// The dimension: release, cohort, region, route or an attribute.
+        #[arg(long, value_name = "NAME", default_value = "release")]
+        by: String,
+        /// One service only.
+        #[arg(long, value_name = "NAME")]
+        service: Option<String>,
+        /// Its first minute; the first one it was seen in the day before --to unless given.
+        #[arg(long, value_name = "TIME", value_parser = minute)]
+        from: Option<Minute>,
+        /// Last minute, included; the newest counted one unless given.
+        #[arg(long, value_name = "TIME", value_parser = minute)]
+        to: Option<Minute>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// The worst customers.
     Top {
         #[command(flatten)]
@@ -487,6 +516,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             ask::report(&place, &month, tz.as_deref(), customer.as_deref(), format)
         }
         Command::Impact { place, from, to, json } => ask::impact(&place, from, to, json),
+        Command::Verdict { place, value, by, service, from, to, json } => {
+            ask::verdict(&place, (&by, &value), service.as_deref(), from, to, json)
+        }
         Command::Top { place, by, at, limit, json } => ask::top(&place, by, at, limit, json),
         Command::Alerts { place, from, to, basis, json } => {
             ask::alerts(&place, from, to, basis, json)

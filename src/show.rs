@@ -4,11 +4,13 @@
 
 use std::io::{self, Write};
 
-use ninefold_engine::pipeline::verify::Verdict;
+use ninefold_engine::pipeline::verify;
+use ninefold_engine::query::body;
 use ninefold_engine::query::body::{
     Alerts, Cause, Impact, ImpactCustomer, ObjectiveStatus, ReplaySummary, Sla, Top, Window,
 };
 use ninefold_engine::report::text::{Side, aligned, percent_exact, printable};
+use ninefold_engine::slo::verdict::{Control, Verdict};
 use serde::Serialize;
 
 /// Prints a body as JSON.
@@ -64,9 +66,9 @@ fn of(count: u64, what: &str) -> String {
 }
 
 /// Prints whether the table is what its sources say.
-pub fn verdict(verdict: &Verdict) -> io::Result<()> {
+pub fn verdict(verdict: &verify::Verdict) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let Verdict { compared, different, version, .. } = verdict;
+    let verify::Verdict { compared, different, version, .. } = verdict;
     writeln!(out, "table version {version}: {compared} customer minutes compared")?;
     for path in &verdict.unknown {
         writeln!(out, "not counted: {}", printable(path))?;
@@ -239,6 +241,54 @@ fn cause_name(cause: &Cause) -> String {
     let one =
         |(name, value): (&String, &String)| format!("{}={}", printable(name), printable(value));
     cause.dimensions.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+/// Prints whether a release or another value made things worse.
+pub fn release_verdict(answer: &body::Verdict) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let (name, value) = (printable(&answer.dimension), printable(&answer.value));
+    writeln!(out, "{name} {value}: {}", word(answer.verdict))?;
+    writeln!(out, "{} to {}, history from {}", answer.from, answer.to, answer.history_from)?;
+    test_lines(&mut out, "errors", "bad", &answer.errors)?;
+    if let Some(latency) = &answer.latency {
+        test_lines(&mut out, "latency", "slow", latency)?;
+    }
+    if let Some(hit) = answer.customers_hit {
+        let budget = answer.budget_consumed.map(|share| format!("{:.3}%", share * 100.0));
+        let budget = budget.unwrap_or_else(|| "nothing".to_owned());
+        writeln!(out, "cost: {} hit, {budget} of their 30-day budget", of(hit, "customer"))?;
+    }
+    Ok(())
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Good => "good",
+        Verdict::Bad => "BAD",
+        Verdict::Insufficient => "insufficient evidence",
+    }
+}
+
+fn test_lines(
+    out: &mut impl Write,
+    what: &str,
+    failed: &str,
+    test: &body::VerdictTest,
+) -> io::Result<()> {
+    let body::VerdictTest { valid, bad, rest_valid, rest_bad, .. } = test;
+    let control = match test.control {
+        Control::SameUnits => "the same customers on the rest",
+        Control::OwnHistory => "its own history",
+        Control::Assumed => "the rest alone, no history",
+    };
+    let (ratio, before) = (rate(test.ratio), rate(test.ratio_before));
+    let interval = format!("{} to {}", rate(test.ratio_low), rate(test.ratio_high));
+    writeln!(out, "{what}: {}", word(test.verdict))?;
+    writeln!(out, "  {bad} of {valid} {failed}, the rest {rest_bad} of {rest_valid}")?;
+    writeln!(out, "  ratio {ratio} (95%: {interval}), before {before}; against {control}")?;
+    writeln!(out, "  excess {:.1} {failed}", test.excess)?;
+    let good = test.e_kept.unwrap_or_default().max(test.e_good);
+    writeln!(out, "  evidence for bad {:.3e}, for good {good:.3e}; 100 decides", test.e_bad)
 }
 
 /// Prints the worst customers.

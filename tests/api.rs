@@ -42,6 +42,10 @@ fn routes_answer_what_commands_print() {
         &format!("/v1/impact?from=2025-10-15T12:30:00Z&to={at}"),
         &format!("impact --from 2025-10-15T12:30:00Z --to {at} --data d --json"),
     );
+    check(
+        &format!("/v1/attributes/cohort/canary/verdict?to={at}"),
+        &format!("verdict canary --by cohort --to {at} --data d --json"),
+    );
     check("/v1/reports/2025-10", "report --month 2025-10 --format json --data d");
     check(
         "/v1/reports/2025-10?tz=Asia/Tokyo&customer=initech",

@@ -15,9 +15,9 @@ use service::Service;
 use session::{Ended, Session, events, fixture};
 
 /// Every command that `ninefold --help` lists.
-const COMMANDS: [&str; 15] = [
-    "demo", "init", "run", "replay", "sla", "report", "impact", "top", "alerts", "serve", "verify",
-    "compact", "vacuum", "check", "generate",
+const COMMANDS: [&str; 16] = [
+    "demo", "init", "run", "replay", "sla", "report", "impact", "verdict", "top", "alerts",
+    "serve", "verify", "compact", "vacuum", "check", "generate",
 ];
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -443,4 +443,34 @@ fn a_demo_ends_by_itself_and_leaves_nothing() {
     let folder = said.split("table in ").nth(1).and_then(|rest| rest.lines().next());
     assert!(said.starts_with("open http://127.0.0.1:"), "{said}");
     assert!(!std::path::Path::new(folder.unwrap()).exists(), "{said}");
+}
+
+#[test]
+fn a_release_that_fails_is_bad_and_the_one_before_is_not() {
+    let session = Session::new();
+    let incident = "release=r42,cohort=canary,from=600,minutes=20,rate=0.3";
+    let line = format!(
+        "generate --seed 5 --events 200000 --customers 200 --days 1 --out e.ndjson --incident {incident}"
+    );
+    session.run(&line).ok();
+    session.run("replay e.ndjson --data d").ok();
+    let truth: Value =
+        serde_json::from_slice(&std::fs::read(session.path("e.ndjson.truth.json")).unwrap())
+            .unwrap();
+    let at = |minute: i64| {
+        truth["incidents"][0][["from", "to"][minute as usize]].as_str().unwrap().to_owned()
+    };
+    let (from, to) = (at(0), at(1));
+    let bad = session.run(&format!("verdict r42 --data d --from {from} --to {to} --json")).json();
+    assert_eq!((&bad["verdict"], &bad["dimension"]), (&json!("bad"), &json!("release")), "{bad:#}");
+    assert!(bad["errors"]["excess"].as_f64().unwrap() > 10.0, "{bad:#}");
+    assert!(bad["customers_hit"].as_u64().unwrap() > 3, "{bad:#}");
+    let region = session
+        .run(&format!("verdict us-east-1 --by region --data d --from {from} --to {to} --json"));
+    assert_ne!(region.json()["verdict"], json!("bad"));
+    let text = session.run(&format!("verdict canary --by cohort --data d --from {from} --to {to}"));
+    assert!(text.ok().contains("cohort canary: BAD"));
+    let unknown = session.run("verdict r99 --data d");
+    assert_eq!(unknown.code, Some(1));
+    assert!(unknown.stderr.contains("unknown release \"r99\""), "{unknown:?}");
 }

@@ -51,6 +51,8 @@ fn table() -> Vec<(&'static str, MethodRouter<App>, Need)> {
         ("/v1/objectives", get(objectives), Need::Read),
         ("/v1/alerts", get(alerts), Need::Read),
         ("/v1/impact", get(impact), Need::Read),
+        ("/v1/releases/{release}/verdict", get(release_verdict), Need::Read),
+        ("/v1/attributes/{name}/{value}/verdict", get(value_verdict), Need::Read),
         ("/v1/reports/{month}", get(month_report), Need::Read),
         ("/v1/burn", get(burn), Need::Read),
         ("/v1/fleet", get(fleet), Need::Read),
@@ -162,6 +164,34 @@ async fn alerts(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
 async fn impact(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     let (from, to) = Arguments::read(&uri, &["from", "to"])?.range(IMPACT_MINUTES_MAX)?;
     json(&app, move |answers| answers.impact(from, to)).await
+}
+
+async fn release_verdict(
+    State(app): State<App>,
+    path: PathText,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    verdict(app, "release".to_owned(), text_of(path, "release")?, uri).await
+}
+
+async fn value_verdict(
+    State(app): State<App>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let escapes = |_| Problem::argument("value", "its percent escapes are no UTF-8");
+    let Path((name, value)) = path.map_err(escapes)?;
+    verdict(app, name, value, uri).await
+}
+
+async fn verdict(app: App, name: String, value: String, uri: Uri) -> Result<Response, Problem> {
+    let arguments = Arguments::read(&uri, &["service", "from", "to"])?;
+    let service = arguments.text("service")?;
+    let (from, to) = arguments.open_range()?;
+    if let (Some(from), Some(to)) = (from, to) {
+        arguments::check_range(from, to, IMPACT_MINUTES_MAX)?;
+    }
+    json(&app, move |answers| answers.verdict(&name, &value, service.as_deref(), from, to)).await
 }
 
 /// The forms of a monthly statement.

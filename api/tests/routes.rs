@@ -91,7 +91,7 @@ async fn check_refused(path: &str, field: &str, words: &str) {
 }
 
 /// The routes that need no name, with arguments where they need some.
-const PLAIN_ROUTES: [&str; 14] = [
+const PLAIN_ROUTES: [&str; 16] = [
     "/",
     "/docs",
     "/openapi.json",
@@ -102,6 +102,8 @@ const PLAIN_ROUTES: [&str; 14] = [
     "/v1/objectives",
     "/v1/alerts",
     "/v1/impact?from=2026-11-24T22:00:00Z&to=2026-11-24T22:59:00Z",
+    "/v1/releases/r42/verdict",
+    "/v1/attributes/cohort/canary/verdict?service=inbox",
     "/v1/reports/2026-11",
     "/v1/burn",
     "/v1/fleet",
@@ -135,6 +137,14 @@ async fn bodies_are_those_of_the_command_line() {
         ("/v1/fleet".to_owned(), json(&fake.fleet(NOW_MS).expect("a fleet"))),
         ("/v1/burn".to_owned(), json(&fake.burn().expect("a burn"))),
         ("/v1/customers/acme".to_owned(), json(&fake.sla("acme", None, None).expect("an sla"))),
+        (
+            "/v1/releases/r%2F42/verdict?service=inbox".to_owned(),
+            json(&fake.verdict("release", "r/42", Some("inbox"), None, None).expect("a verdict")),
+        ),
+        (
+            format!("/v1/attributes/region/eu/verdict?{range}"),
+            json(&fake.verdict("region", "eu", None, Some(from), Some(to)).expect("a verdict")),
+        ),
         (format!("/v1/impact?{range}"), json(&fake.impact(from, to).expect("an impact"))),
         (
             format!("/v1/customers/acme/timeseries?{range}&step=5m"),
@@ -324,6 +334,13 @@ async fn arguments_are_refused_by_name() {
         ("/v1/impact?to=2026-11-24T22:00:00Z&from=2026-11-24T22:01:00Z".to_owned(), "to", "before"),
         (
             "/v1/impact?from=2026-09-24T22:00:00Z&to=2026-11-24T22:00:00Z".to_owned(),
+            "to",
+            "at most 31 days",
+        ),
+        ("/v1/releases/r42/verdict?at=1".to_owned(), "at", "takes service, from, to"),
+        ("/v1/releases/%FF/verdict".to_owned(), "release", "UTF-8"),
+        (
+            "/v1/releases/r42/verdict?from=2026-09-24T22:00:00Z&to=2026-11-24T22:00:00Z".to_owned(),
             "to",
             "at most 31 days",
         ),
@@ -708,6 +725,8 @@ async fn the_description_names_exactly_the_arguments_that_are_taken() {
             .map(|parameter| parameter["name"].as_str().expect("a name").to_owned())
             .collect();
         let path = path.replace("{customer}", "acme").replace("{month}", "2026-11");
+        let path = path.replace("{release}", "r42");
+        let path = path.replace("{name}/{value}", "cohort/canary");
         let detail = get(&format!("{path}?zz=1")).await.json()["detail"].to_string();
         let taken: BTreeSet<String> = match detail.trim_matches('"').split_once("takes ") {
             Some((_, "none")) => BTreeSet::new(),
@@ -725,6 +744,10 @@ fn check_schema(api: &Value, schema: &Value, value: &Value, at: &str) -> Result<
         let schema = &api["components"]["schemas"][name];
         assert!(schema.is_object(), "no schema {name}");
         return check_schema(api, schema, value, &format!("{at}({name})"));
+    }
+    if let Some(schemas) = schema["anyOf"].as_array() {
+        let fits = |one: &&Value| check_schema(api, one, value, at).is_ok();
+        return schemas.iter().find(fits).map(|_| ()).ok_or(format!("{at}: {value} fits none"));
     }
     let is_type = |name: &str| match name {
         "object" => value.is_object(),
@@ -793,6 +816,8 @@ async fn answers_are_as_described_and_the_description_is_whole() {
             }
             let template = path.split('?').next().expect("a path");
             let template = template.replace("acme", "{customer}").replace("2026-11", "{month}");
+            let template = template.replace("r42", "{release}");
+            let template = template.replace("cohort/canary", "{name}/{value}");
             let content = &api["paths"][&template]["get"]["responses"]["200"]["content"];
             let schema = &content["application/json"]["schema"];
             let result = check_schema(&api, schema, &answer.json(), path);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use ninefold_engine::query::body::*;
 use ninefold_engine::query::{Answers, AskError, Basis, By, Health, MemoryUse};
+use ninefold_engine::slo::verdict;
 use ninefold_engine::time::{Minute, rfc3339};
 
 /// The time of the tests: 2026-11-24T23:14:42Z.
@@ -419,6 +420,60 @@ impl Answers for Fake {
             customers_hit: hit.len() as u64,
             customers: customers.collect(),
             causes: self.causes(),
+        })
+    }
+
+    fn verdict(
+        &self,
+        name: &str,
+        value: &str,
+        service: Option<&str>,
+        from: Option<Minute>,
+        to: Option<Minute>,
+    ) -> Result<Verdict, AskError> {
+        self.ready()?;
+        if value == "nothing" {
+            return Err(AskError::Unknown { what: "release", name: value.to_owned() });
+        }
+        let to = to.unwrap_or(self.as_of());
+        let from = from.unwrap_or(to.minus(INCIDENT_MINUTES));
+        let errors = VerdictTest {
+            verdict: verdict::Verdict::Bad,
+            control: verdict::Control::OwnHistory,
+            valid: 61_204,
+            bad: 16_112,
+            rest_valid: 181_807,
+            rest_bad: 166,
+            e_bad: 1e300,
+            e_good: 1e-9,
+            e_kept: Some(0.0),
+            ratio: Some(288.4),
+            ratio_low: Some(228.1),
+            ratio_high: None,
+            ratio_before: Some(1.04),
+            ratio_allowed: 1.9,
+            dispersion: 3.2,
+            excess: 16_053.5,
+        };
+        Ok(Verdict {
+            dimension: name.to_owned(),
+            value: value.to_owned(),
+            service: service.map(str::to_owned),
+            from: from.to_string(),
+            to: to.to_string(),
+            as_of: self.as_of().to_string(),
+            history_from: from.minus(120).to_string(),
+            verdict: verdict::Verdict::Bad,
+            customers_hit: Some(11),
+            budget_consumed: Some(0.42),
+            errors: errors.clone(),
+            latency: Some(VerdictTest {
+                verdict: verdict::Verdict::Insufficient,
+                control: verdict::Control::Assumed,
+                e_kept: None,
+                ratio_before: None,
+                ..errors
+            }),
         })
     }
 

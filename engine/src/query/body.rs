@@ -9,6 +9,8 @@ use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
+use crate::slo::verdict;
+
 use crate::time::Minute;
 
 /// What `replay` did, and what its sources hold in the table.
@@ -342,6 +344,72 @@ pub struct Impact {
     pub customers: Vec<ImpactCustomer>,
     /// The best explanation first.
     pub causes: Vec<Cause>,
+}
+
+/// `verdict`, `GET /v1/releases/{r}/verdict`, `GET /v1/attributes/{name}/{value}/verdict`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Verdict {
+    /// `release`, `cohort`, `region`, `route` or the name of an attribute.
+    pub dimension: String,
+    /// Its value that was judged.
+    pub value: String,
+    /// The service that was asked for; `null` = all.
+    pub service: Option<String>,
+    /// First minute of the candidate.
+    pub from: String,
+    /// Last minute, included.
+    pub to: String,
+    /// Newest counted minute.
+    pub as_of: String,
+    /// First minute of the history it is compared with.
+    pub history_from: String,
+    /// Bad if errors or latency are, good if both are.
+    pub verdict: verdict::Verdict,
+    /// Customers with a bad event on its side; `null` for a dimension that knows no customers.
+    pub customers_hit: Option<u64>,
+    /// The excess as a share of the 30-day budget of the customers hit; `null` without any.
+    pub budget_consumed: Option<f64>,
+    /// By bad events.
+    pub errors: VerdictTest,
+    /// By slow events; `null` where none carries a latency.
+    pub latency: Option<VerdictTest>,
+}
+
+/// The evidence of a verdict, by one measure.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VerdictTest {
+    /// By this measure alone.
+    pub verdict: verdict::Verdict,
+    /// What it was compared with: `same_units`, `own_history` or `assumed`.
+    pub control: verdict::Control,
+    /// Valid (timed) events of the candidate.
+    pub valid: u64,
+    /// Bad (slow) events of the candidate.
+    pub bad: u64,
+    /// Valid (timed) events of the rest.
+    pub rest_valid: u64,
+    /// Bad (slow) events of the rest.
+    pub rest_bad: u64,
+    /// Evidence against "no worse than its control": bad from 100 on.
+    pub e_bad: f64,
+    /// Evidence against "twice as bad as its control": good from 100 on.
+    pub e_good: f64,
+    /// Evidence against "breaks the promise by itself": good from 100 on; `null` for latency.
+    pub e_kept: Option<f64>,
+    /// Its error ratio over that of the rest, in the same strata.
+    pub ratio: Option<f64>,
+    /// Lower bound of `ratio`, with 95% at all looks together.
+    pub ratio_low: Option<f64>,
+    /// Upper bound of `ratio`.
+    pub ratio_high: Option<f64>,
+    /// `ratio` in the history; `null` where there is none.
+    pub ratio_before: Option<f64>,
+    /// The largest ratio that is not worse than its control.
+    pub ratio_allowed: f64,
+    /// How many failures count as one independent one.
+    pub dispersion: f64,
+    /// Bad events beyond what the rest and the history explain.
+    pub excess: f64,
 }
 
 /// One window of an alert.

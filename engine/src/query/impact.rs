@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use crate::model::Counts;
 use crate::query::body::{Cause, Impact, ImpactCustomer};
-use crate::query::{AskError, Promise};
+use crate::query::{AskError, Promise, check_order};
 use crate::slo::budget;
 use crate::slo::decimal::Decimal;
 use crate::slo::excess::{self, Row};
@@ -51,10 +51,7 @@ pub fn impact(
     as_of: Minute,
 ) -> Result<Impact, AskError> {
     let (from, to) = (*minutes.start(), *minutes.end());
-    if to < from {
-        let problem = format!("{to} is before from, {from}");
-        return Err(AskError::Argument { field: "to", problem });
-    }
+    check_order(from, to)?;
     let customers = customers(promise, series, minutes);
     let (mut valid, mut bad) = (0, 0);
     for row in dimensions.rows.iter().filter(|row| minutes.contains(&row.minute)) {
@@ -142,7 +139,7 @@ fn customer(
 }
 
 /// The target of the customer's first availability objective.
-fn availability_target(promise: &Promise<'_>, customer: &str) -> Decimal {
+pub(super) fn availability_target(promise: &Promise<'_>, customer: &str) -> Decimal {
     let objectives = promise.objectives.resolve_customer(customer);
     let first = objectives.into_iter().find(|objective| objective.sli == AVAILABILITY);
     first.map_or(TARGET_DEFAULT, |objective| objective.target)

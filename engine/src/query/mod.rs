@@ -13,6 +13,7 @@ pub mod objectives;
 pub mod sla;
 pub mod timeseries;
 pub mod top;
+pub mod verdict;
 
 use crate::report::CreditStep;
 use crate::slo::alert::AlertOptions;
@@ -79,6 +80,16 @@ pub enum AskError {
     /// The table could not be read.
     #[error("{0}")]
     Table(String),
+}
+
+/// # Errors
+/// [`AskError::Argument`] where a range ends before it begins.
+pub fn check_order(from: Minute, to: Minute) -> Result<(), AskError> {
+    if to < from {
+        let problem = format!("{to} is before from, {from}");
+        return Err(AskError::Argument { field: "to", problem });
+    }
+    Ok(())
 }
 
 /// The state of the service for `/healthz`, `/readyz` and `/metrics`.
@@ -285,6 +296,16 @@ pub trait Answers: Send + Sync {
     ) -> Result<body::Report, AskError>;
     /// Who was hit, and what caused it; both ends included.
     fn impact(&self, from: Minute, to: Minute) -> Result<body::Impact, AskError>;
+    /// Whether a value of a dimension made things worse; `name` is `release`, `cohort`, `region`,
+    /// `route` or an attribute. From its first minute in the day before `to` unless told.
+    fn verdict(
+        &self,
+        name: &str,
+        value: &str,
+        service: Option<&str>,
+        from: Option<Minute>,
+        to: Option<Minute>,
+    ) -> Result<body::Verdict, AskError>;
     /// Alert history, oldest first.
     fn alerts(
         &self,

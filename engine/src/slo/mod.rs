@@ -5,6 +5,7 @@
 //! - [`decimal`], [`period`], [`window`]: exact targets, and spans of whole minutes.
 //! - [`histogram`]: latency in the layout of HdrHistogram.
 //! - [`budget`], [`alert`], [`excess`]: what the counts mean, when they page, what caused them.
+//! - [`verdict`]: whether a release, a flag or any other value made things worse.
 pub mod alert;
 pub mod budget;
 pub mod decimal;

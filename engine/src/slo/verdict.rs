@@ -28,13 +28,14 @@
 //!   a power `w <= 1` of a likelihood ratio is still one of mean at most 1. The first factor puts
 //!   the hypergeometric variance in; with the second a minute of an outage cannot outweigh the
 //!   history ([`cap`](Weigh)).
-//! - *Overdispersion* φ: failures come in bursts, and a few customers have most of them. With `R`
-//!   the residual of a unit and `V` its variance if its events failed independently,
-//!   `φ = max(1, Σ R² / Σ V)`, for each side alone, and the larger counts. Units are summed over
-//!   all the time first, so any correlation within one is in φ (Bertrand, Duflo and
-//!   Mullainathan's remedy: collapse to before and after, cluster by unit). While the
-//!   candidate fails, its φ tends to `Σ b² / Σ b`: evidence is counted in *units that fail*
-//!   (Kish's effective sample size), so that one customer's trouble convicts nobody.
+//! - *Overdispersion* φ: failures come in bursts, and a few customers have most of them. On each
+//!   side a unit is to be expected to have a part `e` of the side's bad events, by its traffic
+//!   and its history; `φ = max(1, Σ (b - e)² / Σ e * m / (m - 1))` over the side's units, with
+//!   `m = (Σ e)² / Σ e²` their number if all were of one size, and the larger of both sides
+//!   counts. Units are summed over all the time first, so any correlation in time within one
+//!   is in φ (cluster by unit: Bertrand, Duflo and Mullainathan). Failures that all units share
+//!   leave φ near 1; one customer's trouble makes it as large as the trouble, so that its many
+//!   failures count as about one, and convict nobody. With a single unit all count as one.
 //!   φ is estimated from the same data, so for `φ > 1` the bound above is asymptotic; the
 //!   simulations of `engine/tests/verdict.rs` hold it to what it promises.
 //!
@@ -43,12 +44,13 @@
 //!   minutes (a share of the requests): each unit is a stratum of its own, and `θ0 = 1`.
 //! - [`Control::OwnHistory`]: units are on one side or the other (a cohort). What the same
 //!   units did *before*, against the same rest, is what they may do now (difference in
-//!   differences): `θ0` = the upper 99% bound of θ before, at least 1. A unit served by
-//!   both belongs to each in the proportion in which they served it.
+//!   differences): `θ0` = the upper 99% bound of θ before, at least 1. A unit served by both
+//!   belongs to each in the proportion in which they served it. Where the candidate itself
+//!   served before (a region, a cohort), the history is its own.
 //! - [`Control::Assumed`]: neither; nothing tells a flaky cohort from a bad release but its
 //!   size: `θ0` = [`RATIO_ASSUMED`].
 //!
-//! Each is times [`MARGIN`]: a smaller effect is nobody's page.
+//! Each is times [`MARGIN`]: a smaller effect calls for no roll-back.
 //!
 //! # Good
 //! The same test from the other side: the null hypothesis is `θ >= 2 θ0` with `θ0` the *lower*
@@ -66,13 +68,15 @@
 //! tests*, 2024 (2x2 tables); Waudby-Smith and Ramdas, *Estimating means of bounded random
 //! variables by betting*, 2024; Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, *Time-uniform
 //! central limit theory and asymptotic confidence sequences*, 2024 (an estimated variance);
-//! Kish 1965; Bertrand, Duflo and Mullainathan, *How much should we trust
+//! Bertrand, Duflo and Mullainathan, *How much should we trust
 //! differences-in-differences estimates?*, 2004.
 
 use crate::time::Minute;
 
 /// Evidence that convicts or acquits: wrong at most once in 100, at any look.
 pub const EVIDENCE_MIN: f64 = 100.0;
+/// No e-value is told as larger, so that all are finite.
+const EVIDENCE_MAX: f64 = 1e300;
 /// How much worse than its control a candidate may be: 25%.
 pub const MARGIN: f64 = 1.25;
 /// `good` says that the error ratio is not so many times that of the control.
@@ -84,6 +88,10 @@ pub const RATIO_ASSUMED: f64 = 4.0;
 pub const HISTORY_BAD_MIN: f64 = 5.0;
 /// Alternatives of the mixture, each `sqrt(2)` times the one before: up to 256 times θ0.
 const STEPS: i32 = 16;
+/// A ratio with so much evidence against it is outside the interval: 95%.
+const INTERVAL_EVIDENCE: f64 = 20.0;
+/// From a step of at most 32 down to a thousandth.
+const BISECTIONS: u32 = 15;
 /// The quantile of the normal distribution for one-sided bounds of 99%.
 const Z_99: f64 = 2.326;
 /// One unit is served by both sides where at least this share of the candidate's events is.
@@ -464,7 +472,7 @@ impl Field {
         let at = |ratio: f64| ln_likelihood(&self.cells, ratio) / self.dispersion;
         let base = at(null);
         let ratio = |k: i32| (at(null * 2_f64.powf(direction * 0.5 * f64::from(k))) - base).exp();
-        (1..=STEPS).map(ratio).sum::<f64>() / f64::from(STEPS)
+        (1..=STEPS).map(ratio).sum::<f64>().min(EVIDENCE_MAX) / f64::from(STEPS)
     }
 
     /// A quarter of the allowed error ratio against it.
@@ -472,32 +480,47 @@ impl Field {
         let (bad, good) = (on.bad as f64, (on.valid - on.bad) as f64);
         let less = 0.25 * allowed;
         let ln = bad * (less / allowed).ln() + good * ((-less).ln_1p() - (-allowed).ln_1p());
-        (ln / self.dispersion).exp()
+        (ln / self.dispersion).exp().min(EVIDENCE_MAX)
     }
 
     /// Those ratios that the mixture over all others does not refute at 1 in 20: Robbins'
-    /// confidence sequence, on a grid of steps of 12% from 1/256 to 256.
+    /// confidence sequence. The mixture has steps of `sqrt(2)` from 1/256 to 256; the bounds are
+    /// found between two of them by bisection, as the likelihood is unimodal.
     fn interval(&self) -> [Option<f64>; 2] {
-        const HALF: i32 = 48;
-        let ratio = |k: i32| 256_f64.powf(f64::from(k) / f64::from(HALF));
-        let at = |k: i32| ln_likelihood(&self.cells, ratio(k)) / self.dispersion;
-        let all: Vec<f64> = (-HALF..=HALF).map(at).collect();
+        let ratio = |step: f64| 2_f64.powf(0.5 * step);
+        let at = |step: f64| ln_likelihood(&self.cells, ratio(step)) / self.dispersion;
+        let all: Vec<f64> = (-STEPS..=STEPS).map(|k| at(f64::from(k))).collect();
         let top = all.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let mean = all.iter().map(|ln| (ln - top).exp()).sum::<f64>() / all.len() as f64;
-        let is_kept = |ln: &f64| (top - ln).exp() * mean < 20.0;
-        let low = all.iter().position(is_kept).filter(|&k| k > 0);
-        let high = all.iter().rposition(is_kept).filter(|&k| k + 1 < all.len());
-        [low, high].map(|k| k.map(|k| ratio(k as i32 - HALF)))
+        let least = top + mean.ln() - INTERVAL_EVIDENCE.ln();
+        let best = all.iter().position(|ln| *ln == top).expect("there are steps") as i32 - STEPS;
+        [-STEPS, STEPS].map(|end| {
+            let (mut inside, mut outside) = (f64::from(best), f64::from(end));
+            if at(outside) > least {
+                return None;
+            }
+            for _ in 0..BISECTIONS {
+                let middle = 0.5 * (inside + outside);
+                if at(middle) > least { inside = middle } else { outside = middle }
+            }
+            Some(ratio(outside))
+        })
     }
 }
 
-/// The strata before, by the sides that units were on after; notes what units had in them.
+/// The strata before, by the sides that units were on after (or, where the candidate served
+/// before, by who served them); notes what units had in them.
 fn history(before: &[Observation], units: &mut [Unit], weigh: &Weigh) -> Vec<Cell> {
     let mut cells = Vec::new();
+    let served_before = before.iter().any(|o| o.on);
+    let share_of = |units: &[Unit], o: &Observation| {
+        let own = if o.on { 1.0 } else { 0.0 };
+        if served_before { own } else { units[o.unit as usize].share() }
+    };
     for group in before.chunk_by(same_stratum) {
         let [mut on, mut off] = [[0.0; 2]; 2];
         for o in group.iter().filter(|o| units[o.unit as usize].all > 0.0) {
-            let share = units[o.unit as usize].share();
+            let share = share_of(units, o);
             for (side, part) in [(&mut on, share), (&mut off, 1.0 - share)] {
                 side[0] += part * o.valid as f64;
                 side[1] += part * o.bad as f64;
@@ -505,8 +528,9 @@ fn history(before: &[Observation], units: &mut [Unit], weigh: &Weigh) -> Vec<Cel
         }
         let Some(cell) = Cell::new(on, off, weigh) else { continue };
         for o in group {
+            let share = share_of(units, o);
             let unit = &mut units[o.unit as usize];
-            let ratio = unit.share() * on[1] / on[0] + (1.0 - unit.share()) * off[1] / off[0];
+            let ratio = share * on[1] / on[0] + (1.0 - share) * off[1] / off[0];
             unit.bad[0] += cell.weight * o.bad as f64;
             unit.expected[0] += cell.weight * o.valid as f64 * ratio;
         }
@@ -551,4 +575,118 @@ fn excess(after: &[Observation], rest: Side, ratio: f64) -> f64 {
         on[1] - on[0] * ratio * (off[1] + REST_PRIOR * usual) / (off[0] + REST_PRIOR)
     };
     after.chunk_by(same_stratum).map(of).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten minutes of twenty units, of which the first ten move to the candidate at minute 5.
+    fn story(bad: impl Fn(u32, u32) -> u64) -> Vec<Observation> {
+        let of = |minute, unit| Observation {
+            minute: Minute(minute),
+            stratum: 0,
+            unit,
+            on: unit < 10 && minute >= 5,
+            valid: 100,
+            bad: bad(minute, unit),
+        };
+        (0..10).flat_map(|minute| (0..20).map(move |unit| of(minute, unit))).collect()
+    }
+
+    fn judged(bad: impl Fn(u32, u32) -> u64) -> Evidence {
+        judge(&story(bad), Minute(5), None)
+    }
+
+    #[test]
+    fn one_bad_event_has_the_evidence_of_its_likelihood_ratio() {
+        // Half of the events are the candidate's, and so is the one bad event: at ratio r it
+        // has probability r / (1 + r). Weighted by 1 - 1/200.
+        let cell = Cell::new([100.0, 1.0], [100.0, 0.0], &Weigh { usual_ratio: 0.0 }).unwrap();
+        let ln = |ratio: f64| ln_likelihood(&[cell], ratio);
+        let expect = 0.995 * ((3.0_f64 / 4.0) / (1.0 / 2.0)).ln();
+        assert!((ln(3.0) - ln(1.0) - expect).abs() < 1e-12);
+        assert_eq!(ln(1.0), 0.0);
+    }
+
+    #[test]
+    fn an_outage_of_everybody_is_no_evidence() {
+        let found =
+            judged(|minute, unit| if minute >= 7 { 30 } else { u64::from(unit % 10 == minute) });
+        assert!(found.e_bad < 1.0, "{found:?}");
+        let ratio = found.ratio.unwrap();
+        assert!((0.9..1.1).contains(&ratio), "{found:?}");
+    }
+
+    #[test]
+    fn a_cohort_that_always_failed_as_it_does_is_not_bad() {
+        let flaky = judged(|_, unit| if unit < 10 { 4 } else { 1 });
+        assert_eq!((flaky.verdict, flaky.control), (Verdict::Insufficient, Control::OwnHistory));
+        assert!((flaky.ratio_before.unwrap() - 4.0).abs() < 0.5, "{flaky:?}");
+        // The same without its history, and then at 32 times the rest.
+        let rows = story(|_, unit| if unit < 10 { 4 } else { 1 });
+        let short: Vec<_> = rows.into_iter().filter(|o| o.minute >= Minute(5)).collect();
+        let found = judge(&short, Minute(5), None);
+        assert_eq!((found.verdict, found.control), (Verdict::Insufficient, Control::Assumed));
+        let worse: Vec<_> = short
+            .iter()
+            .map(|o| Observation { bad: o.bad * if o.on { 8 } else { 1 }, ..*o })
+            .collect();
+        assert_eq!(judge(&worse, Minute(5), None).verdict, Verdict::Bad);
+    }
+
+    #[test]
+    fn the_trouble_of_one_customer_convicts_nobody() {
+        let background = |minute: u32, unit: u32| u64::from(unit % 10 == minute);
+        let one = judged(
+            |minute, unit| {
+                if minute >= 5 && unit == 3 { 80 } else { background(minute, unit) }
+            },
+        );
+        assert_eq!(one.verdict, Verdict::Insufficient);
+        assert!(one.dispersion > 100.0, "{one:?}");
+        let all = judged(
+            |minute, unit| {
+                if minute >= 5 && unit < 10 { 8 } else { background(minute, unit) }
+            },
+        );
+        assert_eq!(all.verdict, Verdict::Bad, "the same failures, of everybody: {all:?}");
+        assert!(all.dispersion < 2.0, "{all:?}");
+        assert!((all.excess - 395.0).abs() < 2.0, "{all:?}");
+    }
+
+    #[test]
+    fn customers_served_by_both_sides_are_their_own_control() {
+        let rows: Vec<_> = story(|_, unit| if unit < 2 { 20 } else { 0 })
+            .into_iter()
+            .filter(|o| o.minute >= Minute(5))
+            .flat_map(|o| [true, false].map(|on| Observation { on, ..o }))
+            .collect();
+        let found = judge(&rows, Minute(5), None);
+        assert_eq!((found.control, found.verdict), (Control::SameUnits, Verdict::Good));
+        assert_eq!(found.ratio_allowed, MARGIN);
+    }
+
+    #[test]
+    fn a_candidate_within_its_promise_is_good_without_failures() {
+        let rows = story(|_, _| 0);
+        assert_eq!(judge(&rows, Minute(5), Some(0.002)).verdict, Verdict::Good);
+        let none = judge(&rows, Minute(5), None);
+        assert_eq!((none.verdict, none.ratio, none.e_bad), (Verdict::Insufficient, None, 1.0));
+        assert_eq!(judge(&[], Minute(5), Some(0.002)).verdict, Verdict::Insufficient);
+    }
+
+    #[test]
+    fn the_order_of_observations_does_not_matter() {
+        let mut rows = story(|minute, unit| u64::from((minute * 7 + unit * 3).is_multiple_of(5)));
+        let found = judge(&rows, Minute(5), Some(0.002));
+        rows.reverse();
+        assert_eq!(judge(&rows, Minute(5), Some(0.002)), found);
+        let halves = rows.iter().flat_map(|o| {
+            let half = Observation { valid: 50, bad: 0, ..*o };
+            [half, Observation { bad: o.bad, ..half }]
+        });
+        let halves: Vec<_> = halves.collect();
+        assert_eq!(judge(&halves, Minute(5), Some(0.002)).ratio, found.ratio);
+    }
 }
