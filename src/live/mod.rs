@@ -317,6 +317,8 @@ struct Loop<'a> {
     noted: Option<Instant>,
     /// Why the configuration was not read again, where it was refused.
     refused: Option<String>,
+    /// Series with failures in several partitions of Kafka, as of the last tick.
+    split_customers: u64,
 }
 
 /// `ninefold run`.

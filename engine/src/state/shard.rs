@@ -41,6 +41,8 @@ struct Heat {
     /// The partition of its newest rows, and their minute.
     partition: u16,
     newest: Minute,
+    /// Another partition that had rows of it before, or [`NOBODY`].
+    other: u16,
 }
 
 impl Shard {
@@ -89,7 +91,8 @@ impl Shard {
 
     /// Notes that a series had a bad event.
     pub fn heat(&mut self, customer: u32, service: u32, minute: Minute) {
-        let cold = Heat { last: minute, partition: NOBODY, newest: Minute(0) };
+        let cold =
+            Heat { last: minute, partition: NOBODY, newest: Minute(0), other: NOBODY };
         let heat = self.hot.entry((customer, service)).or_insert(cold);
         heat.last = minute.max(heat.last);
     }
@@ -106,6 +109,9 @@ impl Shard {
         if let Some(heat) = self.hot.get_mut(&(customer, service))
             && heat.newest <= minute
         {
+            if heat.partition != partition && heat.partition != NOBODY {
+                heat.other = heat.partition;
+            }
             (heat.newest, heat.partition) = (minute, partition);
         }
     }
@@ -122,6 +128,12 @@ impl Shard {
             let found = of_customer.iter().find(|(known, _)| known == service);
             found.map(|(_, series)| (series, heat.partition))
         })
+    }
+
+    /// The partitions of the series that may burn and that two partitions have rows of.
+    pub fn split_series(&self) -> impl Iterator<Item = (u16, u16)> {
+        let split = self.hot.values().filter(|heat| heat.other != NOBODY);
+        split.map(|heat| (heat.partition, heat.other))
     }
 
     /// Forgets what is older than the last hours.
