@@ -15,6 +15,7 @@ mod serve;
 mod show;
 mod states;
 mod token;
+mod upkeep;
 
 use std::io;
 use std::path::PathBuf;
@@ -251,6 +252,25 @@ Example:
         #[arg(long)]
         json: bool,
     },
+    /// Merge small files of the table; `run` does it by itself, this takes what is fresh too.
+    ///
+    /// The sums of every file are proven equal before a commit. Safe beside a running service
+    /// and readers.
+    Compact {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Remove files that the table needs no more: replaced 7 days ago, or never committed.
+    Vacuum {
+        #[command(flatten)]
+        place: Place,
+        /// Only say which.
+        #[arg(long)]
+        dry_run: bool,
+        /// Also remove from the table the days older than 13 months; their files go 7 days later.
+        #[arg(long, conflicts_with = "dry_run")]
+        expired: bool,
+    },
     /// Prove the table from itself: offsets tile, counts add up, files are whole.
     ///
     /// Also while it is being written. Exit 1 where something does not hold; each finding says
@@ -442,6 +462,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Verify { place, files, format, json } => {
             batch::verify(&place, &batch::Files { files, format, verbose: cli.verbose }, json)
+        }
+        Command::Compact { place } => upkeep::compact(&place),
+        Command::Vacuum { place, dry_run, expired } => {
+            upkeep::vacuum_command(&place, dry_run, expired)
         }
         Command::Audit { place, json } => prove::audit(&place, json),
         Command::Doctor { place, json } => prove::doctor(&place, json),

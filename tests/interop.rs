@@ -13,17 +13,19 @@ mod recount;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use hdrhistogram::Histogram as Dense;
 use ninefold_engine::slo::histogram::{Histogram, slot_of, slot_range_us};
+use ninefold_engine::table::read::SeriesRow;
+use ninefold_engine::table::{Filter, Table};
 use program::{
     Server, assert_same, data_of_others, escaped, json, minutes_of_reader, number, numbers, python,
     replay, run, script, time,
 };
-use recount::{Recount, Rules};
+use recount::{Counts, Key, Recount, Rules};
 use serde_json::{Value, json as value};
 
 /// The lines, what a recount says of them, and a table of several commits.
@@ -92,6 +94,78 @@ fn three_other_readers_sum_the_table_as_the_report_does() {
         assert_eq!(dead.as_u64(), Some(oracle.dead), "{reader}");
         assert_eq!(found[reader]["grains"]["source"]["rows"], 3, "{reader}");
     }
+}
+
+/// Every minute of the table as three other readers see it.
+fn assert_readers(data: &Path, python: Command, expect: &BTreeMap<Key, Counts>, context: &str) {
+    let rollups = data.join("rollups");
+    let found = script(python, "read_table.py", [rollups.to_str().unwrap(), "--minutes"]);
+    for reader in ["deltalake", "polars", "duckdb"] {
+        if let Some(why) = found[reader]["skipped"].as_str() {
+            println!("skipped: {reader}: {why}");
+            continue;
+        }
+        assert_same(&minutes_of_reader(&found[reader]), expect, &format!("{context}: {reader}"));
+    }
+}
+
+/// Valid, bad and excluded by customer, service and day: by coarse rows and the rest.
+fn days_of(table: &Table) -> BTreeMap<(String, String, u32), [u64; 3]> {
+    let mut days: BTreeMap<_, [u64; 3]> = BTreeMap::new();
+    let visit = |row: SeriesRow<'_>| {
+        let key = (row.customer.to_owned(), row.service.to_owned(), row.minute.0 / 1_440);
+        let counts = [row.measures.valid, row.measures.bad, row.measures.excluded];
+        let sum = days.entry(key).or_default();
+        *sum = std::array::from_fn(|at| sum[at] + counts[at]);
+    };
+    table.for_each_series_day(&Filter::default(), visit).unwrap();
+    days
+}
+
+#[test]
+fn compaction_changes_no_sum_for_others_and_their_optimize_none_for_us() {
+    let World { lines, oracle, .. } = world();
+    let Some(mut python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (file, data) = (folder.path().join("events.ndjson"), folder.path().join("data"));
+    let dir = data.to_str().unwrap();
+    let compact = || {
+        let output = run(["compact", "--data", dir]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let opened = || Table::open(&data.join("rollups")).unwrap().unwrap();
+    let mut expect: BTreeMap<_, [u64; 3]> = BTreeMap::new();
+    for ((customer, service, minute), counts) in &oracle.minutes {
+        let key = (customer.clone(), service.clone(), minute / 1_440);
+        let sum = expect.entry(key).or_default();
+        let counts = [counts.valid, counts.bad, counts.excluded];
+        *sum = std::array::from_fn(|at| sum[at] + counts[at]);
+    }
+    let half = lines[..lines.len() / 2].iter().rposition(|byte| *byte == b'\n').unwrap();
+    fs::write(&file, &lines[..=half]).unwrap();
+    replay(&file, &data, &[]);
+    compact();
+    fs::write(&file, lines).unwrap();
+    replay(&file, &data, &[]);
+    assert_eq!(days_of(&opened()), expect, "compacted in part");
+    // Somebody else merges what we have compacted with what we have not.
+    let optimize = "import deltalake, sys; t = deltalake.DeltaTable(sys.argv[1]); \
+                    print(t.optimize.compact()['numFilesRemoved'])";
+    let output = python.args(["-c", optimize]).arg(data.join("rollups")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let removed: u32 = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap();
+    assert!(removed > 5, "{removed} files were merged");
+    assert_eq!(days_of(&opened()), expect, "optimized by others");
+    compact();
+    assert_eq!(days_of(&opened()), expect, "compacted after it");
+    let Some(again) = self::python() else { return };
+    assert_readers(&data, again, &oracle.minutes, "compacted");
+    let verdict = json(["verify", file.to_str().unwrap(), "--data", dir, "--json"]);
+    assert_eq!(verdict["equal"], true, "{verdict}");
+    let audit = run(["audit", "--data", dir]);
+    assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
+    compact();
+    assert_eq!(replay(&file, &data, &[])["counted"], 0, "the offsets are where they were");
 }
 
 /// The latencies of a service in some minutes, in microseconds, each as often as it counts.

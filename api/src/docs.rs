@@ -18,8 +18,9 @@ struct Docs {
     problems: Vec<ProblemKind>,
 }
 
-/// One path; every one takes GET (and HEAD).
+/// One path with the method that it takes; with GET it takes HEAD.
 struct Operation {
+    method: &'static str,
     anchor: String,
     path: String,
     summary: String,
@@ -63,20 +64,29 @@ pub(crate) async fn docs(uri: Uri) -> Result<Html<String>, Problem> {
 }
 
 fn operation((path, item): (&String, &Value)) -> Operation {
-    let get = &item["get"];
-    let media_types: Vec<&str> = get["responses"]["200"]["content"]
+    let (method, operation) = match &item["post"] {
+        Value::Null => ("GET", &item["get"]),
+        post => ("POST", post),
+    };
+    let media_types: Vec<&str> = operation["responses"]["200"]["content"]
         .as_object()
         .into_iter()
         .flat_map(|content| content.keys().map(String::as_str))
         .collect();
     Operation {
-        anchor: text(&get["operationId"]),
+        method,
+        anchor: text(&operation["operationId"]),
         path: path.clone(),
-        summary: text(&get["summary"]),
-        description: text(&get["description"]),
-        parameters: get["parameters"].as_array().into_iter().flatten().map(parameter).collect(),
+        summary: text(&operation["summary"]),
+        description: text(&operation["description"]),
+        parameters: operation["parameters"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(parameter)
+            .collect(),
         media_types: media_types.join(", "),
-        example: text(&get["x-example"]),
+        example: text(&operation["x-example"]),
     }
 }
 

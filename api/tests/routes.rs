@@ -697,7 +697,7 @@ fn the_description_has_exactly_the_routes_that_exist() {
 #[tokio::test]
 async fn the_description_names_exactly_the_arguments_that_are_taken() {
     for (path, item) in openapi()["paths"].as_object().expect("paths") {
-        if path.starts_with("/assets") {
+        if path.starts_with("/assets") || !item["post"].is_null() {
             continue;
         }
         let known: BTreeSet<String> = item["get"]["parameters"]
@@ -822,7 +822,8 @@ async fn the_checker_of_schemas_sees_a_missing_and_a_foreign_key() {
 async fn documents_list_every_operation_and_every_problem() {
     let page = get("/docs").await.text();
     for path in ninefold_api::paths() {
-        assert!(page.contains(&format!("<code>GET {path}</code>")), "{path}");
+        let method = if path == "/v1/events" { "POST" } else { "GET" };
+        assert!(page.contains(&format!("<code>{method} {path}</code>")), "{path}");
     }
     for kind in ["argument", "host", "timeout", "not-ready"] {
         assert!(page.contains(&format!("id=\"problem-{kind}\"")), "{kind}");

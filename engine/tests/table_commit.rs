@@ -287,7 +287,7 @@ fn a_hole_in_the_log_is_refused() {
     }
     std::fs::remove_file(dir.path().join("_delta_log/00000000000000000002.json")).unwrap();
     let error = Table::open(dir.path()).map(|_| ()).unwrap_err();
-    assert!(matches!(error, TableError::Log { .. }), "{error}");
+    assert!(matches!(error, TableError::LogHole { version: 2, .. }), "{error}");
 }
 
 #[test]

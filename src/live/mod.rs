@@ -46,7 +46,7 @@ use ninefold_engine::time::{DAY_MINUTES, Minute};
 
 use crate::ask::Asker;
 use crate::states::{LiveStates, TableStates, lock};
-use crate::{Place, batch, serve};
+use crate::{Place, batch, serve, upkeep};
 use commits::{Chores, Commits};
 use files::SourceReader;
 pub use health::Board;
@@ -328,6 +328,7 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
     let (files, stdin) = files::sources(&config, &args)?;
     let listen = config.listen;
     let mut service = Service::open(config, data.clone())?;
+    service.upkeep = Some(upkeep::beside);
     if place.config.is_some() {
         let (place, args) = (place.clone(), args.clone());
         service.reread = Some(Box::new(move || configured(&place, &args)));

@@ -38,6 +38,9 @@ const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 /// How long standard input waits before it tries again what the log has refused.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long the end of the process waits for standard input's log to be removed.
+const STDIN_END: Duration = Duration::from_millis(500);
+
 /// How long a body may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -62,6 +65,7 @@ struct Desk {
 pub struct Push {
     http: Option<(Arc<Wal>, HttpSource)>,
     feeds: Vec<JoinHandle<()>>,
+    stdin: Option<JoinHandle<()>>,
 }
 
 impl Push {
@@ -87,7 +91,7 @@ impl Push {
             verbose,
             sender: sender.clone(),
         };
-        let mut push = Push { http: None, feeds: Vec::new() };
+        let mut push = Push { http: None, feeds: Vec::new(), stdin: None };
         let mut folders = Folder::unlocked(&desk.root)?;
         let is_http = |folder: &Folder| folder.about().kind == Kind::Http;
         if let Some(http) = &config.sources.http {
@@ -105,9 +109,7 @@ impl Push {
             wal.close();
             push.feeds.push(desk.feed(wal)?);
         }
-        if let Some(decode) = stdin {
-            std::thread::spawn(move || desk.read_stdin(decode));
-        }
+        push.stdin = stdin.map(|decode| std::thread::spawn(move || desk.read_stdin(decode)));
         Ok(push)
     }
 
@@ -129,6 +131,13 @@ impl Push {
         for feed in self.feeds {
             // A panic of it was told where it happened.
             let _ = feed.join();
+        }
+        // At a stop it may stand in a read for ever: its log is left to the next start.
+        let since = Instant::now();
+        while self.stdin.as_ref().is_some_and(|stdin| !stdin.is_finished())
+            && since.elapsed() < STDIN_END
+        {
+            std::thread::park_timeout(Duration::from_millis(10));
         }
     }
 }
@@ -164,15 +173,23 @@ impl Desk {
     /// Reads standard input into a log of its own.
     fn read_stdin(self, decode: decode::Options) {
         let sender = self.sender.clone();
-        if let Err(error) = self.pipe(decode) {
+        let feed = self.pipe(decode).unwrap_or_else(|error| {
             // The loop may be gone already; then there is nobody to tell.
             let _ = sender.send(Message::Failed(error));
+            None
+        });
+        // The loop ends with its senders; the feed only then knows that all is committed.
+        drop(sender);
+        if let Some(feed) = feed {
+            // A panic of it was told where it happened.
+            let _ = feed.join();
         }
     }
 
-    fn pipe(mut self, decode: decode::Options) -> anyhow::Result<()> {
+    /// Reads standard input to its end; what still reads its log.
+    fn pipe(mut self, decode: decode::Options) -> anyhow::Result<Option<JoinHandle<()>>> {
         let Some(opened) = file::open_stream(std::io::stdin(), Pace::Eager, &[])? else {
-            return Ok(());
+            return Ok(None);
         };
         self.decode = settled_decode("-", decode, &opened.head)?;
         let folder = Folder::create(&self.root, Kind::Stdin, self.decode.format.name())?;
@@ -186,12 +203,7 @@ impl Desk {
             }
         }
         wal.close();
-        drop(wal);
-        // It holds the sender until all is sent, and the log until all is counted.
-        let Desk { sender, .. } = self;
-        drop(sender);
-        let _ = feed.join();
-        Ok(())
+        Ok(Some(feed))
     }
 
     /// Appends records, however long the log refuses them; false where the service ends first.
@@ -310,15 +322,18 @@ impl Feed {
         let mut reader = self.wal.reader(offset, None);
         let partition = self.wal.partition();
         let mut kept = Instant::now();
-        while !self.desk.stop.load(Ordering::Relaxed) {
+        loop {
             if self.desk.generation.load(Ordering::Acquire) != generation {
                 return Ok(Fed::Again);
             }
+            // At a stop, what is there is still sent.
+            let is_last = self.desk.stop.load(Ordering::Relaxed);
             let partition = partition.clone();
-            match reader.next_chunk(POLL)? {
+            match reader.next_chunk(if is_last { Duration::ZERO } else { POLL })? {
                 Read::Chunk(chunk) => {
                     send(&self.desk.sender, Message::Chunk { generation, partition, chunk })?;
                 }
+                Read::Nothing if is_last => return Ok(Fed::All),
                 Read::Nothing => {}
                 Read::Ended => {
                     send(&self.desk.sender, Message::End { generation, partition })?;
@@ -330,7 +345,6 @@ impl Feed {
                 kept = Instant::now();
             }
         }
-        Ok(Fed::All)
     }
 
     /// Frees what the table has, and tells what is wrong.

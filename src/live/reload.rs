@@ -76,6 +76,7 @@ fn live_part(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
     note("[table] dir", new.data != old.data);
     note("[api] listen", new.listen != old.listen);
     note("[[api.token]] or [api] insecure", new.access != old.access);
+    note("[[notify]]", new.receivers != old.receivers);
     note("[source]", new.sources != old.sources);
     note("[wal]", (new.wal, &new.wal_dir) != (old.wal, &old.wal_dir));
     note("[decode] or [dimensions] attributes", new.decode != old.decode);
@@ -87,6 +88,7 @@ fn live_part(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
         data: old.data.clone(),
         listen: old.listen,
         access: old.access.clone(),
+        receivers: old.receivers.clone(),
         sources: old.sources.clone(),
         wal: old.wal,
         wal_dir: old.wal_dir.clone(),

@@ -130,9 +130,10 @@ pub(super) fn read_all(table: &Table, files: &[&LiveFile]) -> Vec<Result<FileSum
 fn read(table: &Table, file: &LiveFile) -> Result<FileSums, TableError> {
     let filter = Filter { file: Some(file.path.clone()), ..Filter::default() };
     let mut sums = FileSums::default();
-    let known = Grain::ALL.into_iter().find(|grain| grain.name() == file.grain);
-    let Some(grain) = known else {
-        // Of another version, or of other people: its rows are none that we know to sum.
+    let is_coarse = |grain: &Grain| matches!(grain, Grain::SeriesHour | Grain::SeriesDay);
+    let Some(grain) = Grain::of_name(&file.grain).filter(|grain| !is_coarse(grain)) else {
+        // Of another version, or of other people: its rows are none that we know to sum. Coarse
+        // rows are sums of `series`, proven when they were written.
         table.check_file(file)?;
         sums.rows = file.rows.unwrap_or(0);
         return Ok(sums);
@@ -168,6 +169,7 @@ fn read(table: &Table, file: &LiveFile) -> Result<FileSums, TableError> {
             sums.partition(row.partition);
             sums.gaps.push(Gap { partition, first: row.first, next: row.next, reason });
         }),
+        Grain::SeriesHour | Grain::SeriesDay => unreachable!("they were left out above"),
     }?;
     sums.rows = stats.rows_read;
     Ok(sums)

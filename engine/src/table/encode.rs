@@ -63,26 +63,90 @@ pub(crate) struct Encoded {
 pub(crate) fn encode(grain: Grain, batches: &[RecordBatch]) -> Result<Encoded, ParquetError> {
     let schema = grain.schema();
     let groups = row_groups(batches);
-    let properties = Arc::new(properties(&schema, &groups));
-    let descriptor = ArrowSchemaConverter::new().convert(&schema)?;
-    let mut writer =
-        SerializedFileWriter::new(Vec::new(), descriptor.root_schema_ptr(), properties)?;
+    let rows_max = groups.iter().map(|group| rows_of(group)).max().unwrap_or(0);
+    let sorting = sorting_columns(&schema, &groups);
+    let mut writer = writer_of(&schema, rows_max, sorting)?;
     let factory = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&schema));
-    let (encoded, stats) = rayon::join(
+    let mut stats = Stats::default();
+    let (encoded, noted) = rayon::join(
         || -> Result<Vec<Vec<ArrowColumnChunk>>, ParquetError> {
             let groups = groups.par_iter().enumerate();
             groups.map(|(index, group)| encode_group(&factory, &schema, index, group)).collect()
         },
-        || stats_of(batches),
+        || {
+            stats.add(batches);
+            stats.finish()
+        },
     );
     for chunks in encoded? {
-        let mut group = writer.next_row_group()?;
-        for chunk in chunks {
-            chunk.append_to_row_group(&mut group)?;
-        }
-        group.close()?;
+        append_group(&mut writer, chunks)?;
     }
-    Ok(Encoded { bytes: writer.into_inner()?, stats: stats? })
+    Ok(Encoded { bytes: writer.into_inner()?, stats: noted })
+}
+
+/// Encodes one file row group by row group, for rows that do not fit memory as a whole.
+pub(crate) struct Encoder {
+    schema: SchemaRef,
+    writer: SerializedFileWriter<Vec<u8>>,
+    factory: ArrowRowGroupWriterFactory,
+    groups: usize,
+    stats: Stats,
+}
+
+impl Encoder {
+    /// An empty file; `sorted` says that the rows to come are in the order of the grain.
+    pub fn new(grain: Grain, sorted: bool) -> Result<Encoder, ParquetError> {
+        let schema = grain.schema();
+        let sorting = sorted.then(|| sort_keys(&schema)).flatten();
+        let writer = writer_of(&schema, GROUP_ROWS, sorting)?;
+        let factory = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&schema));
+        Ok(Encoder { schema, writer, factory, groups: 0, stats: Stats::default() })
+    }
+
+    /// Appends one row group.
+    pub fn push(&mut self, group: &[RecordBatch]) -> Result<(), ParquetError> {
+        let chunks = encode_group(&self.factory, &self.schema, self.groups, group)?;
+        append_group(&mut self.writer, chunks)?;
+        self.groups += 1;
+        self.stats.add(group);
+        Ok(())
+    }
+
+    /// Bytes of the file so far.
+    pub fn size(&self) -> usize {
+        self.writer.bytes_written()
+    }
+
+    /// The whole file.
+    pub fn finish(self) -> Result<Encoded, ParquetError> {
+        Ok(Encoded { bytes: self.writer.into_inner()?, stats: self.stats.finish() })
+    }
+}
+
+fn rows_of(batches: &[RecordBatch]) -> usize {
+    batches.iter().map(RecordBatch::num_rows).sum()
+}
+
+fn writer_of(
+    schema: &SchemaRef,
+    rows_max: usize,
+    sorting: Option<Vec<SortingColumn>>,
+) -> Result<SerializedFileWriter<Vec<u8>>, ParquetError> {
+    let properties = Arc::new(properties(schema, rows_max, sorting));
+    let descriptor = ArrowSchemaConverter::new().convert(schema)?;
+    SerializedFileWriter::new(Vec::new(), descriptor.root_schema_ptr(), properties)
+}
+
+fn append_group(
+    writer: &mut SerializedFileWriter<Vec<u8>>,
+    chunks: Vec<ArrowColumnChunk>,
+) -> Result<(), ParquetError> {
+    let mut group = writer.next_row_group()?;
+    for chunk in chunks {
+        chunk.append_to_row_group(&mut group)?;
+    }
+    group.close()?;
+    Ok(())
 }
 
 fn encode_group(
@@ -107,7 +171,7 @@ fn encode_group(
 
 /// Cuts the rows into groups of equal size, at most [`GROUP_ROWS`]; nothing is copied.
 fn row_groups(batches: &[RecordBatch]) -> Vec<Vec<RecordBatch>> {
-    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let rows = rows_of(batches);
     let count = rows.div_ceil(GROUP_ROWS);
     let group_rows = rows.div_ceil(count.max(1));
     let mut groups: Vec<Vec<RecordBatch>> = Vec::with_capacity(count);
@@ -128,15 +192,18 @@ fn row_groups(batches: &[RecordBatch]) -> Vec<Vec<RecordBatch>> {
     groups
 }
 
-fn properties(schema: &SchemaRef, groups: &[Vec<RecordBatch>]) -> WriterProperties {
+fn properties(
+    schema: &SchemaRef,
+    rows_max: usize,
+    sorting: Option<Vec<SortingColumn>>,
+) -> WriterProperties {
     let level = ZstdLevel::try_new(1).expect("level 1 exists");
-    let rows_max = groups.iter().map(|group| group.iter().map(RecordBatch::num_rows).sum()).max();
     let mut builder = WriterProperties::builder()
         .set_created_by(super::log::ENGINE_INFO.to_owned())
         .set_compression(Compression::ZSTD(level))
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_sorting_columns(sorting_columns(schema, groups));
+        .set_sorting_columns(sorting);
     for field in schema.fields() {
         let path = ColumnPath::from(field.name().as_str());
         let plain = |builder: parquet::file::properties::WriterPropertiesBuilder, encoding| {
@@ -148,7 +215,7 @@ fn properties(schema: &SchemaRef, groups: &[Vec<RecordBatch>]) -> WriterProperti
             ("customer", _) => plain(builder, Encoding::DELTA_BYTE_ARRAY)
                 .set_column_bloom_filter_enabled(path.clone(), true)
                 .set_column_bloom_filter_fpp(path.clone(), BLOOM_FALSE_RATIO)
-                .set_column_bloom_filter_max_ndv(path.clone(), rows_max.unwrap_or(1).max(1) as u64),
+                .set_column_bloom_filter_max_ndv(path.clone(), rows_max.max(1) as u64),
             ("alert" | "line" | "id", _) | (_, DataType::Binary) => plain(builder, Encoding::PLAIN)
                 .set_column_statistics_enabled(path.clone(), EnabledStatistics::None),
             (_, DataType::Utf8) => builder,
@@ -163,17 +230,19 @@ fn properties(schema: &SchemaRef, groups: &[Vec<RecordBatch>]) -> WriterProperti
 
 /// The sorting columns, if the rows really are so: a reader may rely on what a file declares.
 fn sorting_columns(schema: &SchemaRef, groups: &[Vec<RecordBatch>]) -> Option<Vec<SortingColumn>> {
-    let keys: Vec<usize> =
-        SORT_COLUMNS.iter().filter_map(|name| schema.index_of(name).ok()).collect();
-    if keys.is_empty() || !groups.par_iter().all(|group| is_sorted(group)) {
-        return None;
-    }
-    let sorting = |index: &usize| SortingColumn {
-        column_idx: *index as i32,
+    sort_keys(schema).filter(|_| groups.par_iter().all(|group| is_sorted(group)))
+}
+
+/// The columns of [`SORT_COLUMNS`] that the schema has; `None` where it has none.
+fn sort_keys(schema: &SchemaRef) -> Option<Vec<SortingColumn>> {
+    let sorting = |index: usize| SortingColumn {
+        column_idx: index as i32,
         descending: false,
         nulls_first: true,
     };
-    Some(keys.iter().map(sorting).collect())
+    let keys = SORT_COLUMNS.iter().filter_map(|name| schema.index_of(name).ok());
+    let keys: Vec<SortingColumn> = keys.map(sorting).collect();
+    (!keys.is_empty()).then_some(keys)
 }
 
 /// Whether customer, service and minute never fall from row to row; nulls come first.
@@ -213,31 +282,53 @@ struct SortKey<'a> {
 
 /// Rows, nulls, least and greatest values of [`STATS_COLUMNS`], as the log keeps them. A column
 /// that the grain does not have is left out.
-fn stats_of(batches: &[RecordBatch]) -> Result<StructArray, ParquetError> {
-    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    let mut nulls: Vec<(&str, ArrayRef)> = Vec::new();
-    let (mut least, mut greatest) = (Vec::new(), Vec::new());
-    for name in STATS_COLUMNS {
-        let columns: Vec<&ArrayRef> =
-            batches.iter().filter_map(|batch| batch.column_by_name(name)).collect();
-        if columns.is_empty() {
-            continue;
+#[derive(Default)]
+struct Stats {
+    rows: usize,
+    nulls: [usize; STATS_COLUMNS.len()],
+    /// Least and greatest values of what was added, one after the other.
+    bounds: [Vec<ArrayRef>; STATS_COLUMNS.len()],
+}
+
+impl Stats {
+    fn add(&mut self, batches: &[RecordBatch]) {
+        self.rows += rows_of(batches);
+        for (at, name) in STATS_COLUMNS.into_iter().enumerate() {
+            let columns: Vec<&ArrayRef> =
+                batches.iter().filter_map(|batch| batch.column_by_name(name)).collect();
+            if columns.is_empty() {
+                continue;
+            }
+            self.nulls[at] += columns.iter().map(|column| column.null_count()).sum::<usize>();
+            let (least, greatest) = bounds_of(&columns);
+            self.bounds[at].extend([least, greatest]);
         }
-        let null_count: usize = columns.iter().map(|column| column.null_count()).sum();
-        nulls.push((name, Arc::new(Int64Array::from(vec![null_count as i64]))));
-        let (low, high) = bounds_of(&columns);
-        least.push((name, low));
-        greatest.push((name, high));
     }
-    let mut sections: Vec<(&str, ArrayRef)> =
-        vec![("numRecords", Arc::new(Int64Array::from(vec![rows as i64])))];
-    for (name, columns) in [("nullCount", nulls), ("minValues", least), ("maxValues", greatest)] {
-        if !columns.is_empty() {
-            sections.push((name, Arc::new(struct_of(columns))));
+
+    fn finish(self) -> StructArray {
+        let mut nulls: Vec<(&str, ArrayRef)> = Vec::new();
+        let (mut least, mut greatest) = (Vec::new(), Vec::new());
+        for (at, name) in STATS_COLUMNS.into_iter().enumerate() {
+            let bounds: Vec<&ArrayRef> = self.bounds[at].iter().collect();
+            if bounds.is_empty() {
+                continue;
+            }
+            nulls.push((name, Arc::new(Int64Array::from(vec![self.nulls[at] as i64]))));
+            let (low, high) = bounds_of(&bounds);
+            least.push((name, low));
+            greatest.push((name, high));
         }
+        let mut sections: Vec<(&str, ArrayRef)> =
+            vec![("numRecords", Arc::new(Int64Array::from(vec![self.rows as i64])))];
+        for (name, columns) in [("nullCount", nulls), ("minValues", least), ("maxValues", greatest)]
+        {
+            if !columns.is_empty() {
+                sections.push((name, Arc::new(struct_of(columns))));
+            }
+        }
+        sections.push(("tightBounds", Arc::new(BooleanArray::from(vec![true]))));
+        struct_of(sections)
     }
-    sections.push(("tightBounds", Arc::new(BooleanArray::from(vec![true]))));
-    Ok(struct_of(sections))
 }
 
 fn struct_of(columns: Vec<(&str, ArrayRef)>) -> StructArray {

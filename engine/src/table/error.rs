@@ -51,10 +51,21 @@ pub enum TableError {
         /// What the kernel said.
         source: Box<KernelError>,
     },
-    /// A checkpoint of the log differs from the log that it stands for.
+    /// An entry in the middle of the log is not there.
     #[error(
-        "checkpoint {version} of {path} differs from its log; delete the checkpoint and \
-         _last_checkpoint"
+        "log hole at version {version} of {path}: the entry is missing and later ones are there; \
+         restore it from a copy of the table"
+    )]
+    LogHole {
+        /// The directory of the table.
+        path: PathBuf,
+        /// The first version that is missing.
+        version: u64,
+    },
+    /// A checkpoint that was just written reads back different from the log that it stands for.
+    #[error(
+        "checkpoint {version} of {path} read back different from its log and was removed again; \
+         check the disk"
     )]
     Checkpoint {
         /// The directory of the table.
@@ -83,6 +94,32 @@ pub enum TableError {
     FileMissing {
         /// The file.
         path: PathBuf,
+    },
+    /// A file of the version that was asked is gone, and of the newest version it is no part:
+    /// it was compacted or retained away, and then vacuumed.
+    #[error("snapshot expired: version {version} names {path}, which was vacuumed; ask again")]
+    SnapshotExpired {
+        /// The file.
+        path: PathBuf,
+        /// The version that was asked.
+        version: u64,
+    },
+    /// Files that the newest version names are not there.
+    #[error("{} data files are missing, restore them from a copy: {}", paths.len(), named(paths))]
+    FilesMissing {
+        /// All of them.
+        paths: Vec<PathBuf>,
+    },
+    /// A compaction would have changed a sum; nothing was committed.
+    #[error(
+        "compacting grain {grain} of {day} gave other sums than its files; they were left alone: \
+         report this with the files"
+    )]
+    Sums {
+        /// The grain.
+        grain: &'static str,
+        /// The day.
+        day: String,
     },
     /// A file has another size than the log says.
     #[error(
@@ -134,6 +171,14 @@ pub enum TableError {
         /// What was found.
         found: String,
     },
+}
+
+/// The first of many files.
+fn named(paths: &[PathBuf]) -> String {
+    const NAMED_MAX: usize = 20;
+    let shown = paths.iter().take(NAMED_MAX).map(|path| path.display().to_string());
+    let more = if paths.len() > NAMED_MAX { ", …" } else { "" };
+    shown.collect::<Vec<_>>().join(", ") + more
 }
 
 impl TableError {

@@ -4,14 +4,26 @@
 //! bound may be longer or shorter than the value that it bounds (other writers cut strings),
 //! which is why it is only ever compared.
 
+use std::collections::{HashMap, HashSet};
+
 use arrow::array::{Array, AsArray, MapArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 
 use super::error::TableError;
+use super::log::Add as NewFile;
 use super::scan::Filter;
 use super::schema::Grain;
 use crate::delta::{Add, Stats, parse_day, relative};
 use crate::time::{Day, Minute};
+
+/// The tag of an `add` with the hash of the file.
+pub(crate) const TAG_SHA256: &str = "sha256";
+
+/// The tag of an `add` that a compaction made: 1 by hours, 2 by the day.
+pub(crate) const TAG_LEVEL: &str = "level";
+
+/// The tag of a coarse file's `add`: the path of the file of minutes that it sums.
+pub(crate) const TAG_COVERS: &str = "covers";
 
 /// A file that the log adds and has not removed.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,13 +38,36 @@ pub(crate) struct LiveFile {
     pub size: u64,
     /// Rows, where the log says so.
     pub rows: Option<u64>,
+    /// When it was written, in epoch milliseconds; 0 where that is not known.
+    pub modified_ms: i64,
     /// Hex of the hash of the whole file, where the log says so.
     pub sha256: Option<String>,
+    /// How often its rows were compacted: 0 as committed, 1 by hours, 2 by the day.
+    pub level: u8,
+    /// Of a coarse file: the path of the file of minutes that it sums.
+    pub covers: Option<String>,
     minutes: Option<(Minute, Minute)>,
     customers: Option<(String, String)>,
 }
 
 impl LiveFile {
+    /// A file that was written a moment ago and is in no log yet, to read it back.
+    pub fn written(add: &NewFile) -> LiveFile {
+        LiveFile {
+            path: add.path.clone(),
+            grain: add.grain.name().to_owned(),
+            day: Some(add.day),
+            size: add.size,
+            rows: None,
+            modified_ms: 0,
+            sha256: add.tags.get(TAG_SHA256).cloned(),
+            level: 0,
+            covers: None,
+            minutes: None,
+            customers: None,
+        }
+    }
+
     /// Appends the selected rows of one batch of the kernel's scan metadata to `files`. Rows
     /// past the end of `selected` are selected.
     pub fn read_all(
@@ -43,6 +78,7 @@ impl LiveFile {
         let column = |name: &str| batch.column_by_name(name).expect("the kernel's scan row");
         let paths = column("path").as_string::<i32>();
         let sizes = column("size").as_primitive::<Int64Type>();
+        let modified = column("modificationTime").as_primitive::<Int64Type>();
         let stats = column("stats").as_string::<i32>();
         let deletions = column("deletionVector");
         let constants = column("fileConstantValues").as_struct();
@@ -60,6 +96,7 @@ impl LiveFile {
                 return Err(TableError::Unsupported { path: path.into(), found });
             }
             let value = |name| partition_values.and_then(|values| entry(values, row, name));
+            let tag = |name| tags.and_then(|tags| entry(tags, row, name));
             let stats = if stats.is_valid(row) { stats.value(row) } else { "" };
             let Stats { rows, minutes, customers } = Stats::parse(stats);
             files.push(LiveFile {
@@ -67,7 +104,10 @@ impl LiveFile {
                 day: value("day").and_then(|day| parse_day(&day)),
                 size: sizes.value(row).try_into().unwrap_or(0),
                 rows,
-                sha256: tags.and_then(|tags| entry(tags, row, "sha256")),
+                modified_ms: if modified.is_valid(row) { modified.value(row) } else { 0 },
+                sha256: tag(TAG_SHA256),
+                level: tag(TAG_LEVEL).and_then(|level| level.parse().ok()).unwrap_or(0),
+                covers: tag(TAG_COVERS),
                 minutes,
                 customers,
                 path,
@@ -84,7 +124,55 @@ impl LiveFile {
             return Err(TableError::Unsupported { path: path.into(), found });
         }
         let Stats { rows, minutes, customers } = stats;
-        Ok(LiveFile { path, grain, day, size, rows, sha256, minutes, customers })
+        let (modified_ms, level, covers) = (0, 0, None);
+        Ok(LiveFile {
+            path,
+            grain,
+            day,
+            size,
+            rows,
+            modified_ms,
+            sha256,
+            level,
+            covers,
+            minutes,
+            customers,
+        })
+    }
+
+    /// Which rows of one batch of the kernel's scan metadata are live and named by `paths`.
+    pub fn selected(batch: &RecordBatch, selected: &[bool], paths: &HashSet<String>) -> Vec<bool> {
+        let column = batch.column_by_name("path").expect("the kernel's scan row");
+        let column = column.as_string::<i32>();
+        let named = |row: usize| {
+            column.is_valid(row)
+                && relative(column.value(row)).is_some_and(|path| paths.contains(&path))
+        };
+        let rows = 0..batch.num_rows();
+        rows.map(|row| selected.get(row).copied().unwrap_or(true) && named(row)).collect()
+    }
+
+    /// Notes the `remove` actions of one batch: paths and epoch milliseconds. Batches come
+    /// newest first; an action without a time counts as of the epoch.
+    pub fn read_removed(
+        batch: &RecordBatch,
+        removed: &mut HashMap<String, i64>,
+    ) -> Result<(), TableError> {
+        let Some(remove) = batch.column_by_name("remove").and_then(|found| found.as_struct_opt())
+        else {
+            return Ok(());
+        };
+        let column = |name: &str| remove.column_by_name(name).expect("the schema asked for it");
+        let paths = column("path").as_string::<i32>();
+        let times = column("deletionTimestamp").as_primitive::<Int64Type>();
+        for row in (0..batch.num_rows()).filter(|row| remove.is_valid(*row)) {
+            let time_ms = if times.is_valid(row) { times.value(row) } else { 0 };
+            let path = paths.value(row);
+            let path =
+                relative(path).ok_or_else(|| TableError::FilePath { found: path.to_owned() })?;
+            removed.entry(path).or_insert(time_ms);
+        }
+        Ok(())
     }
 
     /// Whether the file may hold a row of `grain` that passes `filter`.
@@ -144,7 +232,10 @@ mod tests {
             day: parse_day("2026-11-01"),
             size: 1,
             rows: None,
+            modified_ms: 0,
             sha256: None,
+            level: 0,
+            covers: None,
             minutes: stats.minutes,
             customers: stats.customers,
         };

@@ -1,16 +1,18 @@
 //! The Delta log: which files are live, how far each partition was counted, and how that moves.
 //!
 //! An entry `_delta_log/<20 digits>.json` is created where none is, by the kernel through
-//! [`EntryCommitter`], which differs from the kernel's own committer in three things:
+//! [`EntryCommitter`], which differs from the kernel's own committer in four things:
 //! - A create that fails is followed by a read of the entry: the same bytes mean that it landed
 //!   and only the reply was lost. Each entry carries a random `txnId`, so another writer's entry
 //!   never has the same bytes.
 //! - `txn` actions lose `lastUpdated`, so that no retention setting ever expires an offset.
-//! - `add` actions gain the tag `sha256`, the hash of the file, so that a reader can tell a
-//!   flipped bit from a count.
+//! - `add` actions gain tags: `sha256`, the hash of the file, so that a reader can tell a
+//!   flipped bit from a count, and what a compaction says of its files.
+//! - `remove` actions carry the caller's time, not the kernel's.
 //!
 //! Invariants: `offsets` are those of `snapshot`, always. The log is listed once, on opening;
-//! after that the snapshot is advanced, by our own entry or from the version that it has.
+//! after that the snapshot is advanced, by our own entry or from the version that it has. A
+//! checkpoint is only ever built upon after [`super::checkpoint`] has found it whole.
 //! Entry 0 is written here and not by the kernel, whose new tables demand table features:
 //! reader version 1 and writer version 2 are read by everybody.
 //!
@@ -24,7 +26,7 @@ use std::sync::{Arc, Mutex};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use bytes::Bytes;
-use delta_kernel::actions::LOG_TXN_SCHEMA;
+use delta_kernel::actions::{LOG_REMOVE_SCHEMA, LOG_TXN_SCHEMA};
 use delta_kernel::committer::{CommitMetadata, CommitResponse, Committer, PublishMetadata};
 use delta_kernel::engine::arrow_conversion::TryFromArrow;
 use delta_kernel::engine::arrow_data::{ArrowEngineData, EngineDataArrowExt};
@@ -45,12 +47,14 @@ use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
 
+use super::checkpoint::{Verified, last_checkpoint, open_snapshot};
 use super::error::{CommitError, TableError};
 use super::live::LiveFile;
 use super::protocol::{Appended, LogStore, Move, Seen};
-use super::schema::{PARTITION_COLUMNS, STATS_COLUMNS, wide_schema};
+use super::schema::{Grain, PARTITION_COLUMNS, STATS_COLUMNS, wide_schema};
 use crate::delta;
 use crate::failpoint;
+use crate::time::Day;
 
 /// What names the writer in `commitInfo`.
 pub(crate) const ENGINE_INFO: &str = concat!("ninefold/", env!("CARGO_PKG_VERSION"));
@@ -63,7 +67,7 @@ pub(crate) const FORMAT: u32 = 1;
 
 /// Entries between checkpoints of the log: with a hundred, opening takes milliseconds, and a
 /// checkpoint costs less than a hundredth of the commits that it follows.
-const CHECKPOINT_ENTRIES: u64 = 100;
+pub(crate) const CHECKPOINT_ENTRIES: u64 = 100;
 
 /// How often a create that is refused for an entry that is not there is tried: some object
 /// stores answer so while two creates race.
@@ -73,16 +77,28 @@ const CREATE_ATTEMPTS: u32 = 3;
 pub(crate) struct Add {
     /// Relative to the table, as the log has it.
     pub path: String,
-    /// Hex of the hash of the whole file.
-    pub sha256: String,
+    /// What its rows are.
+    pub grain: Grain,
+    /// The value of the partition column `day`.
+    pub day: Day,
+    /// Bytes.
+    pub size: u64,
+    /// What the log says of it beside the protocol: see [`super::live`].
+    pub tags: BTreeMap<&'static str, String>,
     /// One row: what the kernel's `add_files` takes.
     pub batch: RecordBatch,
 }
 
 /// What one entry says.
 pub(crate) struct NewEntry<'a> {
+    /// What it is for.
+    pub kind: EntryKind,
     /// The files that come.
     pub adds: &'a [Add],
+    /// The paths of the files that go.
+    pub removes: &'a HashSet<String>,
+    /// When those files went, in epoch milliseconds.
+    pub removed_ms: i64,
     /// How far each partition was counted.
     pub moves: &'a [Move],
     /// What made it, for people; may be empty.
@@ -91,6 +107,28 @@ pub(crate) struct NewEntry<'a> {
     pub instance: &'a str,
     /// What tells it from every other entry.
     pub commit: &'a str,
+}
+
+/// What an entry is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EntryKind {
+    /// Counted rows.
+    Epoch,
+    /// The same rows in other files.
+    Compaction,
+    /// Rows past their time go.
+    Retention,
+}
+
+impl EntryKind {
+    /// The name in the history of the table, and whether what a reader sums changes.
+    fn operation(self) -> (UpdateTableOperation, bool) {
+        match self {
+            EntryKind::Epoch => (UpdateTableOperation::StreamingUpdate, true),
+            EntryKind::Compaction => (UpdateTableOperation::Optimize, false),
+            EntryKind::Retention => (UpdateTableOperation::Delete, true),
+        }
+    }
 }
 
 /// What a log comes to at one version.
@@ -106,20 +144,25 @@ const MOVER_ENTRIES_MAX: u64 = 200;
 
 /// One table's log at one version. See the module.
 pub(crate) struct Log {
-    dir: PathBuf,
-    url: Url,
-    store: Arc<DynObjectStore>,
-    executor: Arc<TokioMultiThreadExecutor>,
-    engine: Arc<DefaultEngine<TokioMultiThreadExecutor>>,
-    snapshot: SnapshotRef,
-    offsets: HashMap<String, i64>,
-    /// The version of the newest log checkpoint, as of the last confirmed commit.
-    checkpoint: Option<u64>,
+    pub(super) dir: PathBuf,
+    pub(super) url: Url,
+    pub(super) store: Arc<DynObjectStore>,
+    pub(super) executor: Arc<TokioMultiThreadExecutor>,
+    pub(super) engine: Arc<TableEngine>,
+    pub(super) snapshot: SnapshotRef,
+    pub(super) offsets: HashMap<String, i64>,
+    /// The version of the newest log checkpoint that this has found whole.
+    pub(super) checkpoint: Option<u64>,
+    /// The newest checkpoint that was compared with its log, by this writer or another.
+    pub(super) verified: Option<Verified>,
     /// The log behind an entry that was put and not confirmed yet.
     posted: Option<SnapshotRef>,
     /// How large the last entry was that was put.
     entry_bytes: Arc<AtomicU64>,
 }
+
+/// The kernel's own engine on our store.
+pub(super) type TableEngine = DefaultEngine<TokioMultiThreadExecutor>;
 
 impl Log {
     /// The log under `dir`; `None` where it has no entry.
@@ -134,13 +177,11 @@ impl Log {
             .with_task_executor(Arc::clone(&executor))
             .build();
         let engine = Arc::new(engine);
-        let snapshot = Snapshot::builder_for(url.as_str())
-            .build(engine.as_ref())
-            .map_err(|source| TableError::log(&dir, source))?;
-        refuse_what_we_cannot_read(&dir, &snapshot)?;
-        let offsets = fold_offsets(&dir, engine.as_ref(), &snapshot)?;
+        let reader = LogReader { dir: &dir, url: &url, store: &store, executor: &executor };
+        let opened = open_snapshot(&reader, engine.as_ref())?;
+        let Opened { snapshot, offsets, checkpoint, verified } = opened;
         let (posted, entry_bytes) = (None, Arc::default());
-        let mut log = Log {
+        Ok(Some(Log {
             dir,
             url,
             store,
@@ -148,12 +189,24 @@ impl Log {
             engine,
             snapshot,
             offsets,
-            checkpoint: None,
+            checkpoint,
+            verified,
             posted,
             entry_bytes,
-        };
-        log.checkpoint = log.last_checkpoint()?;
-        Ok(Some(log))
+        }))
+    }
+
+    /// Folds the log afresh, from its newest checkpoint that is whole.
+    fn reopen(&mut self) -> Result<(), TableError> {
+        let opened = open_snapshot(&self.reader(), self.engine.as_ref())?;
+        (self.snapshot, self.offsets) = (opened.snapshot, opened.offsets);
+        (self.checkpoint, self.verified) = (opened.checkpoint, opened.verified);
+        Ok(())
+    }
+
+    pub(super) fn reader(&self) -> LogReader<'_> {
+        let Log { dir, url, store, executor, .. } = self;
+        LogReader { dir, url, store, executor }
     }
 
     /// Creates entry 0 if there is none. Losing that race to another creator is fine.
@@ -234,17 +287,50 @@ impl Log {
     }
 
     /// Advances to the newest version; says whether it moved.
+    ///
+    /// Entries are only ever removed below a checkpoint, and a writer that slept may have filled
+    /// a hole there: so what lies between this version and a checkpoint above it is not looked
+    /// at, the log is folded from that checkpoint. Otherwise new entries alone are read.
     pub fn refresh(&mut self) -> Result<bool, TableError> {
+        let (before, newest) = (self.version(), last_checkpoint(&self.reader())?);
+        let folded_from = self.snapshot.log_segment().checkpoint_version.unwrap_or(0);
+        let is_long = before - folded_from > 2 * CHECKPOINT_ENTRIES;
+        let is_behind = |checkpoint: u64| {
+            checkpoint > before
+                || (is_long && self.checkpoint.is_none_or(|known| checkpoint > known))
+        };
+        if newest.is_some_and(|newest| is_behind(newest.version)) {
+            self.reopen()?;
+            return Ok(self.version() != before);
+        }
         let newest = Snapshot::builder_from(Arc::clone(&self.snapshot))
+            .skip_new_checkpoints()
             .build(self.engine.as_ref())
             .map_err(|source| TableError::log(&self.dir, source))?;
-        if newest.version() == self.snapshot.version() {
+        if newest.version() == before {
             return Ok(false);
         }
         refuse_what_we_cannot_read(&self.dir, &newest)?;
-        self.offsets = fold_offsets(&self.dir, self.engine.as_ref(), &newest)?;
         self.snapshot = newest;
+        for version in before + 1..=self.version() {
+            self.take_moves_of(version)?;
+        }
         Ok(true)
+    }
+
+    /// Takes over the offsets of an entry that another writer has put.
+    fn take_moves_of(&mut self, version: u64) -> Result<(), TableError> {
+        let Some(entry) = self.entry(version)? else {
+            return Err(TableError::LogHole { path: self.dir.clone(), version });
+        };
+        match delta::parse(&entry) {
+            Ok(entry) => self.offsets.extend(entry.offsets),
+            // The kernel could read it: let it say what the entry moves.
+            Err(_) => {
+                self.offsets = fold_offsets(&self.dir, self.engine.as_ref(), &self.snapshot)?;
+            }
+        }
+        Ok(())
     }
 
     /// Tries to create the entry after this version. This stays at its version until
@@ -265,17 +351,19 @@ impl Log {
     }
 
     fn try_append(&self, entry: &NewEntry<'_>) -> KernelResult<CommitResult> {
-        let NewEntry { adds, moves, info, instance, commit } = entry;
+        let NewEntry { kind, adds, removes, removed_ms, moves, info, instance, commit } = entry;
         let committer = EntryCommitter {
             store: Arc::clone(&self.store),
             executor: Arc::clone(&self.executor),
-            hashes: adds.iter().map(|add| (add.path.clone(), add.sha256.clone())).collect(),
+            tags: adds.iter().map(|add| (add.path.clone(), json!(add.tags))).collect(),
+            removed_ms: *removed_ms,
             entry_bytes: Arc::clone(&self.entry_bytes),
         };
         let parameters = [("info", info), ("instance", instance), ("commit", commit)];
         let parameters = parameters.map(|(name, value)| (name, Some(*value)));
+        let (operation, data_change) = kind.operation();
         let mut builder = Arc::clone(&self.snapshot)
-            .update_table(UpdateTableOperation::StreamingUpdate, ENGINE_INFO, true)
+            .update_table(operation, ENGINE_INFO, data_change)
             .with_operation_parameters(parameters.into_iter().filter(|one| one.1 != Some("")));
         for Move { partition, next, .. } in *moves {
             let next = i64::try_from(*next).expect("the moves of an epoch were validated");
@@ -284,6 +372,16 @@ impl Log {
         let mut transaction = builder.build(self.engine.as_ref(), Box::new(committer))?;
         for add in *adds {
             transaction.add_files(Box::new(ArrowEngineData::new(add.batch.clone())));
+        }
+        if !removes.is_empty() {
+            self.for_each_file_batch(&self.snapshot, |batch, selected| {
+                let goes = LiveFile::selected(&batch, &selected, removes);
+                if goes.contains(&true) {
+                    let data = Box::new(ArrowEngineData::new(batch));
+                    transaction.remove_files(FilteredEngineData::try_new(data, goes)?);
+                }
+                Ok(())
+            })?;
         }
         transaction.commit(self.engine.as_ref())
     }
@@ -307,9 +405,9 @@ impl Log {
     /// newest checkpoint lies above its entry, and the log is folded afresh.
     fn confirm(&mut self, version: u64, commit: &str) -> Result<Seen, TableError> {
         let posted = self.posted.take();
-        self.checkpoint = self.last_checkpoint()?;
-        if self.checkpoint.is_some_and(|checkpoint| checkpoint > version) {
-            self.refresh()?;
+        let newest = last_checkpoint(&self.reader())?;
+        if newest.is_some_and(|newest| newest.version > version) {
+            self.reopen()?;
             return Ok(Seen::Covered);
         }
         // One that is gone or broken is none of ours.
@@ -338,49 +436,9 @@ impl Log {
         None
     }
 
-    /// The version that `_last_checkpoint` names.
-    fn last_checkpoint(&self) -> Result<Option<u64>, TableError> {
-        let hint = self.read_log_file("_last_checkpoint")?;
-        Ok(hint.and_then(|hint| parsed(&hint)).and_then(|hint| hint["version"].as_u64()))
-    }
-
     /// The entry of a version; `None` where there is none, or none any more.
     pub fn entry(&self, version: u64) -> Result<Option<Bytes>, TableError> {
-        self.read_log_file(&entry_name(version))
-    }
-
-    fn read_log_file(&self, name: &str) -> Result<Option<Bytes>, TableError> {
-        let path = log_path(&self.dir, name)?;
-        match read(&self.executor, Arc::clone(&self.store), path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(TableError::log(&self.dir, KernelError::ObjectStore(error))),
-        }
-    }
-
-    /// Writes a checkpoint of the log if one is due, and reads it back against the log.
-    pub fn checkpoint_if_due(&mut self) -> Result<(), TableError> {
-        if self.version().saturating_sub(self.checkpoint.unwrap_or(0)) < CHECKPOINT_ENTRIES {
-            return Ok(());
-        }
-        let failed = |source| TableError::log(&self.dir, source);
-        let before = self.live_paths()?;
-        failpoint::reach("checkpoint");
-        let (_, with_checkpoint) =
-            self.snapshot.checkpoint(self.engine.as_ref(), None).map_err(failed)?;
-        failpoint::reach("checkpoint.written");
-        let reread = Snapshot::builder_for(self.url.as_str())
-            .at_version(self.version())
-            .build(self.engine.as_ref())
-            .map_err(failed)?;
-        let offsets = fold_offsets(&self.dir, self.engine.as_ref(), &reread)?;
-        self.snapshot = with_checkpoint;
-        if offsets != self.offsets || self.live_paths()? != before {
-            let (path, version) = (self.dir.clone(), self.version());
-            return Err(TableError::Checkpoint { path, version });
-        }
-        self.checkpoint = Some(self.version());
-        Ok(())
+        self.reader().read(&entry_name(version))
     }
 
     fn live_paths(&self) -> Result<Vec<String>, TableError> {
@@ -392,23 +450,84 @@ impl Log {
         self.live_files_of(&self.snapshot)
     }
 
-    fn live_files_of(&self, snapshot: &SnapshotRef) -> Result<Vec<LiveFile>, TableError> {
-        let failed = |source| TableError::log(&self.dir, source);
+    /// The same of another snapshot of this log.
+    pub(super) fn live_files_of(
+        &self,
+        snapshot: &SnapshotRef,
+    ) -> Result<Vec<LiveFile>, TableError> {
+        let (mut files, mut refused) = (Vec::new(), Ok(()));
+        let read = self.for_each_file_batch(snapshot, |batch, selected| {
+            if refused.is_ok() {
+                refused = LiveFile::read_all(&batch, &selected, &mut files);
+            }
+            Ok(())
+        });
+        read.map_err(|source| TableError::log(&self.dir, source))?;
+        refused?;
+        files.sort_by(|a, b| (&a.grain, a.day, &a.path).cmp(&(&b.grain, b.day, &b.path)));
+        Ok(files)
+    }
+
+    /// Visits the kernel's rows of the files of a snapshot, with which of them are live.
+    fn for_each_file_batch(
+        &self,
+        snapshot: &SnapshotRef,
+        mut visit: impl FnMut(RecordBatch, Vec<bool>) -> KernelResult<()>,
+    ) -> KernelResult<()> {
         let scan = Arc::clone(snapshot)
             .scan_builder()
             .with_stats(StatsOptions::json_only())
             .without_row_transforms()
-            .build()
-            .map_err(failed)?;
-        let mut files = Vec::new();
-        for part in scan.scan_metadata(self.engine.as_ref()).map_err(failed)? {
-            let (data, selected) = part.map_err(failed)?.scan_files.into_parts();
-            let batch = data.try_into_record_batch().map_err(failed)?;
-            LiveFile::read_all(&batch, &selected, &mut files)?;
+            .build()?;
+        for part in scan.scan_metadata(self.engine.as_ref())? {
+            let (data, selected) = part?.scan_files.into_parts();
+            visit(data.try_into_record_batch()?, selected)?;
         }
-        files.sort_by(|a, b| (&a.grain, a.day, &a.path).cmp(&(&b.grain, b.day, &b.path)));
-        Ok(files)
+        Ok(())
     }
+
+    /// The files that were removed and when, in epoch milliseconds, as far as the log remembers.
+    pub fn tombstones(&self) -> Result<HashMap<String, i64>, TableError> {
+        let failed = |source| TableError::log(&self.dir, source);
+        let mut removed = HashMap::new();
+        let segment = self.snapshot.log_segment();
+        let actions = segment.read_actions(self.engine.as_ref(), LOG_REMOVE_SCHEMA.clone());
+        for batch in actions.map_err(failed)? {
+            let batch = batch.map_err(failed)?.actions.try_into_record_batch().map_err(failed)?;
+            LiveFile::read_removed(&batch, &mut removed)?;
+        }
+        Ok(removed)
+    }
+}
+
+/// Where the files of a log are, and how they are read.
+#[derive(Clone, Copy)]
+pub(super) struct LogReader<'a> {
+    pub dir: &'a FsPath,
+    pub url: &'a Url,
+    pub store: &'a Arc<DynObjectStore>,
+    pub executor: &'a Arc<TokioMultiThreadExecutor>,
+}
+
+impl LogReader<'_> {
+    /// A file of the log; `None` where it is not there.
+    pub fn read(&self, name: &str) -> Result<Option<Bytes>, TableError> {
+        let path = log_path(self.dir, name)?;
+        let store = Arc::clone(self.store);
+        match self.executor.block_on(async move { store.get(&path).await?.bytes().await }) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(TableError::log(self.dir, KernelError::ObjectStore(error))),
+        }
+    }
+}
+
+/// A log folded to its newest version.
+pub(super) struct Opened {
+    pub snapshot: SnapshotRef,
+    pub offsets: HashMap<String, i64>,
+    pub checkpoint: Option<u64>,
+    pub verified: Option<Verified>,
 }
 
 /// An entry that is being committed: the log, as [`super::protocol`] sees it.
@@ -452,7 +571,9 @@ impl LogStore for Attempt<'_> {
 struct EntryCommitter {
     store: Arc<DynObjectStore>,
     executor: Arc<TokioMultiThreadExecutor>,
-    hashes: HashMap<String, String>,
+    /// The tags of each file by its path.
+    tags: HashMap<String, Value>,
+    removed_ms: i64,
     entry_bytes: Arc<AtomicU64>,
 }
 
@@ -463,7 +584,7 @@ impl Committer for EntryCommitter {
         actions: KernelResultIterator<'_, FilteredEngineData>,
         metadata: CommitMetadata,
     ) -> KernelResult<CommitResponse> {
-        let entry = Bytes::from(entry_of(&to_json_bytes(actions)?, &self.hashes)?);
+        let entry = Bytes::from(entry_of(&to_json_bytes(actions)?, &self.tags, self.removed_ms)?);
         let size = entry.len() as u64;
         self.entry_bytes.store(size, Ordering::Relaxed);
         let location = metadata.published_commit_path()?;
@@ -486,9 +607,13 @@ impl Committer for EntryCommitter {
     }
 }
 
-/// The kernel's actions with our two changes: see the module.
-fn entry_of(actions: &[u8], hashes: &HashMap<String, String>) -> KernelResult<Vec<u8>> {
-    let mut entry = Vec::with_capacity(actions.len() + 128 * hashes.len());
+/// The kernel's actions with our three changes: see the module.
+fn entry_of(
+    actions: &[u8],
+    tags: &HashMap<String, Value>,
+    removed_ms: i64,
+) -> KernelResult<Vec<u8>> {
+    let mut entry = Vec::with_capacity(actions.len() + 128 * tags.len());
     let lines = actions.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     for line in lines {
         let mut action: Value = serde_json::from_slice(line)?;
@@ -497,9 +622,12 @@ fn entry_of(actions: &[u8], hashes: &HashMap<String, String>) -> KernelResult<Ve
         }
         if let Some(add) = action.get_mut("add").and_then(Value::as_object_mut) {
             let path = add.get("path").and_then(Value::as_str).unwrap_or_default();
-            if let Some(sha256) = hashes.get(path) {
-                add.insert("tags".to_owned(), json!({ "sha256": sha256 }));
+            if let Some(tags) = tags.get(path) {
+                add.insert("tags".to_owned(), tags.clone());
             }
+        }
+        if let Some(remove) = action.get_mut("remove").and_then(Value::as_object_mut) {
+            remove.insert("deletionTimestamp".to_owned(), json!(removed_ms));
         }
         serde_json::to_writer(&mut entry, &action)?;
         entry.push(b'\n');
@@ -542,14 +670,6 @@ fn create_entry(
     })
 }
 
-fn read(
-    executor: &Arc<TokioMultiThreadExecutor>,
-    store: Arc<DynObjectStore>,
-    path: Path,
-) -> object_store::Result<Bytes> {
-    executor.block_on(async move { store.get(&path).await?.bytes().await })
-}
-
 /// Entry 0: protocol, schema, properties.
 fn first_entry(now_ms: i64) -> Vec<u8> {
     let schema = StructType::try_from_arrow(wide_schema().as_ref())
@@ -578,7 +698,7 @@ fn first_entry(now_ms: i64) -> Vec<u8> {
 }
 
 /// Offsets of every partition: the newest `txn` of each application id.
-fn fold_offsets(
+pub(super) fn fold_offsets(
     dir: &FsPath,
     engine: &dyn Engine,
     snapshot: &SnapshotRef,
@@ -610,7 +730,10 @@ fn take_newest(batch: &RecordBatch, offsets: &mut HashMap<String, i64>) {
 }
 
 /// Refuses tables that would be read wrongly, or whose offsets could vanish.
-fn refuse_what_we_cannot_read(dir: &FsPath, snapshot: &Snapshot) -> Result<(), TableError> {
+pub(super) fn refuse_what_we_cannot_read(
+    dir: &FsPath,
+    snapshot: &Snapshot,
+) -> Result<(), TableError> {
     let configuration = snapshot.table_configuration();
     let protocol = configuration.protocol();
     if protocol.min_reader_version() > 1 {
@@ -648,7 +771,7 @@ fn has_entry(dir: &FsPath) -> Result<bool, TableError> {
 }
 
 /// Whether a name is 20 digits and `.json` or `.checkpoint….parquet`.
-fn is_entry(name: &str) -> bool {
+pub(super) fn is_entry(name: &str) -> bool {
     let (version, rest) = name.split_at_checked(20).unwrap_or_default();
     version.len() == 20
         && version.bytes().all(|byte| byte.is_ascii_digit())
@@ -659,13 +782,13 @@ fn entry_name(version: u64) -> String {
     format!("{version:020}.json")
 }
 
-fn log_path(dir: &FsPath, name: &str) -> Result<Path, TableError> {
+pub(super) fn log_path(dir: &FsPath, name: &str) -> Result<Path, TableError> {
     let path = dir.join("_delta_log").join(name);
     Path::from_absolute_path(&path)
         .map_err(|_| TableError::FilePath { found: path.display().to_string() })
 }
 
-fn parsed(line: &[u8]) -> Option<Value> {
+pub(super) fn parsed(line: &[u8]) -> Option<Value> {
     serde_json::from_slice(line).ok()
 }
 
@@ -708,12 +831,14 @@ mod tests {
         let actions = br#"{"txn":{"appId":"p","version":7,"lastUpdated":1}}
 {"add":{"path":"a.parquet","size":1}}
 {"add":{"path":"b.parquet","size":1}}
+{"remove":{"path":"c.parquet","deletionTimestamp":1}}
 "#;
-        let hashes = HashMap::from([("a.parquet".to_owned(), "00ff".to_owned())]);
-        let entry = String::from_utf8(entry_of(actions, &hashes).unwrap()).unwrap();
+        let tags = HashMap::from([("a.parquet".to_owned(), json!({"sha256": "00ff"}))]);
+        let entry = String::from_utf8(entry_of(actions, &tags, 5).unwrap()).unwrap();
         let lines: Vec<Value> = entry.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!(lines[0], json!({"txn": {"appId": "p", "version": 7}}));
         assert_eq!(lines[1]["add"]["tags"], json!({"sha256": "00ff"}));
         assert_eq!(lines[2]["add"].get("tags"), None);
+        assert_eq!(lines[3]["remove"]["deletionTimestamp"], 5);
     }
 }

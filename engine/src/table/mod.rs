@@ -12,7 +12,9 @@
 //! reader sees, or a whole epoch. Nothing is deleted when in doubt. There is no lock, no lease and no leader: a writer that slept for hours loses
 //! by that comparison.
 
+mod checkpoint;
 mod clock;
+mod coarse;
 mod encode;
 mod entries;
 mod error;
@@ -25,8 +27,9 @@ mod scan;
 /// The columns of the rollup table.
 pub mod schema;
 mod store;
+pub mod upkeep;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -49,8 +52,10 @@ pub(crate) use store::modified_ms;
 
 use crate::failpoint;
 use crate::time::Day;
+use encode::Encoded;
 pub(crate) use live::LiveFile;
-use log::{Add, Attempt, Log, NewEntry};
+use live::TAG_SHA256;
+use log::{Add, Attempt, EntryKind, Log, NewEntry};
 pub(crate) use log::{FORMAT, FORMAT_PROPERTY, Folded};
 use protocol::{Commit, Fence, Moment, Step, pause_ms};
 use reserve::Reserve;
@@ -63,6 +68,19 @@ pub const JUDGE: &str = "judge";
 /// How often a commit goes on after a failure of the store: a hiccup passes by itself, and
 /// the reserve is freed in between.
 const FAILURES_MAX: u32 = 2;
+
+/// Files that go and what comes in their place.
+#[derive(Clone, Copy)]
+struct Replacement<'a> {
+    kind: EntryKind,
+    adds: &'a [Add],
+    removes: &'a HashSet<String>,
+    /// Now, in epoch milliseconds: when those files went.
+    now_ms: i64,
+    info: &'a str,
+    /// When the first of `adds` was written.
+    written: Moment,
+}
 
 /// What is committed at once.
 #[derive(Clone, Debug, Default)]
@@ -231,9 +249,7 @@ impl Table {
         let version = outcome?;
         failpoint::reach("commit.landed");
         self.reserve.restore();
-        if let Err(error) = self.log.checkpoint_if_due() {
-            self.upkeep_error = Some(error);
-        }
+        self.checkpoint_if_due();
         Ok(version)
     }
 
@@ -253,7 +269,24 @@ impl Table {
             Some(added) => added.files(),
             None => self.live_files()?,
         };
-        Scan::new(self.log.dir(), &files, grain, filter)
+        Scan::new(&self.scan_place(), &files, grain, filter)
+    }
+
+    /// How many live files each grain and day has, at this version.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn file_counts(&self) -> Result<BTreeMap<(String, Option<Day>), usize>, TableError> {
+        let mut counts = BTreeMap::new();
+        for file in self.live_files()?.iter() {
+            *counts.entry((file.grain.clone(), file.day)).or_default() += 1;
+        }
+        Ok(counts)
+    }
+
+    /// Where the files of a scan are, and at which version the log names them.
+    fn scan_place(&self) -> scan::Place {
+        scan::Place { dir: self.log.dir().to_owned(), version: self.version() }
     }
 
     /// Proves that `dir` can create a file only where none is and can sync, leaves nothing behind,
@@ -266,7 +299,7 @@ impl Table {
     }
 
     /// The table's properties, at this version.
-    pub(crate) fn properties(&self) -> &std::collections::HashMap<String, String> {
+    pub(crate) fn properties(&self) -> &HashMap<String, String> {
         self.log.properties()
     }
 
@@ -289,6 +322,62 @@ impl Table {
         Ok(Arc::clone(self.live.get_or_init(|| live)))
     }
 
+    /// The files that were removed and when, in epoch milliseconds, as far as the log remembers.
+    fn tombstones(&self) -> Result<HashMap<String, i64>, TableError> {
+        self.log.tombstones()
+    }
+
+    fn checkpoint_if_due(&mut self) {
+        if let Err(error) = self.log.checkpoint_if_due() {
+            self.upkeep_error = Some(error);
+        }
+    }
+
+    /// Puts other files into the place of some, or nothing into the place of old ones, by the
+    /// protocol of [`Table::commit`]. `None`, and nothing changed, where another writer has
+    /// replaced one of them, or where `adds` were written too long ago to be named.
+    fn replace(&mut self, change: &Replacement<'_>) -> Result<Option<u64>, CommitError> {
+        self.log.check_writable()?;
+        let outcome = self.append_replacement(change);
+        self.live = OnceLock::new();
+        let version = outcome?;
+        self.checkpoint_if_due();
+        Ok(version)
+    }
+
+    fn append_replacement(&mut self, change: &Replacement<'_>) -> Result<Option<u64>, CommitError> {
+        let Replacement { kind, adds, removes, now_ms, info, written } = *change;
+        let mut commit = Commit::new(Vec::new(), removes.clone());
+        let (commit_id, mut failures) = (Uuid::new_v4().to_string(), 0);
+        loop {
+            let entry = NewEntry {
+                kind,
+                adds,
+                removes,
+                removed_ms: now_ms,
+                moves: &[],
+                info,
+                instance: &self.instance,
+                commit: &commit_id,
+            };
+            let mut attempt = Attempt { log: &mut self.log, entry };
+            match commit.step(&mut attempt, written.is_fresh(self.clock.now())) {
+                Step::Next => {}
+                Step::Conflict => self.pause(commit.conflicts()),
+                Step::Landed(version) => return Ok(Some(version)),
+                Step::Fenced(_) | Step::FilesTooOld => return Ok(None),
+                Step::Failed(_) if failures < FAILURES_MAX => {
+                    failures += 1;
+                    self.pause(failures);
+                }
+                Step::Failed(error) => return Err(error),
+                Step::Contended => {
+                    return Err(CommitError::Contended { attempts: commit.conflicts() });
+                }
+            }
+        }
+    }
+
     /// Runs the protocol to its end.
     fn append(&mut self, epoch: &Epoch) -> Result<u64, CommitError> {
         let mut commit = Commit::new(epoch.moves.clone(), HashSet::new());
@@ -302,7 +391,10 @@ impl Table {
         loop {
             failpoint::reach("commit.check");
             let entry = NewEntry {
+                kind: EntryKind::Epoch,
                 adds: &adds,
+                removes: &HashSet::new(),
+                removed_ms: 0,
                 moves: &epoch.moves,
                 info: &epoch.info,
                 instance: &self.instance,
@@ -330,8 +422,18 @@ impl Table {
     }
 
     fn fence(&mut self, moves: &[Move]) -> Result<Option<Fence>, CommitError> {
-        let entry = NewEntry { adds: &[], moves, info: "", instance: "", commit: "" };
-        protocol::fence(&Attempt { log: &mut self.log, entry }, moves, &HashSet::new())
+        let removes = &HashSet::new();
+        let entry = NewEntry {
+            kind: EntryKind::Epoch,
+            adds: &[],
+            removes,
+            removed_ms: 0,
+            moves,
+            info: "",
+            instance: "",
+            commit: "",
+        };
+        protocol::fence(&Attempt { log: &mut self.log, entry }, moves, removes)
     }
 
     fn fenced(&self, fence: Fence) -> CommitError {
@@ -362,12 +464,23 @@ impl Table {
     }
 
     fn write_file(&self, file: &DataFile, name: &str) -> Result<Add, CommitError> {
-        let path = format!("grain={}/day={}/{name}.parquet", file.grain.name(), file.day);
-        let full = self.log.dir().join(&path);
+        let path = data_path(file.grain, file.day, name);
         let encoded = encode::encode(file.grain, &file.batches)
-            .map_err(|source| TableError::parquet(&full, source))?;
-        let sha256 = scan::sha256_hex(&encoded.bytes);
-        let size = encoded.bytes.len();
+            .map_err(|source| TableError::parquet(&self.log.dir().join(&path), source))?;
+        self.put_file(file.grain, file.day, path, encoded)
+    }
+
+    /// Writes one data file under a path that was never used.
+    fn put_file(
+        &self,
+        grain: Grain,
+        day: Day,
+        path: String,
+        encoded: Encoded,
+    ) -> Result<Add, CommitError> {
+        let full = self.log.dir().join(&path);
+        let tags = BTreeMap::from([(TAG_SHA256, scan::sha256_hex(&encoded.bytes))]);
+        let size = encoded.bytes.len() as u64;
         let location = StorePath::from_absolute_path(&full)
             .map_err(|_| TableError::FilePath { found: full.display().to_string() })?;
         let store = Arc::clone(self.log.store());
@@ -376,12 +489,17 @@ impl Table {
             store.put_opts(&location, encoded.bytes.into(), options).await?;
             store.head(&location).await
         });
-        let meta = put.map_err(|source| CommitError::write(full, size as u64, source))?;
-        assert_eq!(meta.size, size as u64, "the store keeps what was put");
+        let meta = put.map_err(|source| CommitError::write(full, size, source))?;
+        assert_eq!(meta.size, size, "the store keeps what was put");
         let modified_ms = meta.last_modified.timestamp_millis();
-        let batch = add_row(&path, file, size, modified_ms, encoded.stats);
-        Ok(Add { path, sha256, batch })
+        let batch = add_row(&path, grain, day, size, modified_ms, encoded.stats);
+        Ok(Add { path, grain, day, size, tags, batch })
     }
+}
+
+/// The path of a data file in the table. `name` is a UUID and a number.
+fn data_path(grain: Grain, day: Day, name: &str) -> String {
+    format!("grain={}/day={day}/{name}.parquet", grain.name())
 }
 
 /// Refuses an epoch that contradicts itself, before anything is written.
@@ -409,13 +527,14 @@ fn validate(epoch: &Epoch) -> Result<(), CommitError> {
 /// What the kernel's `add_files` takes: one row.
 fn add_row(
     path: &str,
-    file: &DataFile,
-    size: usize,
+    grain: Grain,
+    day: Day,
+    size: u64,
     modified_ms: i64,
     stats: arrow::array::StructArray,
 ) -> RecordBatch {
     let mut values = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
-    for (name, value) in [("grain", file.grain.name().to_owned()), ("day", file.day.to_string())] {
+    for (name, value) in [("grain", grain.name().to_owned()), ("day", day.to_string())] {
         values.keys().append_value(name);
         values.values().append_value(value);
     }

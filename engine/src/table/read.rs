@@ -11,7 +11,7 @@ use arrow::compute;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 
 use super::schema::Grain;
-use super::{Filter, ScanStats, Table, TableError};
+use super::{Filter, Scan, ScanStats, Table, TableError};
 use crate::model::{ATTRIBUTES_MAX, Counts, Measures};
 use crate::time::Minute;
 
@@ -204,26 +204,11 @@ impl Table {
     pub fn for_each_series(
         &self,
         filter: &Filter,
-        mut visit: impl FnMut(SeriesRow<'_>),
+        visit: impl FnMut(SeriesRow<'_>),
     ) -> Result<ScanStats, TableError> {
-        self.for_each_batch(Grain::Series, filter, |columns| {
-            let key = CustomerKey::of(columns);
-            let (measures, source) = (MeasureColumns::of(columns)?, SourceKey::of(columns));
-            for row in 0..columns.rows() {
-                visit(SeriesRow {
-                    minute: key.minute.at(row),
-                    customer: key.customer.at(row),
-                    service: key.service.at(row),
-                    release: key.release.at(row),
-                    cohort: key.cohort.at(row),
-                    measures: measures.at(row),
-                    latency: measures.latency.at(row),
-                    partition: source.partition.at(row),
-                    rules: source.rules.at(row),
-                });
-            }
-            Ok(())
-        })
+        let mut scan = self.scan(Grain::Series, filter)?;
+        visit_series(&mut scan, Grain::Series, visit)?;
+        Ok(scan.stats())
     }
 
     /// Visits the rows of [`Grain::Sli`] that pass `filter`.
@@ -477,6 +462,33 @@ impl Table {
         }
         Ok(scan.stats())
     }
+}
+
+/// Visits what a scan of [`Grain::Series`], or of a coarser grain of the same, yields.
+pub(super) fn visit_series(
+    scan: &mut Scan,
+    grain: Grain,
+    mut visit: impl FnMut(SeriesRow<'_>),
+) -> Result<(), TableError> {
+    for batch in scan.by_ref() {
+        let columns = Columns { grain, batch: &batch? };
+        let key = CustomerKey::of(&columns);
+        let (measures, source) = (MeasureColumns::of(&columns)?, SourceKey::of(&columns));
+        for row in 0..columns.rows() {
+            visit(SeriesRow {
+                minute: key.minute.at(row),
+                customer: key.customer.at(row),
+                service: key.service.at(row),
+                release: key.release.at(row),
+                cohort: key.cohort.at(row),
+                measures: measures.at(row),
+                latency: measures.latency.at(row),
+                partition: source.partition.at(row),
+                rules: source.rules.at(row),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The columns of one batch, by name.

@@ -32,6 +32,7 @@ use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::statistics::Statistics;
 use sha2::{Digest, Sha256};
 
+use super::Table;
 use super::entries::Added;
 use super::error::TableError;
 use super::live::LiveFile;
@@ -132,8 +133,17 @@ pub struct Scan {
     stats: ScanStats,
 }
 
+/// Where the files of a scan are, and at which version the log names them.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// The table.
+    pub dir: PathBuf,
+    /// Its version.
+    pub version: u64,
+}
+
 struct Query {
-    dir: PathBuf,
+    place: Place,
     filter: Filter,
     /// What the scan yields.
     schema: SchemaRef,
@@ -143,7 +153,7 @@ struct Query {
 
 impl Scan {
     pub(crate) fn new(
-        dir: &Path,
+        place: &Place,
         live: &[LiveFile],
         grain: Grain,
         filter: &Filter,
@@ -160,7 +170,7 @@ impl Scan {
         let wanted = live.iter().filter(|file| file.may_hold(grain, filter));
         Ok(Scan {
             files: wanted.cloned().collect(),
-            query: Arc::new(Query { dir: dir.to_owned(), filter: filter.clone(), schema, reads }),
+            query: Arc::new(Query { place: place.clone(), filter: filter.clone(), schema, reads }),
             current: None,
             stats: ScanStats { files: of_grain as u64, ..ScanStats::default() },
         })
@@ -232,8 +242,11 @@ impl FileReader {
         file: &LiveFile,
         stats: &mut ScanStats,
     ) -> Result<Option<FileReader>, TableError> {
-        let path = query.dir.join(&file.path);
-        let handle = open_checked(&path, file, query.filter.customer.is_none())?;
+        let path = query.place.dir.join(&file.path);
+        let handle = match open_checked(&path, file, query.filter.customer.is_none()) {
+            Err(TableError::FileMissing { path }) => return Err(gone(&query.place, file, path)),
+            other => other?,
+        };
         let failed = |source| TableError::parquet(&path, source);
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
         let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(handle, options)
@@ -284,6 +297,20 @@ impl FileReader {
             }
         }
         Ok(None)
+    }
+}
+
+/// Why a file is not there: it is live no more, or it is lost.
+fn gone(place: &Place, file: &LiveFile, path: PathBuf) -> TableError {
+    let newest = Table::open(&place.dir).and_then(|newest| match newest {
+        Some(newest) => newest.live_files(),
+        None => Ok(Arc::default()),
+    });
+    match newest {
+        Ok(live) if live.iter().all(|live| live.path != file.path) => {
+            TableError::SnapshotExpired { path, version: place.version }
+        }
+        _ => TableError::FileMissing { path },
     }
 }
 

@@ -29,11 +29,24 @@ pub enum Grain {
     Gap,
     /// How far one partition was counted by one commit, and what became of its lines.
     Source,
+    /// [`Grain::Series`] by the hour and without its partition, for the files that a compaction
+    /// has made: a shortcut for whoever reads hours, never more than what those files hold.
+    SeriesHour,
+    /// The same by the day.
+    SeriesDay,
+}
+
+/// The columns that rows of one key have in common.
+pub(crate) struct Key {
+    /// What files are sorted by, in this order.
+    pub sorted: Vec<&'static str>,
+    /// The rest of the key.
+    pub rest: Vec<&'static str>,
 }
 
 impl Grain {
     /// Every grain that this version writes.
-    pub const ALL: [Grain; 9] = [
+    pub const ALL: [Grain; 11] = [
         Grain::Series,
         Grain::Sli,
         Grain::Dimension,
@@ -43,6 +56,8 @@ impl Grain {
         Grain::Dead,
         Grain::Gap,
         Grain::Source,
+        Grain::SeriesHour,
+        Grain::SeriesDay,
     ];
 
     /// The value of the column `grain`.
@@ -57,7 +72,45 @@ impl Grain {
             Grain::Dead => "dead",
             Grain::Gap => "gap",
             Grain::Source => "source",
+            Grain::SeriesHour => "series_hour",
+            Grain::SeriesDay => "series_day",
         }
+    }
+
+    /// The grain of this name; `None` for names of other versions.
+    pub fn of_name(name: &str) -> Option<Grain> {
+        Grain::ALL.into_iter().find(|grain| grain.name() == name)
+    }
+
+    /// What makes rows summable; `None` where each row stands for itself.
+    pub(crate) fn key(self) -> Option<Key> {
+        let customer = vec!["customer", "service", "minute"];
+        let source = ["partition", "rules"];
+        let dimensions = [
+            "release",
+            "cohort",
+            "region",
+            "route",
+            "attribute_1",
+            "attribute_2",
+            "attribute_3",
+            "attribute_4",
+        ];
+        let (sorted, rest) = match self {
+            Grain::Series => (customer, ["release", "cohort"].into_iter().chain(source).collect()),
+            Grain::SeriesHour | Grain::SeriesDay => (customer, vec!["release", "cohort", "rules"]),
+            Grain::Sli => {
+                (customer, ["release", "cohort", "sli"].into_iter().chain(source).collect())
+            }
+            Grain::Dimension => {
+                (vec!["service", "minute"], dimensions.into_iter().chain(source).collect())
+            }
+            Grain::Failure => {
+                (customer, dimensions.into_iter().chain(["status"]).chain(source).collect())
+            }
+            Grain::Alert | Grain::Sent | Grain::Dead | Grain::Gap | Grain::Source => return None,
+        };
+        Some(Key { sorted, rest })
     }
 
     /// The columns of this grain, in the order of its files.
@@ -91,6 +144,9 @@ impl Grain {
         let source = || vec![text("partition"), text("rules")];
         let fields = match self {
             Grain::Series => [customer_key(), measures(), source()].concat(),
+            Grain::SeriesHour | Grain::SeriesDay => {
+                [customer_key(), measures(), vec![text("rules")]].concat()
+            }
             Grain::Sli => {
                 let counts = vec![text("sli"), int("valid"), int("bad"), int("excluded")];
                 [customer_key(), counts, source()].concat()

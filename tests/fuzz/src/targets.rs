@@ -8,17 +8,21 @@ use ninefold_engine::delta;
 use ninefold_engine::model::Outcome;
 use ninefold_engine::model::{COUNT_MAX, CUSTOMER_BYTES_MAX, Event, LATENCY_US_MAX, Latency};
 use ninefold_engine::slo::sli::Slis;
+use ninefold_engine::source::body::{Coding, Media, inflate, records};
+use ninefold_engine::source::wal::{Piece, Salt, scan};
 use ninefold_engine::time::{TS_MS_END, TS_MS_MIN};
 
 use crate::{arguments, recount};
 
 /// Every target by its name, which is also the name of its folder in `fixtures/fuzz`.
-pub const ALL: [(&str, fn(&[u8])); 5] = [
+pub const ALL: [(&str, fn(&[u8])); 7] = [
     ("decode_ndjson", decode_ndjson),
     ("decode_formats", decode_formats),
     ("config", config),
     ("log_entry", log_entry),
     ("arguments", arguments),
+    ("wal", wal),
+    ("body", body),
 ];
 
 /// Native lines: the decoder agrees with the recount by `serde_json`, line by line.
@@ -183,4 +187,39 @@ fn check_arguments(arguments: &arguments::Arguments) {
     }
     // What they refuse they refuse by a problem; here only that they end.
     let _ = (arguments.minute("at"), arguments.open_range(), arguments.sort(), arguments.basis());
+}
+
+/// Segments of the write-ahead log: the pieces tile them, and offsets of a frame go up.
+pub fn wal(data: &[u8]) {
+    let mut at = 0;
+    for piece in scan(data, Salt(7)) {
+        let range = match &piece {
+            Piece::Frame(at, frame) => {
+                let mut next = frame.first;
+                for (offset, record) in frame.records() {
+                    assert!(offset == next && record.len() < frame.size_bytes);
+                    next += 1;
+                }
+                assert_eq!(next, frame.next());
+                *at..at + frame.size_bytes
+            }
+            Piece::Damaged(range) | Piece::Torn(range) => range.clone(),
+        };
+        assert!(range.start == at && range.end > at, "{piece:?}");
+        at = range.end;
+    }
+    assert_eq!(at, data.len());
+}
+
+/// Bodies of events: nothing is inflated past its limit. The first byte says what it is.
+pub fn body(data: &[u8]) {
+    let Some((form, packed)) = data.split_first() else { return };
+    let media = if form % 2 == 0 { Media::Lines } else { Media::Array };
+    let coding = [Coding::Identity, Coding::Gzip, Coding::Zstd][usize::from(form / 2 % 3)];
+    let bytes_max = 1 << 20;
+    let Ok(text) = inflate(packed.to_vec(), coding, bytes_max, &mut |_| true) else { return };
+    assert!(text.len() as u64 <= bytes_max);
+    if let Ok(records) = records(&text, media) {
+        assert!(records.size_bytes() <= text.len());
+    }
 }

@@ -1,0 +1,4 @@
+//! See `targets::body`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ninefold_fuzz::targets::body(data));
