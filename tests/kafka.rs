@@ -172,7 +172,8 @@ fn instances_killed_put_to_sleep_and_cut_off_count_every_event_once() {
 fn partitions_that_are_added_are_read_from_their_beginning_and_shared() {
     let Some(shared) = shared() else { return };
     let broker = &shared.0;
-    let (world, mut produced) = (World::new(broker, "grows", 1, "start = \"latest\""), Produced::default());
+    let (world, mut produced) =
+        (World::new(broker, "grows", 1, "start = \"latest\""), Produced::default());
     let writer = broker.producer(None);
     // What was there before the first start is not wanted; all that comes later is.
     send(&writer, "grows", 0, 50);
@@ -462,8 +463,7 @@ fn poison_is_a_dead_letter_and_a_flood_of_it_pauses_the_partition() {
     assert!(dead <= flooded + 6, "{dead} of {flooded}");
     // Somebody has looked, and wants them as dead letters.
     let more = "group = \"poison\"\nflood = \"count\"";
-    world.config =
-        write_config(world.folder.path(), &broker.address(), &["poison"], more);
+    world.config = write_config(world.folder.path(), &broker.address(), &["poison"], more);
     produced.send(&writer, "poison", 0, 100);
     let instance = world.start("a");
     world.until_at(0, 606 + flooded);

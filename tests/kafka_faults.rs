@@ -38,7 +38,11 @@ fn counted(data: &Path) -> u64 {
     table.map_or(0, |table| table.offsets().values().sum())
 }
 
-fn inject<C: ClientContext>(cluster: &MockCluster<'_, C>, api: RDKafkaApiKey, error: RDKafkaRespErr) {
+fn inject<C: ClientContext>(
+    cluster: &MockCluster<'_, C>,
+    api: RDKafkaApiKey,
+    error: RDKafkaRespErr,
+) {
     cluster.request_errors(api, &[error; 3]);
 }
 

@@ -368,11 +368,7 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
 
 /// Starts the Kafka source, where one is configured.
 #[cfg(feature = "kafka")]
-fn start_kafka(
-    service: &Service,
-    data: &Path,
-    sender: &SyncSender<Message>,
-) -> anyhow::Result<()> {
+fn start_kafka(service: &Service, data: &Path, sender: &SyncSender<Message>) -> anyhow::Result<()> {
     kafka::start(service, &service.config(), data.to_owned(), sender.clone())
 }
 

@@ -358,7 +358,11 @@ impl<'a> BrokerHandle<'a> {
 
     fn restart(&self, in_order: bool) {
         let mut broker = self.broker.lock().expect("nobody has panicked");
-        if in_order { broker.stop() } else { broker.kill() }
+        if in_order {
+            broker.stop()
+        } else {
+            broker.kill()
+        }
         broker.run();
     }
 }

@@ -50,8 +50,7 @@ pub(super) fn register_kafka(registry: &mut Registry, health: &Health) {
     for (name, help, value) in gauges {
         let family = Ratios::default();
         for one in &kafka.partitions {
-            let labels =
-                vec![("topic", one.topic.clone()), ("partition", one.number.to_string())];
+            let labels = vec![("topic", one.topic.clone()), ("partition", one.number.to_string())];
             set(&family, &labels, value(one));
         }
         registry.register(name, help, family);

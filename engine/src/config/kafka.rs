@@ -99,8 +99,7 @@ pub(super) fn kafka(section: &Section<'_>, format: Option<Format>) -> Option<Kaf
     let topics = list("topics", "names of topics");
     let group = section.name("group", "a name").unwrap_or(GROUP).to_owned();
     let start = start(section).unwrap_or_default();
-    let holes =
-        [("verify", Holes::Verify), ("refuse", Holes::Refuse), ("accept", Holes::Accept)];
+    let holes = [("verify", Holes::Verify), ("refuse", Holes::Refuse), ("accept", Holes::Accept)];
     let holes = section.choice("holes", &holes).unwrap_or_default();
     let flood = section.choice("flood", &[("pause", true), ("count", false)]);
     let service = section.name("service", "a service name").map(str::to_owned);

@@ -570,10 +570,7 @@ fn kafka_names_its_topics_and_keeps_secrets_and_guarantees_out() {
              \"NAME\" } or { file = \"path\" } for a secret",
         ],
     );
-    check(
-        &kafka(""),
-        &["1: source.kafka.topics is missing; takes a list of names of topics"],
-    );
+    check(&kafka(""), &["1: source.kafka.topics is missing; takes a list of names of topics"]);
     let text = kafka(
         "topics = [\"t\"]\nstart = \"2026-11-01T00:00:00Z\"\nflood = \"count\"\n\
          [source.kafka.options]\n\"session.timeout.ms\" = 6000\n\
@@ -583,5 +580,8 @@ fn kafka_names_its_topics_and_keeps_secrets_and_guarantees_out() {
     assert_eq!(kafka.start, KafkaStart::At(1_793_491_200_000));
     assert!(!kafka.pause_on_flood);
     assert_eq!(kafka.options["session.timeout.ms"], KafkaOption::Value("6000".to_owned()));
-    assert_eq!(kafka.options["sasl.password"], KafkaOption::Secret(SecretFrom::Env("PASSWORD".to_owned())));
+    assert_eq!(
+        kafka.options["sasl.password"],
+        KafkaOption::Secret(SecretFrom::Env("PASSWORD".to_owned()))
+    );
 }

@@ -91,8 +91,7 @@ impl Shard {
 
     /// Notes that a series had a bad event.
     pub fn heat(&mut self, customer: u32, service: u32, minute: Minute) {
-        let cold =
-            Heat { last: minute, partition: NOBODY, newest: Minute(0), other: NOBODY };
+        let cold = Heat { last: minute, partition: NOBODY, newest: Minute(0), other: NOBODY };
         let heat = self.hot.entry((customer, service)).or_insert(cold);
         heat.last = minute.max(heat.last);
     }

@@ -594,7 +594,9 @@ impl Reader {
         while since.elapsed() < BROKER_LIMIT {
             match probe.poll(POLL_INTERVAL) {
                 Some(Ok(_)) => return Ok(false),
-                Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BadMessage) => {
+                Some(Err(error))
+                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BadMessage) =>
+                {
                     return Ok(true);
                 }
                 _ => {}

@@ -61,7 +61,11 @@ impl Outlet {
     ///
     /// # Errors
     /// The loop has ended.
-    pub fn drain_for(&mut self, limit: Duration, is_enough: fn(&Outlet) -> bool) -> anyhow::Result<()> {
+    pub fn drain_for(
+        &mut self,
+        limit: Duration,
+        is_enough: fn(&Outlet) -> bool,
+    ) -> anyhow::Result<()> {
         let since = Instant::now();
         self.drain()?;
         while !is_enough(self) && since.elapsed() < limit {

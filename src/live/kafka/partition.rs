@@ -297,7 +297,10 @@ mod tests {
         assert_eq!((chunk.first, chunk.next, &*chunk.bytes), (10, 11, &b"a"[..]));
         assert_eq!(partition.begin(2, &known(10), 0), 9);
         let stop = partition.take(9, None, b"other");
-        assert!(matches!(&stop, Step::Stop(why) if why.contains("changed at offset 9")), "{stop:?}");
+        assert!(
+            matches!(&stop, Step::Stop(why) if why.contains("changed at offset 9")),
+            "{stop:?}"
+        );
     }
 
     #[test]

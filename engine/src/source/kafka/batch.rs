@@ -26,13 +26,7 @@ pub struct Batch {
 impl Batch {
     /// An empty one, whose first chunk begins at `offset`.
     pub fn new(offset: u64) -> Batch {
-        Batch {
-            first: offset,
-            next: offset,
-            marks: Vec::new(),
-            bytes: Vec::new(),
-            tail: None,
-        }
+        Batch { first: offset, next: offset, marks: Vec::new(), bytes: Vec::new(), tail: None }
     }
 
     /// Takes the next record. What of its payload is longer than [`LINE_BYTES_MAX`] is cut.

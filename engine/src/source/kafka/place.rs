@@ -181,10 +181,7 @@ mod tests {
         assert_eq!(check_span(500, span), Ok(()));
         assert_eq!(check_span(900, span), Ok(()));
         let expired = check_span(100, span).unwrap_err().to_string();
-        assert_eq!(
-            expired,
-            "wanted offset 100, broker starts at 500: 400 records expired unread"
-        );
+        assert_eq!(expired, "wanted offset 100, broker starts at 500: 400 records expired unread");
         let truncated = check_span(901, span).unwrap_err().to_string();
         assert!(truncated.contains("ends at offset 900"), "{truncated}");
     }
