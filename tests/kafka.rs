@@ -260,6 +260,7 @@ fn a_topic_that_was_created_again_stops_and_others_go_on() {
     instance.stop();
     broker.delete_topic("again");
     broker.create_topic("again", 1, &[]);
+    let writer = broker.producer(None);
     // A log that is longer than before, with other records.
     for n in 0..150 {
         let (_, time_ms) = line(n);

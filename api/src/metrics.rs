@@ -55,7 +55,7 @@ pub(crate) async fn metrics(State(app): State<App>, uri: Uri) -> Result<Response
             let mut registry = Registry::default();
             let health = answers.health();
             register_health(&mut registry, &health);
-            kafka::register_kafka(&mut registry, &health.kafka);
+            kafka::register_kafka(&mut registry, &health);
             if let Some(desk) = desk {
                 register_ingest(&mut registry, &desk);
             }

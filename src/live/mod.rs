@@ -321,6 +321,8 @@ struct Loop<'a> {
     refused: Option<String>,
     /// Why evicted customers could not be loaded at the last tick.
     unloaded: Option<String>,
+    /// Series with failures in several partitions of Kafka, as of the last tick.
+    split_customers: u64,
 }
 
 /// `ninefold run`.

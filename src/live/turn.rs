@@ -55,6 +55,7 @@ impl<'a> Loop<'a> {
             noted: None,
             refused: None,
             unloaded: None,
+            split_customers: 0,
         })
     }
 
@@ -150,6 +151,7 @@ impl<'a> Loop<'a> {
             pipeline.tick(clock_ms(), &config.objectives, &config.alerts);
             self.service.outbox.offer(pipeline.transitions(), self.arrived.take());
             self.note_uncommitted(pipeline);
+            self.split_customers = pipeline.split_series();
         }
     }
 
@@ -350,6 +352,13 @@ impl<'a> Loop<'a> {
             let Poison { partition, first, next, .. } = one;
             notes.push(format!("counting {partition} from offset {first} to {next} panicked"));
         }
+        if self.split_customers > 0 {
+            notes.push(format!(
+                "{} customers with failures are in several partitions of Kafka: their counts are \
+                 exact, their alerts late; key events by customer",
+                self.split_customers
+            ));
+        }
         let mut partitions: Vec<String> = pipeline.owned().map(str::to_owned).collect();
         partitions.sort_unstable();
         let health = Health {
@@ -369,6 +378,7 @@ impl<'a> Loop<'a> {
             role: if pipeline.is_judge() { "judge" } else { "member" }.to_owned(),
             partitions,
             memory,
+            split_customers: self.split_customers,
             ..Health::default()
         };
         service.board.note(health, self.commits.uncommitted_since);

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
-use ninefold_engine::query::{KafkaHealth, KafkaPartition};
+use ninefold_engine::query::{Health, KafkaHealth, KafkaPartition};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -10,7 +10,8 @@ use prometheus_client::registry::Registry;
 use super::{Ratios, set};
 
 /// Registers its metrics; none where there is no such source.
-pub(super) fn register_kafka(registry: &mut Registry, kafka: &KafkaHealth) {
+pub(super) fn register_kafka(registry: &mut Registry, health: &Health) {
+    let kafka = &health.kafka;
     if *kafka == KafkaHealth::default() {
         return;
     }
@@ -24,6 +25,10 @@ pub(super) fn register_kafka(registry: &mut Registry, kafka: &KafkaHealth) {
     for (name, help, value) in counters {
         registry.register(name, help, ConstCounter::new(value));
     }
+    let split = Gauge::<f64, AtomicU64>::default();
+    split.set(health.split_customers as f64);
+    let help = "Series with failures in several partitions: key events by customer";
+    registry.register("ninefold_split_customers", help, split);
     let paused = Gauge::<f64, AtomicU64>::default();
     paused.set(f64::from(kafka.is_paused));
     registry.register("ninefold_kafka_paused", "1 while fetching waits for the loop", paused);

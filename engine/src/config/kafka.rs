@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::SecretFrom;
 use super::reader::{Section, Written};
 use crate::decode::Format;
 use crate::source::guard::Holes;
@@ -31,10 +32,6 @@ pub struct KafkaSource {
     pub format: Option<Format>,
     /// Service of events that name none.
     pub service: Option<String>,
-    /// Topic that dead letters are also written to.
-    pub dead_letters_topic: Option<String>,
-    /// Topic that alert transitions are also written to.
-    pub alerts_topic: Option<String>,
     /// Settings of the client library, by their names there.
     pub options: BTreeMap<String, KafkaOption>,
 }
@@ -56,10 +53,8 @@ pub enum KafkaStart {
 pub enum KafkaOption {
     /// Itself.
     Value(String),
-    /// In an environment variable.
-    Env(String),
-    /// In a file, without the line break at its end.
-    File(PathBuf),
+    /// Elsewhere.
+    Secret(SecretFrom),
 }
 
 /// The group where none is named.
@@ -107,21 +102,11 @@ pub(super) fn kafka(section: &Section<'_>, format: Option<Format>) -> Option<Kaf
     let holes = [("verify", Holes::Verify), ("refuse", Holes::Refuse), ("accept", Holes::Accept)];
     let holes = section.choice("holes", &holes).unwrap_or_default();
     let flood = section.choice("flood", &[("pause", true), ("count", false)]);
-    let topic = |key| section.name(key, "the name of a topic").map(str::to_owned);
-    let (dead_letters_topic, alerts_topic) = (topic("dead_letters_topic"), topic("alerts_topic"));
     let service = section.name("service", "a service name").map(str::to_owned);
     if format == Some(Format::Parquet) {
         section.problem("format", "\"parquet\" is no format of records", "takes one of lines");
     }
     let options = options(section);
-    let names = topics.as_deref().unwrap_or_default();
-    for (key, topic) in
-        [("dead_letters_topic", &dead_letters_topic), ("alerts_topic", &alerts_topic)]
-    {
-        if topic.as_ref().is_some_and(|topic| names.contains(topic)) {
-            section.problem(key, "is one of the topics that are counted", "takes another one");
-        }
-    }
     Some(KafkaSource {
         brokers: brokers?,
         topics: topics?,
@@ -131,8 +116,6 @@ pub(super) fn kafka(section: &Section<'_>, format: Option<Format>) -> Option<Kaf
         pause_on_flood: flood.unwrap_or(true),
         format,
         service,
-        dead_letters_topic,
-        alerts_topic,
         options,
     })
 }
@@ -176,8 +159,8 @@ fn options(section: &Section<'_>) -> BTreeMap<String, KafkaOption> {
         } else {
             let option = match written {
                 Written::Text(text) => KafkaOption::Value(text),
-                Written::Env(name) => KafkaOption::Env(name.to_owned()),
-                Written::File(path) => KafkaOption::File(PathBuf::from(path)),
+                Written::Env(name) => KafkaOption::Secret(SecretFrom::Env(name.to_owned())),
+                Written::File(path) => KafkaOption::Secret(SecretFrom::File(PathBuf::from(path))),
             };
             options.insert(name.to_owned(), option);
         }

@@ -111,8 +111,6 @@ fn source_text(sample: Option<&Sample>) -> String {
 #flood = \"pause\"
 #format = \"ndjson\"
 #service = \"default\"
-#dead_letters_topic = \"ninefold-dead-letters\"
-#alerts_topic = \"ninefold-alerts\"
 # Settings of librdkafka; secrets as {{ env = \"NAME\" }} or {{ file = \"path\" }}.
 #options = {{ \"session.timeout.ms\" = 45000 }}
 "

@@ -553,7 +553,7 @@ fn kafka_names_its_topics_and_keeps_secrets_and_guarantees_out() {
     let kafka = |more: &str| format!("[source.kafka]\nbrokers = [\"a:1\"]\n{more}");
     check(
         &kafka(
-            "topics = []\nstart = \"yesterday\"\nholes = \"ignore\"\nalerts_topic = \"\"\n\
+            "topics = []\nstart = \"yesterday\"\nholes = \"ignore\"\ngroup = \"\"\n\
              options = { \"auto.offset.reset\" = \"latest\", \"sasl.password\" = \"x\", a = [] }",
         ),
         &[
@@ -561,7 +561,7 @@ fn kafka_names_its_topics_and_keeps_secrets_and_guarantees_out() {
             "4: source.kafka.start \"yesterday\" is no time; takes \"earliest\", \"latest\" or a \
              time such as \"2026-11-01T00:00:00Z\"",
             "5: source.kafka.holes \"ignore\" is unknown; takes verify, refuse or accept",
-            "6: source.kafka.alerts_topic is empty; takes the name of a topic",
+            "6: source.kafka.group is empty; takes a name",
             "7: source.kafka.options \"a\" is a list; takes a table of texts, numbers, true or \
              false, { env = … } or { file = … }",
             "7: source.kafka.options \"auto.offset.reset\" is set by Ninefold; takes settings on \
@@ -580,5 +580,8 @@ fn kafka_names_its_topics_and_keeps_secrets_and_guarantees_out() {
     assert_eq!(kafka.start, KafkaStart::At(1_793_491_200_000));
     assert!(!kafka.pause_on_flood);
     assert_eq!(kafka.options["session.timeout.ms"], KafkaOption::Value("6000".to_owned()));
-    assert_eq!(kafka.options["sasl.password"], KafkaOption::Env("PASSWORD".to_owned()));
+    assert_eq!(
+        kafka.options["sasl.password"],
+        KafkaOption::Secret(SecretFrom::Env("PASSWORD".to_owned()))
+    );
 }

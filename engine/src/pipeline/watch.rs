@@ -14,6 +14,7 @@ use arrow::array::ArrayRef;
 use serde::{Deserialize, Serialize};
 
 use super::fold::fold_recent;
+use super::follow::KAFKA;
 use super::{Pipeline, PipelineError, batches};
 use crate::query::alerts::transition;
 use crate::query::body::AlertTransition;
@@ -245,6 +246,17 @@ pub(super) fn for_each_stored(
 }
 
 impl Pipeline {
+    /// How many series with failures several partitions of Kafka have rows of: each partition's
+    /// owner sees a part of them.
+    pub fn split_series(&self) -> u64 {
+        let is_kafka = |number: u16| {
+            let partition = self.partitions.get(usize::from(number));
+            partition.is_some_and(|partition| partition.name.starts_with(KAFKA))
+        };
+        let split = self.state.shards.iter().flat_map(|shard| shard.split_series());
+        split.filter(|(one, other)| is_kafka(*one) && is_kafka(*other)).count() as u64
+    }
+
     /// Evaluates the alerts of every series that may burn, as of the minute of `now_ms`. Those
     /// that may have been evicted before are left out until [`Pipeline::load_evicted`].
     pub fn tick(&mut self, now_ms: i64, objectives: &Objectives, options: &AlertOptions) {

@@ -131,6 +131,10 @@ pub struct Health {
     /// From the arrival of events to the alert that they caused; only in `/metrics`.
     #[serde(skip)]
     pub event_to_alert: Delays,
+    /// Series with failures that several partitions of Kafka have rows of; only in `/metrics`,
+    /// but for its note.
+    #[serde(skip)]
+    pub split_customers: u64,
     /// The Kafka source; only in `/metrics`, but for its notes.
     #[serde(skip)]
     pub kafka: KafkaHealth,

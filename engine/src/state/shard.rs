@@ -60,6 +60,8 @@ struct Heat {
     /// The partition of its newest rows, and their minute.
     partition: u16,
     newest: Minute,
+    /// Another partition that had rows of it before, or [`NOBODY`].
+    other: u16,
 }
 
 /// What is kept of a customer.
@@ -171,7 +173,7 @@ impl Shard {
     /// Notes that a series had a bad event.
     pub fn heat(&mut self, customer: u32, service: u32, minute: Minute) {
         let known = self.hot.len();
-        let cold = Heat { last: minute, partition: NOBODY, newest: Minute(0) };
+        let cold = Heat { last: minute, partition: NOBODY, newest: Minute(0), other: NOBODY };
         let heat = self.hot.entry((customer, service)).or_insert(cold);
         heat.last = minute.max(heat.last);
         self.bytes += HOT_BYTES * (self.hot.len() - known);
@@ -189,6 +191,9 @@ impl Shard {
         if let Some(heat) = self.hot.get_mut(&(customer, service))
             && heat.newest <= minute
         {
+            if heat.partition != partition && heat.partition != NOBODY {
+                heat.other = heat.partition;
+            }
             (heat.newest, heat.partition) = (minute, partition);
         }
     }
@@ -232,6 +237,12 @@ impl Shard {
             Some(id) => self.accounts[id as usize].is_partial,
             None => self.evicted.may_hold(customer),
         }
+    }
+
+    /// The partitions of the series that may burn and that two partitions have rows of.
+    pub fn split_series(&self) -> impl Iterator<Item = (u16, u16)> {
+        let split = self.hot.values().filter(|heat| heat.other != NOBODY);
+        split.map(|heat| (heat.partition, heat.other))
     }
 
     /// Forgets what is older than the last hours, and packs old minutes: of all by dimension,

@@ -22,6 +22,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// were not there, and Kafka told how far the table is.
 const ROUND_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often an error of the client is printed.
+const PRINT_INTERVAL: Duration = Duration::from_secs(10);
+
 /// How long an error of the client is shown.
 const ERROR_SHOWN: Duration = Duration::from_secs(30);
 
@@ -44,6 +47,7 @@ pub struct Look {
     waits_for: Option<String>,
     store_error: Option<String>,
     error: Option<(Instant, String)>,
+    printed: Option<Instant>,
     looked: Option<Instant>,
     rounded: Option<Instant>,
 }
@@ -64,6 +68,7 @@ impl Look {
             waits_for: None,
             store_error: None,
             error: None,
+            printed: None,
             looked: None,
             rounded: None,
         }
@@ -90,9 +95,9 @@ impl Look {
         self.store_error = error;
     }
 
-    /// The client has an error.
+    /// The client has an error. They come in swarms, so few of them are printed.
     pub fn note_error(&mut self, error: String) {
-        if self.error.as_ref().is_none_or(|(_, known)| *known != error) {
+        if is_due(&mut self.printed, PRINT_INTERVAL) {
             eprintln!("ninefold: kafka: {error}");
         }
         self.error = Some((Instant::now(), error));

@@ -414,6 +414,9 @@ impl Reader {
     /// Fetches partitions afresh under a newer assignment: the only way back. What the client
     /// may still deliver of before is dropped by the guards.
     fn fetch(&mut self, places: &[(Id, u64)]) -> anyhow::Result<()> {
+        if places.is_empty() {
+            return Ok(());
+        }
         let (mut old, mut new) = (TopicPartitionList::new(), TopicPartitionList::new());
         for (id, from) in places {
             self.assignments += 1;
@@ -462,14 +465,16 @@ impl Reader {
         self.current = self.generation.load(Ordering::Acquire);
         let is_running = |partition: &Partition| !matches!(partition.state, State::Stopped { .. });
         let running: Vec<Id> = self.ids(is_running);
-        let names: Vec<String> =
-            running.iter().map(|(topic, number)| name(topic, *number)).collect();
-        self.outlet.forget(&names);
         self.take_up_again(&running)
     }
 
     /// Begins partitions that may be assigned already.
     fn take_up_again(&mut self, ids: &[Id]) -> anyhow::Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> = ids.iter().map(|(topic, number)| name(topic, *number)).collect();
+        self.outlet.forget(&names);
         let mut list = TopicPartitionList::new();
         for id in ids {
             let Some(partition) = self.partitions.get_mut(id) else { continue };
@@ -525,6 +530,10 @@ impl Reader {
                 Ok(span) => span,
                 Err(error) => {
                     self.look.note_error(format!("{}/{}: {error}", id.0, id.1));
+                    // The client says it once: the place is looked up again.
+                    if let Some(partition) = self.partitions.get_mut(&id) {
+                        partition.state = State::Waiting;
+                    }
                     continue;
                 }
             };

@@ -1,32 +1,17 @@
 //! The settings of the client library: those that exactness rests on, and what is passed through.
 
-use std::path::PathBuf;
-
 use rdkafka::ClientConfig;
 
-use crate::config::{KafkaOption, KafkaSource};
+use crate::config::{KafkaOption, KafkaSource, SecretError};
 
-/// Why there are no settings.
+/// A secret is not where the configuration says.
 #[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// A secret's variable is not set.
-    #[error("source.kafka.options {key:?}: the environment variable {name} is not set")]
-    NoVariable {
-        /// The setting.
-        key: String,
-        /// The variable.
-        name: String,
-    },
-    /// A secret's file cannot be read.
-    #[error("source.kafka.options {key:?}: cannot read {path}: {source}")]
-    NoFile {
-        /// The setting.
-        key: String,
-        /// The file.
-        path: PathBuf,
-        /// The reason given.
-        source: std::io::Error,
-    },
+#[error("source.kafka.options {key:?}: {source}")]
+pub struct SettingsError {
+    /// The setting.
+    key: String,
+    /// What is wrong.
+    source: SecretError,
 }
 
 /// Settings that anybody needs to reach the brokers: addresses, TLS, SASL. Debug-printing them
@@ -47,16 +32,9 @@ pub fn settings(source: &KafkaSource) -> Result<ClientConfig, SettingsError> {
 fn value(key: &str, option: &KafkaOption) -> Result<String, SettingsError> {
     match option {
         KafkaOption::Value(value) => Ok(value.clone()),
-        KafkaOption::Env(name) => std::env::var(name).map_err(|_| {
-            let (key, name) = (key.to_owned(), name.clone());
-            SettingsError::NoVariable { key, name }
-        }),
-        KafkaOption::File(path) => match std::fs::read_to_string(path) {
-            Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
-            Err(source) => {
-                let (key, path) = (key.to_owned(), path.clone());
-                Err(SettingsError::NoFile { key, path, source })
-            }
+        KafkaOption::Secret(secret) => match secret.fetch() {
+            Ok(secret) => Ok(secret.reveal().to_owned()),
+            Err(source) => Err(SettingsError { key: key.to_owned(), source }),
         },
     }
 }
