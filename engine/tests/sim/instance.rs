@@ -219,7 +219,7 @@ impl Instance {
             }
         }
         if moves.is_empty() {
-            return;
+            return self.look(store, shared);
         }
         if shared.random.hits(300) {
             self.notes.push(shared.fresh());
@@ -243,6 +243,19 @@ impl Instance {
             failures: 0,
             believed: false,
         });
+    }
+
+    /// One that has nothing to commit looks whether others have counted its partitions: their
+    /// records may be gone from the source, so that none would ever tell it.
+    fn look(&mut self, store: &mut Store, shared: &mut Shared) {
+        store.advance(&mut self.view, shared.mutant);
+        let has_moved = |(number, owned): (&usize, &Owned)| {
+            let found = self.view.offsets.get(&shared.topics[*number].name);
+            found.copied().unwrap_or(0) != owned.ledger.next()
+        };
+        if self.owned.iter().any(has_moved) {
+            self.rebuild(store, shared);
+        }
     }
 
     /// Writes rows to one or two files; `None` where the store refuses one.
