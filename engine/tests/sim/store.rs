@@ -168,14 +168,21 @@ impl Store {
         }
     }
 
-    /// The newest checkpoint turns bad, where there is another that is whole, with the entries
-    /// behind it: two copies of everything, of which one is lost.
+    /// The newest checkpoint turns bad, where the rest of the log still tells everything: of two
+    /// copies one is lost.
     pub fn flip_bit(&mut self) {
-        let mut whole = self.checkpoints.iter_mut().rev().filter(|(_, one)| one.whole);
-        if let (Some((newest, checkpoint)), Some((older, _))) = (whole.next(), whole.next()) {
-            let has_entries = (older + 1..=*newest).all(|one| self.entries.contains_key(&one));
-            checkpoint.whole = !has_entries;
+        let before = self.fold();
+        let newest = self.checkpoints.iter().rev().find(|(_, one)| one.whole);
+        let Some(newest) = newest.map(|(version, _)| *version) else { return };
+        self.set_whole(newest, false);
+        let after = self.fold();
+        if self.violation.take().is_some() || after.offsets != before.offsets {
+            self.set_whole(newest, true);
         }
+    }
+
+    fn set_whole(&mut self, version: u64, whole: bool) {
+        self.checkpoints.get_mut(&version).expect("it is there").whole = whole;
     }
 
     /// Deletes the entries below the older of the two newest whole checkpoints.
