@@ -405,8 +405,7 @@ impl Log {
     /// newest checkpoint lies above its entry, and the log is folded afresh.
     fn confirm(&mut self, version: u64, commit: &str) -> Result<Seen, TableError> {
         let posted = self.posted.take();
-        let newest = last_checkpoint(&self.reader())?;
-        if newest.is_some_and(|newest| newest.version > version) {
+        if newest_checkpoint(&self.dir)?.is_some_and(|newest| newest > version) {
             self.reopen()?;
             return Ok(Seen::Covered);
         }
@@ -550,6 +549,11 @@ impl LogStore for Attempt<'_> {
     fn are_live(&self, paths: &HashSet<String>) -> Result<bool, CommitError> {
         let live = self.log.live_paths()?;
         Ok(live.iter().filter(|path| paths.contains(*path)).count() == paths.len())
+    }
+
+    fn is_added(&self) -> Result<bool, CommitError> {
+        let live = self.log.live_paths()?;
+        Ok(live.iter().any(|path| self.entry.adds.iter().any(|add| add.path == *path)))
     }
 
     fn refresh(&mut self) -> Result<(), CommitError> {
@@ -755,19 +759,30 @@ pub(super) fn refuse_what_we_cannot_read(
 
 /// Whether the log under `dir` has an entry or a checkpoint.
 fn has_entry(dir: &FsPath) -> Result<bool, TableError> {
+    Ok(log_names(dir)?.iter().any(|name| is_entry(name)))
+}
+
+/// The newest checkpoint by the list of files: `_last_checkpoint` may be set back by a writer
+/// that slept.
+fn newest_checkpoint(dir: &FsPath) -> Result<Option<u64>, TableError> {
+    let names = log_names(dir)?;
+    let checkpoints = names.iter().filter(|name| is_entry(name) && !name.ends_with(".json"));
+    Ok(checkpoints.filter_map(|name| name[..20].parse().ok()).max())
+}
+
+/// The names of the files of the log; none where there is no log.
+fn log_names(dir: &FsPath) -> Result<Vec<String>, TableError> {
     let log = dir.join("_delta_log");
+    let failed = |source| TableError::io("list", &log, source);
     let files = match std::fs::read_dir(&log) {
         Ok(files) => files,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(TableError::io("list", &log, error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
     };
-    for file in files {
-        let file = file.map_err(|source| TableError::io("list", &log, source))?;
-        if is_entry(&file.file_name().to_string_lossy()) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let name = |file: std::io::Result<std::fs::DirEntry>| {
+        Ok(file.map_err(failed)?.file_name().to_string_lossy().into_owned())
+    };
+    files.map(name).collect()
 }
 
 /// Whether a name is 20 digits and `.json` or `.checkpoint….parquet`.
