@@ -79,7 +79,8 @@ fn routes_without_a_command_agree_with_those_that_have_one() {
     assert_eq!(service.json("/v1/burn")["as_of"], sla["as_of"]);
     assert_eq!(service.json("/v1/fleet")["as_of"], sla["as_of"]);
     let document = service.json("/openapi.json");
-    for path in document["paths"].as_object().unwrap().keys() {
+    let paths = document["paths"].as_object().unwrap().iter();
+    for (path, _) in paths.filter(|(_, operations)| operations.get("get").is_some()) {
         let path = path.replace("{customer}", "acme").replace("{month}", "2025-10");
         if !path.contains('{') && path != "/v1/stream" {
             let status = service.get(&path).status;

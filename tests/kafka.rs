@@ -209,6 +209,30 @@ fn partitions_that_are_added_are_read_from_their_beginning_and_shared() {
 }
 
 #[test]
+fn partitions_that_come_while_the_store_is_down_are_read_when_it_is_back() {
+    let Some(shared) = shared() else { return };
+    let broker = &shared.0;
+    let (world, mut produced) = (World::new(broker, "nostore", 1, ""), Produced::default());
+    let writer = broker.producer(None);
+    produced.send(&writer, "nostore", 0, 100);
+    let instance = world.start("a");
+    world.until_at(0, 100);
+    let (there, away) = (world.data().join("rollups"), world.data().join("away"));
+    fs::rename(&there, &away).expect("on one disk");
+    broker.add_partitions("nostore", 3);
+    for partition in 0..3 {
+        produced.send(&writer, "nostore", partition, 100);
+    }
+    until("a note that names the store", || instance.get("/readyz").contains("rollups"));
+    fs::rename(&away, &there).expect("on one disk");
+    for (partition, end) in [(0, 200), (1, 100), (2, 100)] {
+        world.until_at(partition, end);
+    }
+    instance.stop();
+    world.check(&produced);
+}
+
+#[test]
 fn what_an_admin_does_to_the_groups_offsets_has_no_effect() {
     let Some(shared) = shared() else { return };
     let broker = &shared.0;

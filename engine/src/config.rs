@@ -52,6 +52,9 @@ use reader::{Reader, Section};
 pub struct Config {
     /// Folder that holds the table, `[table] dir`; `None` where the command line has to say it.
     pub data: Option<PathBuf>,
+    /// Room that `run` keeps beside the table for the log entries of a full disk,
+    /// `[table] reserve`, in bytes; 0 = none.
+    pub reserve_bytes: u64,
     /// How events are sorted, `[[sli]]`.
     pub slis: Slis,
     /// What is promised to whom, `[[objective]]`, `[tier.NAME]` and `[customer."NAME"]`.
@@ -151,6 +154,8 @@ impl Default for HttpSource {
 
 /// Most values of a dimension per service and day; DESIGN names 1,000.
 const DIMENSION_VALUES_MAX: usize = 1_000;
+/// Many thousand entries of the log.
+const RESERVE_BYTES: u64 = 64 << 20;
 /// Ten seconds of uncommitted lines are re-read after a crash: a second's work.
 const COMMIT_INTERVAL_MS: u64 = 10_000;
 /// Bounds the memory of an epoch: about a second of the fastest stream on two cores.
@@ -188,6 +193,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             data: None,
+            reserve_bytes: RESERVE_BYTES,
             slis: Slis::default(),
             objectives: Objectives::default(),
             alerts: AlertOptions::default(),
@@ -259,6 +265,7 @@ fn read(root: &Section<'_>) -> Config {
 
 fn read_table(section: Section<'_>, config: &mut Config) {
     config.data = section.name("dir", "a folder").map(PathBuf::from);
+    set(&mut config.reserve_bytes, section.size_bytes("reserve", 0..=16 << 30));
     section.finish();
 }
 

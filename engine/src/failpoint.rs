@@ -33,6 +33,14 @@ pub const POINTS: &[&str] = &[
     // The disk: between the staged file and its name.
     "put.staged",
     "put.linked",
+    // The write-ahead log.
+    "wal.rotate",
+    "wal.write",
+    "wal.sync",
+    "wal.reply",
+    // Upkeep; its entry is an epoch's.
+    "compact.merged",
+    "vacuum.delete",
     // Partitions that the group gives to this instance, or takes away.
     "kafka.assign",
     "kafka.revoke",

@@ -4,12 +4,14 @@
 //!
 //! The oracle is a list of what was sent; each rule was seen to fail with its line taken out.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ninefold_engine::decode::{self, Format};
 use ninefold_engine::pipeline::verify::{Recorded, Verdict, verify};
 use ninefold_engine::pipeline::{Options, Pipeline, PipelineError, Start, Unit};
 use ninefold_engine::slo::objective::Slis;
+use ninefold_engine::slo::sli::SliKind;
 use ninefold_engine::source::chunk::{Chunk, ChunkKind, LINE_BYTES_MAX, RecordMark, Tail};
 use ninefold_engine::source::wal::{self, Folder, Kind, Wal};
 use ninefold_engine::table::{CommitError, Filter, Table};
@@ -183,6 +185,38 @@ fn a_fenced_instance_builds_itself_afresh_and_counts_on() {
     owner.commit().unwrap();
     let table = Table::open(dir.path()).unwrap().unwrap();
     assert_eq!((table.offset(LOG).unwrap(), valid(&table)), (Some(4), 4));
+}
+
+/// A rolling upgrade that changes the rules: one instance has the new ones, one still the old.
+#[test]
+fn two_versions_of_the_rules_side_by_side_both_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut of_status = options(0).slis;
+    let SliKind::Availability { bad, .. } = &mut of_status.availability.kind else {
+        panic!("the default judges by status");
+    };
+    *bad = vec![(200, 200)];
+    let new = Options { slis: of_status, ..options(0) };
+    let mut expect = BTreeMap::new();
+    for (number, options) in [options(0), new].into_iter().enumerate() {
+        let table = Table::open_or_create(dir.path()).unwrap();
+        let mut pipeline = Pipeline::new(options, table, true, 7);
+        let name = format!("kafka/requests/{number}");
+        let begin = Start { name: &name, ..start(&pipeline, 0) };
+        let partition = pipeline.partition(begin).unwrap();
+        let records = [(0, Some(now_ms()), event(now_ms(), "x"))];
+        pipeline.ingest(partition, &[chunk(0, &records, 1)]);
+        pipeline.commit().unwrap();
+        expect.insert(pipeline.options().slis.rules_version(), (1, number as u64));
+    }
+    let mut found = BTreeMap::new();
+    let table = Table::open(dir.path()).unwrap().unwrap();
+    table
+        .for_each_series(&Filter::default(), |row| {
+            found.insert(row.rules.to_owned(), (row.measures.valid, row.measures.bad));
+        })
+        .unwrap();
+    assert_eq!((found.len(), found), (2, expect), "valid and bad by version of the rules");
 }
 
 proptest! {

@@ -40,7 +40,7 @@ use ninefold_engine::decode::Format;
 use ninefold_engine::pipeline::{Pipeline, Unit};
 use ninefold_engine::query::KafkaHealth;
 use ninefold_engine::query::body::AlertTransition;
-use ninefold_engine::source::chunk::{Chunk, Tail};
+use ninefold_engine::source::chunk::{CHUNK_BYTES, Chunk, Tail};
 use ninefold_engine::table::Table;
 use ninefold_engine::time::{DAY_MINUTES, Minute};
 
@@ -55,9 +55,6 @@ pub use outbox::{Outbox, Published};
 use push::Push;
 pub use reload::Current;
 use rivals::Rivals;
-
-/// How many chunks may wait for the loop: with full ones some 64 MiB.
-const QUEUE_CHUNKS: usize = 32;
 
 /// How much of the past the service keeps in memory: the longest period and a day.
 const MEMORY_MINUTES: u32 = 93 * DAY_MINUTES;
@@ -221,7 +218,7 @@ impl Service {
     /// # Errors
     /// The table cannot be opened or read.
     pub fn open(config: Config, data: PathBuf) -> anyhow::Result<Service> {
-        let table = Table::open_or_create(&data)?;
+        let table = Table::open_or_create(&data)?.with_reserve(config.reserve_bytes);
         let mut pipeline =
             Pipeline::new(batch::options(&config), table, true, batch::random_seed());
         let budget = limits::budget(&config)?;
@@ -337,7 +334,8 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
         let (place, args) = (place.clone(), args.clone());
         service.reread = Some(Box::new(move || configured(&place, &args)));
     }
-    let (sender, messages) = sync_channel(QUEUE_CHUNKS);
+    let queue = limits::budget(&service.config())?.queue / CHUNK_BYTES as u64;
+    let (sender, messages) = sync_channel(usize::try_from(queue).unwrap_or(usize::MAX).max(2));
     let (notifiers, verbose) = (Arc::clone(&service.notifiers), args.verbose);
     service.outbox.send_to(Box::new(move |published| {
         if verbose {

@@ -74,6 +74,8 @@ fn live_part(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
         }
     };
     note("[table] dir", new.data != old.data);
+    note("[table] reserve", new.reserve_bytes != old.reserve_bytes);
+    note("[memory]", new.memory != old.memory);
     note("[api] listen", new.listen != old.listen);
     note("[[api.token]] or [api] insecure", new.access != old.access);
     note("[[notify]]", new.receivers != old.receivers);
@@ -86,6 +88,8 @@ fn live_part(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
     note("[run] threads", new.threads != old.threads);
     let config = Config {
         data: old.data.clone(),
+        reserve_bytes: old.reserve_bytes,
+        memory: old.memory.clone(),
         listen: old.listen,
         access: old.access.clone(),
         receivers: old.receivers.clone(),

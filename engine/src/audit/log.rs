@@ -287,10 +287,7 @@ impl Review {
                 self.added.insert(add.path.clone(), version);
             }
         }
-        if entry.info.engine.starts_with("ninefold/") {
-            // Of our own entries only retention takes rows away.
-            self.retained |= entry.removes.iter().any(|remove| remove.data_change);
-        } else {
+        if !entry.info.engine.starts_with("ninefold/") {
             self.take_foreign(version, entry, audit);
         }
     }

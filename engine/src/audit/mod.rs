@@ -31,7 +31,7 @@ use serde::Serialize;
 
 pub use doctor::{Advice, Level, doctor};
 
-use crate::table::{LiveFile, Table, TableError};
+use crate::table::{LiveFile, RETENTION, Table, TableError};
 use crate::time::Day;
 use day::DaySums;
 use file::{FileSums, PartitionSums, Provable};
@@ -230,6 +230,7 @@ impl<'a> Auditor<'a> {
     ) -> Result<(), TableError> {
         audit.version = self.table.version();
         self.review = log::review(self.table, listing, audit)?;
+        self.review.retained = self.table.offset(RETENTION)?.is_some();
         log::check_properties(self.table, audit);
         log::check_removed(self.table.dir(), &self.review, now_ms, audit);
         let files = self.table.live_files()?;

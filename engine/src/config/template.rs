@@ -36,7 +36,7 @@ pub fn template(sample: Option<Sample>) -> String {
     let sample = sample.as_ref();
     [
         HEAD.to_owned(),
-        table_text(),
+        table_text(&config),
         source_text(sample),
         push_text(&config),
         decode_text(sample),
@@ -71,13 +71,17 @@ const SCOPES: &str = r#"
 #target = 0.9995
 "#;
 
-fn table_text() -> String {
-    "
+fn table_text(config: &Config) -> String {
+    format!(
+        "
 # Where the counts are kept: a Delta Lake table that other tools can read.
 [table]
 #dir = \"ninefold-data\"
-"
-    .to_owned()
+# Room for the log entries of a full disk.
+#reserve = \"{reserve}\"
+",
+        reserve = size_text(config.reserve_bytes),
+    )
 }
 
 fn source_text(sample: Option<&Sample>) -> String {

@@ -374,6 +374,7 @@ fn every_setting_of_the_template_is_taken_and_shows_its_default() {
     assert_eq!(on.epoch_events_max, default.epoch_events_max);
     assert_eq!(on.dimension_values_max, default.dimension_values_max);
     assert_eq!(on.dedupe_window_bytes, default.dedupe_window_bytes);
+    assert_eq!(on.reserve_bytes, default.reserve_bytes);
     assert_eq!(on.dedupe_window_records, default.dedupe_window_records);
     assert_eq!((on.wal, on.sources.http), (default.wal, Some(HttpSource::default())));
     assert!(!on.access.insecure);

@@ -122,6 +122,11 @@ impl Memory {
         self.arrivals.clear();
     }
 
+    /// Whoever comes from now on is new.
+    fn begin(&mut self, state: &State) {
+        self.arrivals.push_back((i64::MIN, state.new_customers()));
+    }
+
     /// New customers over the last minute, as of the last tick.
     fn new_customers_per_minute(&self) -> u64 {
         let (first, last) = (self.arrivals.front(), self.arrivals.back());
@@ -258,6 +263,7 @@ impl Pipeline {
         let mut tidy = |_: &SeriesRow<'_>, state: &mut State| memory.tidy(state, &firing);
         let (slis, state) = (&self.options.slis, &mut self.state);
         fold_wanted(&self.table, slis, &need, (&Wanted::All, None), state, &mut tidy)?;
+        self.memory.begin(&self.state);
         Ok(())
     }
 

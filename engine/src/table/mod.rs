@@ -65,6 +65,10 @@ use schema::Grain;
 /// spans series: it is fenced as a partition is, and it is none.
 pub const JUDGE: &str = "judge";
 
+/// The application id that says up to which day, as a number and exclusive, rows were removed as
+/// past retention: for who proves the table after the log has forgotten the removal.
+pub(crate) const RETENTION: &str = "retention";
+
 /// How often a commit goes on after a failure of the store: a hiccup passes by itself, and
 /// the reserve is freed in between.
 const FAILURES_MAX: u32 = 2;
@@ -74,6 +78,7 @@ const FAILURES_MAX: u32 = 2;
 struct Replacement<'a> {
     kind: EntryKind,
     adds: &'a [Add],
+    moves: &'a [Move],
     removes: &'a HashSet<String>,
     /// Now, in epoch milliseconds: when those files went.
     now_ms: i64,
@@ -227,7 +232,7 @@ impl Table {
     /// Every partition of a source and its offset, by name, at this version.
     pub fn offsets(&self) -> BTreeMap<String, u64> {
         let mut offsets = self.log.offsets();
-        offsets.remove(JUDGE);
+        [JUDGE, RETENTION].iter().for_each(|id| drop(offsets.remove(*id)));
         offsets
     }
 
@@ -346,8 +351,8 @@ impl Table {
     }
 
     fn append_replacement(&mut self, change: &Replacement<'_>) -> Result<Option<u64>, CommitError> {
-        let Replacement { kind, adds, removes, now_ms, info, written } = *change;
-        let mut commit = Commit::new(Vec::new(), removes.clone());
+        let Replacement { kind, adds, moves, removes, now_ms, info, written } = *change;
+        let mut commit = Commit::new(moves.to_vec(), removes.clone());
         let (commit_id, mut failures) = (Uuid::new_v4().to_string(), 0);
         loop {
             let entry = NewEntry {
@@ -355,7 +360,7 @@ impl Table {
                 adds,
                 removes,
                 removed_ms: now_ms,
-                moves: &[],
+                moves,
                 info,
                 instance: &self.instance,
                 commit: &commit_id,

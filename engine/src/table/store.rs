@@ -209,7 +209,7 @@ pub(crate) fn probe(directory: &FsPath) -> std::result::Result<i64, TableError> 
         .map_err(|source| TableError::io("create", directory, source))?;
     let name = format!("_probe-{}", Uuid::new_v4().simple());
     let (first, second) = (directory.join(&name), directory.join(format!("{name}-linked")));
-    let found = probe_links(directory, &first, &second);
+    let found = probe_links(directory, (&first, &second), |old, new| fs::hard_link(old, new));
     let _ = fs::remove_file(&first);
     let _ = fs::remove_file(&second);
     found
@@ -217,14 +217,14 @@ pub(crate) fn probe(directory: &FsPath) -> std::result::Result<i64, TableError> 
 
 fn probe_links(
     directory: &FsPath,
-    first: &FsPath,
-    second: &FsPath,
+    (first, second): (&FsPath, &FsPath),
+    link: impl Fn(&FsPath, &FsPath) -> io::Result<()>,
 ) -> std::result::Result<i64, TableError> {
     let refused = |found: String| TableError::NoCreateIfAbsent { path: directory.into(), found };
     write_synced(first, &PutPayload::from_static(b"probe"))
         .map_err(|source| TableError::io("write and sync", first, source))?;
-    fs::hard_link(first, second).map_err(|error| refused(format!("link failed: {error}")))?;
-    match fs::hard_link(first, second) {
+    link(first, second).map_err(|error| refused(format!("link failed: {error}")))?;
+    match link(first, second) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(refused(format!("a second link failed with: {error}"))),
         Ok(()) => return Err(refused("a second link replaced the first".to_owned())),
@@ -269,6 +269,23 @@ mod tests {
         put(&path, &PutPayload::from_static(b"two"), false).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no staging left");
+    }
+
+    #[test]
+    fn a_file_system_without_safe_links_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = |link: fn(&FsPath, &FsPath) -> io::Result<()>| {
+            let names = [dir.path().join("first"), dir.path().join("second")];
+            let found = probe_links(dir.path(), (&names[0], &names[1]), link).unwrap_err();
+            names.iter().for_each(|name| drop(fs::remove_file(name)));
+            let text = found.to_string();
+            assert!(text.contains(dir.path().to_str().unwrap()), "{text}");
+            text
+        };
+        let none = refused(|_, _| Err(io::ErrorKind::Unsupported.into()));
+        assert!(none.contains("link failed"), "{none}");
+        let blind = refused(|old, new| fs::copy(old, new).map(drop));
+        assert!(blind.contains("a second link replaced the first"), "{blind}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::time::Instant;
 use super::frame::{Batch, KEY_BYTES_MAX, encode};
 use super::keys::{self, KeyHash, Known};
 use super::{Segment, Shared, State, Wal, open};
+use crate::failpoint;
 
 /// Upper ends of the classes that [`Figures::syncs`](super::Figures::syncs) counts.
 pub const SYNC_SECONDS: [f64; 11] =
@@ -263,15 +264,19 @@ fn write_group(
         None => {
             let path = shared.folder.join(open::segment_name(next_number(shared), first));
             let file = disk.create(&path).map_err(|error| refusal(&path, bytes, &error))?;
+            failpoint::reach("wal.rotate");
             Active { file, path, size_bytes: 0 }
         }
     };
     let started = Instant::now();
+    failpoint::reach("wal.write");
     let written = disk.write(&segment.file, bytes, segment.size_bytes);
+    failpoint::reach("wal.sync");
     if let Err(error) = written.and_then(|()| disk.sync(&segment.file)) {
         abandon(disk, &segment, is_new);
         return Err(refusal(&segment.path, bytes, &error));
     }
+    failpoint::reach("wal.reply");
     note_sync(&mut shared.lock(), started.elapsed().as_secs_f64());
     segment.size_bytes += bytes.len() as u64;
     let path = segment.path.clone();

@@ -24,7 +24,10 @@ use super::live::{LiveFile, TAG_COVERS, TAG_LEVEL};
 use super::log::{Add, EntryKind};
 use super::scan::Scan;
 use super::schema::Grain;
-use super::{CommitError, Filter, Replacement, Table, TableError, coarse, data_path};
+use super::{
+    CommitError, Filter, Move, RETENTION, Replacement, Table, TableError, coarse, data_path,
+};
+use crate::failpoint;
 use crate::time::{DAY_MINUTES, Day, MINUTE_MS};
 use merge::{MergeError, Source, merge};
 use plan::{Job, When};
@@ -188,6 +191,7 @@ impl Upkeep {
         let (written, mut adds, mut removes) = (table.clock.now(), Vec::new(), HashSet::new());
         for job in &jobs {
             let job = self.run(table, job, &mut adds)?;
+            failpoint::reach("compact.merged");
             removes.extend(job.removes());
         }
         let (before, after) = (removes.len(), adds.len());
@@ -196,7 +200,8 @@ impl Upkeep {
         }
         let info = format!("compaction of {} grains and days", jobs.len());
         let (kind, adds, removes, info) = (EntryKind::Compaction, &*adds, &removes, &*info);
-        let landed = table.replace(&Replacement { kind, adds, removes, now_ms, info, written })?;
+        let change = Replacement { kind, adds, moves: &[], removes, now_ms, info, written };
+        let landed = table.replace(&change)?;
         Ok(landed.map_or(Done::Abandoned, |version| Done::Compacted {
             version,
             groups: jobs.len(),
@@ -374,7 +379,12 @@ pub fn retain(table: &mut Table, now_ms: i64) -> Result<Done, CommitError> {
     let days = expired.iter().filter_map(|file| file.day).collect::<BTreeSet<Day>>().len();
     let info = "retention of 13 months";
     let (kind, written) = (EntryKind::Retention, table.clock.now());
-    let change = Replacement { kind, adds: &[], removes: &removes, now_ms, info, written };
+    let last = expired.iter().filter_map(|file| file.day).max();
+    let base = table.offset(RETENTION)?;
+    let next = last.map_or(0, |day| u64::from(day.0) + 1).max(base.unwrap_or(0));
+    let moves = [Move { partition: RETENTION.to_owned(), base, next }];
+    let removes = &removes;
+    let change = Replacement { kind, adds: &[], moves: &moves, removes, now_ms, info, written };
     let landed = table.replace(&change)?;
     let files = removes.len();
     Ok(landed.map_or(Done::Abandoned, |version| Done::Retained { version, days, files }))

@@ -4,19 +4,22 @@
 //! reader of an older version has had that long; a file of ours that the log does not know and
 //! that is older than [`ORPHAN_MS`], left by a commit that failed or was killed (a writer writes
 //! a file again that it has not committed within minutes, so no commit that may still land names
-//! one so old); and what a killed write left under a staging name. The folder is listed *before*
+//! one so old, and one that fell asleep in between meets an entry of ours first); and what a
+//! killed write left under a staging name. The folder is listed *before*
 //! the log is read, so a file that was committed meanwhile is known to be live.
 //!
 //! Nothing else is touched: no file outside of `grain=…/day=…`, no name that neither the log
 //! knows nor we would give, nothing behind a symbolic link. A live file that is not there ends it
 //! before anything is removed: another program has vacuumed too much, or the disk has lost it.
 
+use std::collections::HashSet;
 use std::fs::DirEntry;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::super::{Table, TableError};
+use super::super::{CommitError, Epoch, Table, TableError};
 use crate::delta::parse_day;
+use crate::failpoint;
 use crate::time::{DAY_MINUTES, MINUTE_MS};
 
 /// How long a removed file is kept for readers of older versions.
@@ -63,19 +66,44 @@ enum Kind {
 /// # Errors
 /// [`TableError::FilesMissing`] where a live file is not there; then nothing was removed.
 /// Otherwise if the folder or the log cannot be read, or a file not removed.
-pub fn vacuum(table: &mut Table, now_ms: i64, dry_run: bool) -> Result<Vacuumed, TableError> {
+pub fn vacuum(table: &mut Table, now_ms: i64, dry_run: bool) -> Result<Vacuumed, CommitError> {
     let dir = table.dir().to_owned();
     let found = list(&dir)?;
     table.refresh()?;
+    let (mut done, has_orphans) = no_longer_needed(table, &found, now_ms)?;
+    if has_orphans && !dry_run {
+        // A writer that sleeps since before these files were too old for it may still name them
+        // in the entry after the newest one. With an entry of ours there, it has to look again.
+        table.commit(Epoch { info: "vacuum".to_owned(), ..Epoch::default() })?;
+        (done, _) = no_longer_needed(table, &found, now_ms)?;
+    }
+    let mut vacuumed = Vacuumed::default();
+    for file in done {
+        let path = dir.join(&file.path);
+        if !dry_run {
+            failpoint::reach("vacuum.delete");
+            remove(&path)?;
+        }
+        vacuumed.files.push(path);
+        vacuumed.bytes += file.bytes;
+    }
+    Ok(vacuumed)
+}
+
+/// The files that may go, a bounded number at once, and whether there are some that no entry
+/// has ever named.
+fn no_longer_needed<'a>(
+    table: &Table,
+    found: &'a [Found],
+    now_ms: i64,
+) -> Result<(Vec<&'a Found>, bool), TableError> {
     let live = table.live_files()?;
-    let live: std::collections::HashSet<&str> =
-        live.iter().map(|file| file.path.as_str()).collect();
-    let lost: Vec<PathBuf> =
-        live.iter().map(|path| dir.join(path)).filter(|path| !path.exists()).collect();
+    let live: HashSet<&str> = live.iter().map(|file| file.path.as_str()).collect();
+    let mut lost: Vec<PathBuf> = live.iter().map(|path| table.dir().join(path)).collect();
+    lost.retain(|path| !path.exists());
     if !lost.is_empty() {
-        let mut paths = lost;
-        paths.sort();
-        return Err(TableError::FilesMissing { paths });
+        lost.sort();
+        return Err(TableError::FilesMissing { paths: lost });
     }
     let tombstones = table.tombstones()?;
     let is_done = |file: &&Found| match (file.kind, tombstones.get(&file.path)) {
@@ -84,16 +112,9 @@ pub fn vacuum(table: &mut Table, now_ms: i64, dry_run: bool) -> Result<Vacuumed,
         (Kind::Ours | Kind::Staging, None) => file.modified_ms + ORPHAN_MS <= now_ms,
         (Kind::Theirs, None) => false,
     };
-    let mut vacuumed = Vacuumed::default();
-    for file in found.iter().filter(is_done).take(SWEPT_MAX) {
-        let path = dir.join(&file.path);
-        if !dry_run {
-            remove(&path)?;
-        }
-        vacuumed.files.push(path);
-        vacuumed.bytes += file.bytes;
-    }
-    Ok(vacuumed)
+    let done: Vec<&Found> = found.iter().filter(is_done).take(SWEPT_MAX).collect();
+    let has_orphans = done.iter().any(|file| !tombstones.contains_key(&file.path));
+    Ok((done, has_orphans))
 }
 
 fn remove(path: &Path) -> Result<(), TableError> {
