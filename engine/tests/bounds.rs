@@ -192,8 +192,8 @@ proptest! {
         let text = lines(seed, 3_000);
         let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let mut free = pipeline(&folders[0], usize::MAX);
-        // A fifth of what the free one will hold.
-        const SERIES_BYTES: usize = 150_000;
+        // Less than half of what the free one will hold, and more than those who fail need.
+        const SERIES_BYTES: usize = 300_000;
         let mut bound = pipeline(&folders[1], SERIES_BYTES);
         let (mut numbers, mut evicted) = ([&mut free, &mut bound].map(|one| begin(one, 0, Tail::default())), 0);
         let chunks = chunks(&text, chunk_bytes);

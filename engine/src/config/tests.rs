@@ -42,7 +42,7 @@ fn several_problems_are_told_at_once_with_their_lines() {
             "10: report.zone \"Europe/Berlyn\" is not in the time zone database of this machine; \
              takes an IANA zone such as \"UTC\" or \"Europe/Berlin\"",
             "11: colour is no key; takes table, report, sli, objective, tier, customer, alerts, \
-             decode, dimensions, dedupe, memory, api, notify, source or run",
+             decode, dimensions, dedupe, memory, api, notify, source, wal or run",
         ],
     );
 }
@@ -406,8 +406,18 @@ fn the_template_shows_every_key() {
 fn the_documentation_names_every_key() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
     let text = std::fs::read_to_string(page).unwrap();
-    let tables =
-        ["file", "stdin", "http", "token", "fields", "credits", "objective", "tiers", "notify"];
+    let tables = [
+        "file",
+        "stdin",
+        "http",
+        "kafka",
+        "token",
+        "fields",
+        "credits",
+        "objective",
+        "tiers",
+        "notify",
+    ];
     for (table, key) in all_keys() {
         if table.is_empty() || tables.contains(&key) {
             continue;
