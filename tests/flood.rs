@@ -130,7 +130,7 @@ fn a_flood_of_customers_leaves_memory_flat_and_totals_exact() {
     assert!(said_cardinality, "/readyz has a note on the new customers");
     let bad = customers.div_ceil(FAILING);
     let fleet = body(&format!("{address}v1/fleet"));
-    let window = &fleet["windows"]["1d"];
+    let window = &fleet["windows"]["1h"];
     assert_eq!((number(window, "valid"), number(window, "bad")), (customers, bad));
     assert!(fleet["partial"].is_string(), "{}", fleet["partial"]);
     // The first ones were evicted long ago; they are answered all the same.

@@ -273,14 +273,14 @@ fn acknowledged_events_are_counted_once_while_the_server_is_killed() {
         let all = clients * batches;
         while acknowledged.load(Ordering::Relaxed) < all {
             // So much is acknowledged between two kills, and then anything may be under way.
-            let next = acknowledged.load(Ordering::Relaxed) + all / (kills_min + 4);
+            let next = acknowledged.load(Ordering::Relaxed) + all / (4 * kills_min);
             let since = Instant::now();
             while acknowledged.load(Ordering::Relaxed) < next.min(all)
                 && since.elapsed() < Duration::from_secs(3)
             {
                 std::thread::park_timeout(Duration::from_millis(5));
             }
-            std::thread::park_timeout(Duration::from_millis(random.below(100)));
+            std::thread::park_timeout(Duration::from_millis(random.below(50)));
             if acknowledged.load(Ordering::Relaxed) < all {
                 world.kill();
                 kills += 1;

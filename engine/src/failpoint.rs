@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Every point there is, in the order of the protocol: a test kills the program at each.
 ///
-/// A point is one line here and one call of [`reach`]; a test compares both.
+/// A point is a line here and a call of [`reach`]; a test compares both.
 pub const POINTS: &[&str] = &[
     // An epoch: see `table`.
     "commit.cut",
