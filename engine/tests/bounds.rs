@@ -57,7 +57,7 @@ fn lines(seed: u64, events: u64) -> Vec<u8> {
                 let fails = minute % (97 + 40 * failing) < 25 && random.below(3) > 0;
                 (format!("failing{failing}"), fails)
             }
-            _ => (format!("quiet{}", random.below(400)), random.below(200) == 0),
+            _ => (format!("quiet{}", random.below(1_500)), random.below(200) == 0),
         };
         let status = if bad { 503 } else { 200 };
         let (route, latency) =
@@ -189,11 +189,11 @@ proptest! {
         commit_every in 1_usize..4,
         restart in any::<prop::sample::Index>(),
     ) {
-        let text = lines(seed, 3_000);
+        let text = lines(seed, 4_000);
         let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let mut free = pipeline(&folders[0], usize::MAX);
         // Less than half of what the free one will hold, and more than those who fail need.
-        const SERIES_BYTES: usize = 300_000;
+        const SERIES_BYTES: usize = 650_000;
         let mut bound = pipeline(&folders[1], SERIES_BYTES);
         let (mut numbers, mut evicted) = ([&mut free, &mut bound].map(|one| begin(one, 0, Tail::default())), 0);
         let chunks = chunks(&text, chunk_bytes);
@@ -241,6 +241,7 @@ proptest! {
         let differs = found.iter().zip(&expect).find(|(found, expect)| found != expect);
         prop_assert_eq!((differs, found.len()), (None, expect.len()));
         prop_assert_eq!(bound.memory_use().evicted_hot, 0);
+        println!("{} bytes without bounds, {evicted} evicted", free.state.bytes());
         prop_assert!(evicted + bound.state.evicted() > 100, "{}", evicted);
         prop_assert!(bound.state.bytes() <= SERIES_BYTES, "{}", bound.state.bytes());
     }

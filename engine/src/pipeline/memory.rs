@@ -154,8 +154,13 @@ impl Memory {
     /// After each row that is folded from the table: looks at the memory now and then.
     fn tidy(&mut self, state: &mut State, firing: &HashSet<&str>) {
         self.folded += 1;
-        if self.folded.is_multiple_of(FOLD_ROWS)
-            && state.bytes() >= self.evict_at
+        if self.folded.is_multiple_of(FOLD_ROWS) {
+            self.tidy_now(state, firing);
+        }
+    }
+
+    fn tidy_now(&mut self, state: &mut State, firing: &HashSet<&str>) {
+        if state.bytes() >= self.evict_at
             && let Some(newest) = state.newest()
         {
             state.pack_before(newest.minus(HISTOGRAM_MINUTES));
@@ -263,6 +268,7 @@ impl Pipeline {
         let mut tidy = |_: &SeriesRow<'_>, state: &mut State| memory.tidy(state, &firing);
         let (slis, state) = (&self.options.slis, &mut self.state);
         fold_wanted(&self.table, slis, &need, (&Wanted::All, None), state, &mut tidy)?;
+        self.memory.tidy_now(&mut self.state, &firing);
         self.memory.begin(&self.state);
         Ok(())
     }
