@@ -324,11 +324,11 @@ fn others_may_rewrite_files_and_nothing_else() {
     let mut metadata = entry(&session, 0).into_iter().find(|one| one["metaData"].is_object());
     let metadata = metadata.as_mut().expect("the table's");
     metadata["metaData"]["configuration"]["delta.logRetentionDuration"] = json!("interval 1 day");
-    foreign(&session, "SET TBLPROPERTIES", &[metadata.clone()]);
+    foreign(&session, "SET TBLPROPERTIES", std::slice::from_ref(metadata));
     assert_finds(&session, "a property", &[("property", "delta.logRetentionDuration")]);
     let name = "delta.setTransactionRetentionDuration";
     metadata["metaData"]["configuration"][name] = json!("interval 1 day");
-    foreign(&session, "SET TBLPROPERTIES", &[metadata.clone()]);
+    foreign(&session, "SET TBLPROPERTIES", std::slice::from_ref(metadata));
     assert_finds(&session, "offsets would expire", &[("table", name)]);
 }
 

@@ -349,7 +349,8 @@ fn every_form_of_a_body_is_taken_and_broken_events_are_dead_letters() {
     let zstd = zstd::encode_all(lines.as_bytes(), 3).unwrap();
     let json = ("content-type", "application/json");
     let packed = |name| ("content-encoding", name);
-    let all: [(&[(&str, &str)], Vec<u8>); 5] = [
+    type Sent<'a> = (&'a [(&'a str, &'a str)], Vec<u8>);
+    let all: [Sent<'_>; 5] = [
         (&[NDJSON], lines.clone().into_bytes()),
         (&[NDJSON, packed("gzip")], gzip(lines.as_bytes())),
         (&[NDJSON, packed("zstd")], zstd),

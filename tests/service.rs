@@ -44,7 +44,7 @@ fn run_line(files: &str) -> String {
 fn lines(range: std::ops::Range<u32>) -> String {
     let line = |n: u32| {
         let ts = i64::from(START) * 60_000 + i64::from(n) * 700;
-        let (customer, status) = (n % 7, if n % 11 == 0 { 503 } else { 200 });
+        let (customer, status) = (n % 7, if n.is_multiple_of(11) { 503 } else { 200 });
         if n % 50 == 49 {
             return format!("broken {n}\n");
         }
@@ -540,6 +540,7 @@ fn an_alert_that_cannot_be_committed_is_told_all_the_same_and_again_when_it_is()
     until_exact(&mut service, &session, &["a.log"]);
     until_committed(&mut service);
     let broken = Broken::new(&session);
+    #[expect(clippy::disallowed_methods, reason = "the lines have to be of now")]
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let line = |status: u32| {
         format!("{{\"ts\":{},\"customer\":\"hit\",\"status\":{status}}}\n", now.as_millis())

@@ -227,7 +227,7 @@ impl Simulation {
         let step = Move { partition, base, next: self.commits + 1 };
         let mut files = series_files(&rows, &step.partition);
         files.push(source_file(&step, now.day()));
-        if self.commits % 10 == 0 {
+        if self.commits.is_multiple_of(10) {
             files.extend([Grain::Dimension, Grain::Failure].map(|grain| further(grain, now)));
         }
         self.writer.commit(Epoch { files, moves: vec![step], info: String::new() }).unwrap();

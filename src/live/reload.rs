@@ -89,7 +89,7 @@ fn live_part(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
     let config = Config {
         data: old.data.clone(),
         reserve_bytes: old.reserve_bytes,
-        memory: old.memory.clone(),
+        memory: old.memory,
         listen: old.listen,
         access: old.access.clone(),
         receivers: old.receivers.clone(),

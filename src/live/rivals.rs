@@ -76,7 +76,8 @@ pub(super) fn should_judge(pipeline: &Pipeline, rivals: &Rivals, is_new: bool) -
         (None, None) => {
             let in_group = pipeline.owned().any(|name| name.starts_with(KAFKA));
             let known = || pipeline.table().offsets().into_keys().any(|name| is_zero(&name));
-            !in_group && !rivals.is_counting(JUDGE) && !(is_new && known())
+            let waits = is_new && known();
+            !in_group && !rivals.is_counting(JUDGE) && !waits
         }
     }
 }

@@ -297,6 +297,8 @@ impl Broker {
         let mut config = self.client();
         config.set("linger.ms", "5").set("queue.buffering.max.messages", "1000000");
         config.set("enable.idempotence", "true");
+        // Partitions that are added are sent to soon.
+        config.set("topic.metadata.refresh.interval.ms", "500");
         if let Some(name) = transactional {
             config.set("transactional.id", name);
         }

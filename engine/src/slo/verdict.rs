@@ -18,7 +18,7 @@
 //! # The test
 //! `ln L(θ) = 1/φ Σ w (b ln θ - B ln(1 - π + θπ))`; against the null hypothesis `θ <= θ0` stands
 //!
-//! `E = mean over k of L(θ0 2^(k/2)) / L(θ0)`, k = 1 to [`STEPS`].
+//! `E = mean over k of L(θ0 2^(k/2)) / L(θ0)`, k = 1 to `STEPS`.
 //!
 //! With `w = φ = 1`, E is a mixture of likelihood ratios and so a test martingale for `θ0`, and a
 //! supermartingale for every smaller θ, as the ratio is monotone. Ville: `P(E >= 1/α at any
@@ -27,7 +27,7 @@
 //! - *Weights* `w = (1 - B/N) min(1, cap/B)` are functions of what is conditioned on. By Jensen
 //!   a power `w <= 1` of a likelihood ratio is still one of mean at most 1. The first factor puts
 //!   the hypergeometric variance in; with the second a minute of an outage cannot outweigh the
-//!   history ([`cap`](Weigh)).
+//!   history (`Weigh::cap`).
 //! - *Overdispersion* φ: failures come in bursts, and a few customers have most of them. On each
 //!   side a unit is to be expected to have a part `e` of the side's bad events, by its traffic
 //!   and its history; `φ = max(1, Σ (b - e)² / Σ e * m / (m - 1))` over the side's units, with

@@ -1,7 +1,7 @@
 //! The minutes of one series, packed: a few bytes for a quiet minute, exact.
 //!
 //! The newest minutes, and late ones, stand unpacked in a short list. The others are packed in
-//! *blocks* of up to [`BLOCK_CELLS`] minutes, one after another in one run of bytes:
+//! *blocks* of up to `BLOCK_CELLS` minutes, one after another in one run of bytes:
 //!
 //! ```text
 //! cell cell …  │ sum of the block, as a cell │ first minute u32 │ length u16 │ length of the sum u8

@@ -121,15 +121,10 @@ impl Listing {
     /// The first version above a checkpoint, or from 0 on, of which the entry is missing though
     /// later ones are there.
     fn hole_above(&self, checkpoint: Option<u64>) -> Option<u64> {
-        let mut expected = checkpoint.map_or(0, |version| version + 1);
-        let above = self.entries.partition_point(|version| *version < expected);
-        for version in &self.entries[above..] {
-            if *version != expected {
-                return Some(expected);
-            }
-            expected += 1;
-        }
-        None
+        let first = checkpoint.map_or(0, |version| version + 1);
+        let above = self.entries.partition_point(|version| *version < first);
+        let mut expected = (first..).zip(&self.entries[above..]);
+        expected.find(|(expected, found)| expected != *found).map(|(hole, _)| hole)
     }
 }
 

@@ -14,8 +14,11 @@ use ninefold_engine::time::{TS_MS_END, TS_MS_MIN};
 
 use crate::{arguments, recount};
 
+/// The name of a target, and what is called with the bytes.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// Every target by its name, which is also the name of its folder in `fixtures/fuzz`.
-pub const ALL: [(&str, fn(&[u8])); 7] = [
+pub const ALL: [Target; 7] = [
     ("decode_ndjson", decode_ndjson),
     ("decode_formats", decode_formats),
     ("config", config),

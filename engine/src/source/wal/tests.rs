@@ -437,9 +437,9 @@ proptest! {
         // Only a cut between two frames at the very end cannot be seen: no crash makes one,
         // since what was acknowledged was synced.
         let is_last = index + 1 == files.len();
-        if !lost.is_empty() && !(is_last && is_cut) {
-            prop_assert!(!damages.is_empty(), "{lost:?} are lost in silence");
-        }
+        let is_unseen = is_last && is_cut;
+        let is_told = lost.is_empty() || is_unseen || !damages.is_empty();
+        prop_assert!(is_told, "{lost:?} are lost in silence");
         if !is_last {
             for offset in lost {
                 let is_told = |damage: &Damage| match damage {
