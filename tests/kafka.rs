@@ -217,14 +217,18 @@ fn partitions_that_come_while_the_store_is_down_are_read_when_it_is_back() {
     produced.send(&writer, "nostore", 0, 100);
     let instance = world.start("a");
     world.until_at(0, 100);
-    let (there, away) = (world.data().join("rollups"), world.data().join("away"));
-    fs::rename(&there, &away).expect("on one disk");
+    // A file in the place of the log: it can be neither read nor written.
+    let log = world.data().join("rollups/_delta_log");
+    let away = world.data().join("away");
+    fs::rename(&log, &away).expect("on one disk");
+    fs::write(&log, "").expect("writable");
     broker.add_partitions("nostore", 3);
     for partition in 0..3 {
         produced.send(&writer, "nostore", partition, 100);
     }
     until("a note that names the store", || instance.get("/readyz").contains("rollups"));
-    fs::rename(&away, &there).expect("on one disk");
+    fs::remove_file(&log).expect("it is there");
+    fs::rename(&away, &log).expect("on one disk");
     for (partition, end) in [(0, 200), (1, 100), (2, 100)] {
         world.until_at(partition, end);
     }

@@ -63,7 +63,9 @@ impl Broker {
         let (port, controller_port) = (free_port(), free_port());
         let mut broker = Broker { folder, jars, port, controller_port, child: None };
         fs::write(broker.config(), broker.properties()).expect("it can be written");
-        let format = ["kafka.tools.StorageTool", "format", "-t", "bmluZWZvbGQtdGVzdC1rZg", "-c"];
+        // 16 bytes in base64, other ones for each cluster.
+        let id = format!("bmluZWZvbGQtdGVz{port:05}A");
+        let format = ["kafka.tools.StorageTool", "format", "-t", &id, "-c"];
         let output = broker.java().args(format).arg(broker.config()).output().expect("java starts");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         broker.run();
