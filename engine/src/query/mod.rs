@@ -13,6 +13,7 @@ pub mod objectives;
 pub mod sla;
 pub mod timeseries;
 pub mod top;
+#[cfg(feature = "table")]
 pub mod verdict;
 
 use crate::report::CreditStep;
