@@ -49,7 +49,8 @@ pub fn jars() -> Option<PathBuf> {
     Some(jars)
 }
 
-fn free_port() -> u16 {
+/// A port of the loopback that nobody listens on.
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     listener.local_addr().expect("it is bound").port()
 }
