@@ -23,7 +23,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 /// How long anything of the broker may take; far more than it does.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// Record times begin here: 2026-11-01 00:00 UTC.
 pub const START_MS: i64 = 1_793_491_200_000;
@@ -110,6 +110,7 @@ impl Broker {
              share.coordinator.state.topic.min.isr=1\n\
              group.initial.rebalance.delay.ms=0\ngroup.min.session.timeout.ms=1000\n\
              auto.create.topics.enable=false\nlog.retention.ms=-1\nlog.retention.bytes=-1\n\
+             log.segment.bytes=67108864\n\
              log.cleaner.backoff.ms=200\nfile.delete.delay.ms=1000\n\
              num.network.threads=2\nnum.io.threads=2\n",
             logs.display()

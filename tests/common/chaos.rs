@@ -4,8 +4,9 @@
 //!
 //! What is right is recounted from the logs, record by record, by a consumer that is no part of
 //! the program: a producer that loses its broker may write a record twice, and then it is twice
-//! in the log. Events are a function of their number, so a run that was broken off goes on: of
-//! each partition as many events are left out as its log holds already.
+//! in the log. Each record carries the number of its event, and an event is a function of its
+//! number. So the logs prove that they hold every event as it was produced, and a run that was
+//! broken off goes on with the events that they lack, and with the deeds that were not done.
 
 #![allow(dead_code, reason = "several tests include this module and each uses a part of it")]
 
@@ -19,10 +20,13 @@ use std::time::{Duration, Instant};
 
 use ninefold_engine::table::{Filter, Table};
 
-use crate::broker::{Broker, START_MS, signal};
+use crate::broker::{Broker, START_MS, Writer, signal};
 
-/// How long the table may take to hold everything once nothing more is done to anybody.
-const SETTLE: Duration = Duration::from_secs(300);
+/// How long a partition may stand still that is behind, once nothing more is done to anybody.
+const STUCK: Duration = Duration::from_secs(180);
+
+/// How often one looks whether somebody has to wake up.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A service, killed when it is dropped.
 pub struct Instance {
@@ -153,12 +157,75 @@ pub struct Plan {
     pub seed: u64,
 }
 
+/// Which events the logs hold.
+#[derive(Default)]
+struct Held {
+    /// By number, 64 in each word.
+    events: Vec<u64>,
+    records: u64,
+    /// Records whose event came before.
+    repeated: u64,
+}
+
+impl Held {
+    fn add(&mut self, n: u64) {
+        let (word, bit) = ((n / 64) as usize, 1 << (n % 64));
+        if self.events.len() <= word {
+            self.events.resize(word + 1, 0);
+        }
+        self.records += 1;
+        self.repeated += u64::from(self.events[word] & bit != 0);
+        self.events[word] |= bit;
+    }
+
+    fn has(&self, n: u64) -> bool {
+        self.events.get((n / 64) as usize).is_some_and(|word| word >> (n % 64) & 1 == 1)
+    }
+}
+
+/// Says that it is over when it is dropped, also by a panic: nobody waits for the producer then.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What a record says.
+#[derive(serde::Deserialize)]
+struct Line<'a> {
+    ts: i64,
+    customer: &'a str,
+    status: u16,
+    n: u64,
+}
+
 /// Event number `n`.
 struct Event {
     customer: u64,
     partition: i32,
     time_ms: i64,
     is_bad: bool,
+}
+
+impl Event {
+    fn name(&self) -> String {
+        format!("c{}", self.customer)
+    }
+}
+
+/// Wakes those whose time has come.
+fn wake(
+    asleep: &mut [Option<Instant>],
+    instances: &[Instance],
+    has_come: impl Fn(Instant) -> bool,
+) {
+    for (until, instance) in asleep.iter_mut().zip(instances) {
+        if until.take_if(|until| has_come(*until)).is_some() {
+            signal(instance.id(), "CONT");
+        }
+    }
 }
 
 impl Plan {
@@ -171,31 +238,25 @@ impl Plan {
         Event { customer, partition, time_ms, is_bad: random.below(100) == 0 }
     }
 
-    /// Produces what is not there yet.
-    fn produce(&self, broker: &BrokerHandle<'_>, produced: &AtomicU64) {
-        let mut there: Vec<u64> =
-            (0..self.partitions).map(|partition| broker.end(&self.topic, partition)).collect();
-        let writer = broker.writer();
+    /// Produces what is not there yet, until it is over.
+    fn produce(&self, writer: &Writer, held: &Held, produced: &AtomicU64, is_over: &AtomicBool) {
         let since = Instant::now();
         let mut sent = 0;
-        for n in 0..self.events {
-            let event = self.event(n);
-            produced.store(n + 1, Ordering::Relaxed);
-            let left = &mut there[event.partition as usize];
-            if *left > 0 {
-                *left -= 1;
-                continue;
+        for n in (0..self.events).filter(|n| !held.has(*n)) {
+            if is_over.load(Ordering::Relaxed) {
+                return;
             }
-            let status = if event.is_bad { 503 } else { 200 };
-            let (customer, time_ms) = (event.customer, event.time_ms);
+            let event = self.event(n);
+            let (name, Event { partition, time_ms, is_bad, .. }) = (event.name(), event);
+            let status = if is_bad { 503 } else { 200 };
             let line = format!(
-                "{{\"ts\":{time_ms},\"customer\":\"c{customer}\",\"service\":\"inbox\",\
+                "{{\"ts\":{time_ms},\"customer\":\"{name}\",\"service\":\"inbox\",\
                  \"route\":\"GET /inbox\",\"status\":{status},\"latency_ms\":12.5,\
-                 \"release\":\"r41\",\"cohort\":\"canary\",\"region\":\"eu-west-1\"}}"
+                 \"release\":\"r41\",\"cohort\":\"canary\",\"region\":\"eu-west-1\",\"n\":{n}}}"
             );
-            let key = format!("c{customer}");
-            writer.send(&self.topic, event.partition, &key, line.as_bytes(), time_ms);
+            writer.send(&self.topic, partition, &name, line.as_bytes(), time_ms);
             sent += 1;
+            produced.store(sent, Ordering::Relaxed);
             if self.rate > 0 && sent % 1_000 == 0 {
                 let due = Duration::from_secs_f64(sent as f64 / self.rate as f64);
                 std::thread::park_timeout(due.saturating_sub(since.elapsed()));
@@ -210,36 +271,33 @@ impl Plan {
         let start = |at: usize| {
             Instance::start(&self.program, config, &data, &self.folder.join(format!("log-{at}")))
         };
+        let (held, _) = self.recount(broker);
+        let writer = broker.producer(None);
         let produced = AtomicU64::new(0);
-        let is_done = AtomicBool::new(false);
-        let handle = BrokerHandle::new(broker);
+        let (is_done, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+        let since = Instant::now();
         std::thread::scope(|scope| {
+            let _over = Over(&is_over);
             scope.spawn(|| {
-                self.produce(&handle, &produced);
+                self.produce(&writer, &held, &produced, &is_over);
                 is_done.store(true, Ordering::Relaxed);
             });
             let mut instances: Vec<Instance> = (0..self.instances).map(start).collect();
             let mut asleep: Vec<Option<Instant>> = vec![None; self.instances];
-            let mut left = [self.kills, self.pauses, self.restarts];
-            let mut random = Random(self.seed);
-            let since = Instant::now();
+            let mut left = self.left();
+            let mut random = Random(self.seed ^ left.iter().sum::<u64>() << 32);
+            let mut due = Instant::now();
             while left != [0, 0, 0] || !is_done.load(Ordering::Relaxed) {
-                let wait = 1 + random.below(self.pace_ms);
-                std::thread::park_timeout(Duration::from_millis(wait));
-                for (at, until) in asleep.iter_mut().enumerate() {
-                    if until.is_some_and(|until| Instant::now() >= until) {
-                        *until = None;
-                        signal(instances[at].id(), "CONT");
-                        log(format!("{at} wakes up"));
-                    }
-                }
+                std::thread::park_timeout(LOOK);
+                wake(&mut asleep, &instances, |until| Instant::now() >= until);
                 for (at, instance) in instances.iter_mut().enumerate() {
                     assert!(!instance.has_ended(), "{at} has ended: {}", instance.said());
                 }
                 let all: u64 = left.iter().sum();
-                if all == 0 {
+                if all == 0 || Instant::now() < due {
                     continue;
                 }
+                due = Instant::now() + Duration::from_millis(1 + random.below(self.pace_ms));
                 let at = random.below(self.instances as u64) as usize;
                 let mut pick = random.below(all);
                 let deed = left.iter().position(|count| {
@@ -248,60 +306,98 @@ impl Plan {
                     is_it
                 });
                 let deed = deed.expect("one is left");
-                let now = since.elapsed().as_secs();
-                let events = produced.load(Ordering::Relaxed);
-                match deed {
+                let told = match deed {
                     0 => {
                         instances[at].kill();
                         asleep[at] = None;
                         instances[at] = start(at);
+                        format!("kill -9 of {at}")
                     }
                     1 if asleep[at].is_some() => continue,
                     1 => {
                         let (least, most) = self.sleep_ms;
-                        let sleep = least + random.below(most - least + 1);
+                        let sleep_ms = least + random.below(most - least + 1);
                         signal(instances[at].id(), "STOP");
-                        asleep[at] = Some(Instant::now() + Duration::from_millis(sleep));
+                        asleep[at] = Some(Instant::now() + Duration::from_millis(sleep_ms));
+                        format!("SIGSTOP of {at} for {sleep_ms} ms")
                     }
-                    _ => handle.restart(random.below(2) == 0),
-                }
+                    _ if random.below(2) == 0 => {
+                        broker.stop();
+                        broker.run();
+                        "the broker stopped and started".to_owned()
+                    }
+                    _ => {
+                        broker.kill();
+                        broker.run();
+                        "kill -9 of the broker".to_owned()
+                    }
+                };
                 left[deed] -= 1;
-                let deed = ["kill -9", "SIGSTOP", "broker restart"][deed];
-                log(format!("{now} s, {events} events: {deed} of {at}; left {left:?}"));
+                self.note_left(left);
+                let (now, events) = (since.elapsed().as_secs(), produced.load(Ordering::Relaxed));
+                log(format!("{now} s, {events} events sent: {told}; left {left:?}"));
             }
-            for (at, until) in asleep.iter().enumerate() {
-                if until.is_some() {
-                    signal(instances[at].id(), "CONT");
-                }
-            }
+            wake(&mut asleep, &instances, |_| true);
             log(format!("{} s: all is produced and done", since.elapsed().as_secs()));
-            self.settle(&handle, &data, &mut log);
+            self.settle(broker, &data, &mut log);
             instances.into_iter().for_each(Instance::stop);
             log(format!("{} s: the table holds every offset", since.elapsed().as_secs()));
         });
-        let (found, expect) = (sums_of(&data), self.recount(broker));
-        let total: u64 = expect.values().map(|sum| sum.0).sum();
-        assert!(total >= self.events, "{total} records of {} events are in the logs", self.events);
-        assert_same(&found, &expect);
-        let rows = expect.len();
-        log(format!("{total} records in the logs; {rows} rows of customer and minute are equal"));
+        let (held, expect) = self.recount(broker);
+        let lost: Vec<u64> = (0..self.events).filter(|n| !held.has(*n)).take(10).collect();
+        assert!(lost.is_empty(), "events that no log holds, the first of them: {lost:?}");
+        assert_same(&sums_of(&data), &expect);
+        log(format!(
+            "{} records in the logs, {} of them twice, hold all {} events; {} rows of customer \
+             and minute are equal; instances were fenced {} times",
+            held.records,
+            held.repeated,
+            self.events,
+            expect.len(),
+            self.fenced()
+        ));
         self.audit(&data, &mut log);
     }
 
-    /// What the logs hold, record by record.
-    fn recount(&self, broker: &Broker) -> Sums {
-        let mut sums = Sums::new();
+    /// Kills, pauses and restarts that are not done yet.
+    fn left(&self) -> [u64; 3] {
+        let Ok(text) = fs::read_to_string(self.folder.join("left")) else {
+            return [self.kills, self.pauses, self.restarts];
+        };
+        let left: Vec<u64> = text.split(' ').map(|one| one.parse().expect("a number")).collect();
+        left.try_into().expect("three numbers")
+    }
+
+    fn note_left(&self, [kills, pauses, restarts]: [u64; 3]) {
+        let text = format!("{kills} {pauses} {restarts}");
+        fs::write(self.folder.join("left"), text).expect("it can be written");
+    }
+
+    /// How often instances have said that they were fenced.
+    fn fenced(&self) -> usize {
+        let log = |at| fs::read_to_string(self.folder.join(format!("log-{at}")));
+        let logs = (0..self.instances).map(|at| log(at).expect("a log"));
+        logs.map(|text| text.matches("fenced: ").count()).sum()
+    }
+
+    /// What the logs hold, record by record; each is what was produced.
+    fn recount(&self, broker: &Broker) -> (Held, Sums) {
+        let (mut held, mut sums) = (Held::default(), Sums::new());
         for partition in 0..self.partitions {
             broker.for_each(&self.topic, partition, |payload| {
-                let event: serde_json::Value = serde_json::from_slice(payload).expect("JSON");
-                let customer = event["customer"].as_str().expect("a customer").to_owned();
-                let minute = event["ts"].as_i64().expect("a time") / 60_000;
-                let sum = sums.entry((customer, minute as u32)).or_default();
+                let line: Line<'_> = serde_json::from_slice(payload).expect("JSON");
+                let event = self.event(line.n);
+                let is_bad = line.status == 503;
+                assert_eq!((partition, line.ts), (event.partition, event.time_ms), "{}", line.n);
+                assert_eq!((line.customer, is_bad), (&*event.name(), event.is_bad), "{}", line.n);
+                held.add(line.n);
+                let minute = (line.ts / 60_000) as u32;
+                let sum = sums.entry((line.customer.to_owned(), minute)).or_default();
                 sum.0 += 1;
-                sum.1 += u64::from(event["status"] == 503);
+                sum.1 += u64::from(is_bad);
             });
         }
-        sums
+        (held, sums)
     }
 
     /// Asks the program to prove its table.
@@ -314,56 +410,29 @@ impl Plan {
     }
 
     /// Waits until the table has counted every log to its end.
-    fn settle(&self, broker: &BrokerHandle<'_>, data: &Path, log: &mut impl FnMut(String)) {
-        let ends: Vec<u64> =
-            (0..self.partitions).map(|partition| broker.end(&self.topic, partition)).collect();
-        let since = Instant::now();
+    fn settle(&self, broker: &Broker, data: &Path, log: &mut impl FnMut(String)) {
+        let partitions = 0..self.partitions;
+        let ends: Vec<u64> = partitions.map(|number| broker.end(&self.topic, number)).collect();
+        let mut moved = vec![(0, Instant::now()); ends.len()];
         loop {
             let table = Table::open(&data.join("rollups")).expect("readable").expect("a table");
-            let offset = |partition: usize| {
-                let name = format!("kafka/{}/{partition}", self.topic);
-                table.offset(&name).expect("readable").unwrap_or(0)
-            };
-            let lags: Vec<u64> =
-                ends.iter().enumerate().map(|(at, end)| end - offset(at)).collect();
+            let mut lags = Vec::with_capacity(ends.len());
+            for (number, (end, moved)) in ends.iter().zip(&mut moved).enumerate() {
+                let name = format!("kafka/{}/{number}", self.topic);
+                let offset = table.offset(&name).expect("readable").unwrap_or(0);
+                if moved.0 != offset {
+                    *moved = (offset, Instant::now());
+                }
+                let is_stuck = offset < *end && moved.1.elapsed() >= STUCK;
+                assert!(!is_stuck, "{name} is stuck at {offset} of {end}");
+                lags.push(end.checked_sub(offset).expect("nobody counts beyond the end"));
+            }
             if lags.iter().all(|lag| *lag == 0) {
                 return;
             }
-            assert!(since.elapsed() < SETTLE, "partitions are stuck: {lags:?}");
-            log(format!("{} s to settle: behind by {lags:?}", since.elapsed().as_secs()));
+            log(format!("behind by {lags:?}"));
             std::thread::park_timeout(Duration::from_secs(2));
         }
-    }
-}
-
-/// The broker, shared by who produces and who restarts it.
-struct BrokerHandle<'a> {
-    broker: std::sync::Mutex<&'a mut Broker>,
-    client: rdkafka::ClientConfig,
-}
-
-impl<'a> BrokerHandle<'a> {
-    fn new(broker: &'a mut Broker) -> BrokerHandle<'a> {
-        let client = broker.client();
-        BrokerHandle { broker: std::sync::Mutex::new(broker), client }
-    }
-
-    fn end(&self, topic: &str, partition: i32) -> u64 {
-        self.broker.lock().expect("nobody has panicked").end(topic, partition)
-    }
-
-    fn writer(&self) -> crate::broker::Writer {
-        self.broker.lock().expect("nobody has panicked").producer(None)
-    }
-
-    fn restart(&self, in_order: bool) {
-        let mut broker = self.broker.lock().expect("nobody has panicked");
-        if in_order {
-            broker.stop()
-        } else {
-            broker.kill()
-        }
-        broker.run();
     }
 }
 

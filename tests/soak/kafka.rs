@@ -9,8 +9,9 @@
 //! ```
 //!
 //! NINEFOLD_SOAK is the folder to work in; its `soak.log` is added to. Started again on the same
-//! folder, it goes on where it was broken off: broker, topic and table are there, and what was
-//! produced is not produced again. Other variables, with what holds without them: EVENTS
+//! folder, it goes on where it was broken off: broker, topic and table are there, what was
+//! produced is not produced again, and what was done (`left` says what was not) not done again.
+//! Other variables, with what holds without them: EVENTS
 //! (20000000), PARTITIONS (12), INSTANCES (3), KILLS (100), PAUSES (20), RESTARTS (5), RATE
 //! (25000 events a second), PACE_MS (10000: the longest wait between two deeds), SEED (1).
 
@@ -21,13 +22,28 @@ mod chaos;
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use broker::Broker;
+use broker::{Broker, signal};
 use chaos::{Plan, write_config};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// Kills brokers and instances of a run on this folder that was killed itself.
+fn end_left_over(folder: &Path) {
+    let ours = [folder.join("ninefold.toml"), folder.join("kafka/server.properties")];
+    let ours = ours.map(|path| path.into_os_string().into_encoded_bytes());
+    for process in fs::read_dir("/proc").expect("Linux").flatten() {
+        // It may end while one looks.
+        let arguments = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let is_ours = arguments.split(|byte| *byte == 0).any(|one| ours.iter().any(|it| it == one));
+        let id = process.file_name().to_str().and_then(|name| name.parse().ok());
+        if let Some(id) = id.filter(|_| is_ours) {
+            signal(id, "KILL");
+        }
+    }
 }
 
 fn main() {
@@ -59,6 +75,7 @@ fn main() {
         seed: number("SEED", 1),
         folder: folder.clone(),
     };
+    end_left_over(&folder);
     let is_new = !folder.join("kafka").exists();
     let broker = if is_new { Broker::start(&folder) } else { Broker::resume(&folder) };
     let Some(mut broker) = broker else { return };
