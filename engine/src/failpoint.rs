@@ -44,6 +44,9 @@ pub const POINTS: &[&str] = &[
     // Partitions that the group gives to this instance, or takes away.
     "kafka.assign",
     "kafka.revoke",
+    // Rows of the table on their way to topics: before they are sent, and once all are taken.
+    "relay.send",
+    "relay.sent",
 ];
 
 /// The variable that arms a point.

@@ -274,6 +274,11 @@ impl Broker {
 
     /// Visits the payload of every record of a partition that has only plain ones.
     pub fn for_each(&self, topic: &str, partition: i32, mut visit: impl FnMut(&[u8])) {
+        self.for_each_keyed(topic, partition, |_, payload| visit(payload));
+    }
+
+    /// The same with the keys.
+    pub fn for_each_keyed(&self, topic: &str, partition: i32, mut visit: impl FnMut(&[u8], &[u8])) {
         let mut config = self.client();
         config.set("group.id", "recount").set("queued.max.messages.kbytes", "65536");
         let consumer: BaseConsumer = config.create().expect("a client");
@@ -287,7 +292,8 @@ impl Broker {
             match consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => {
                     assert_eq!(message.offset(), next as i64, "{topic}/{partition}: no holes");
-                    visit(message.payload().unwrap_or_default());
+                    let key = message.key().unwrap_or_default();
+                    visit(key, message.payload().unwrap_or_default());
                     next += 1;
                     heard = Instant::now();
                 }

@@ -37,10 +37,20 @@ pub struct Instance {
 impl Instance {
     /// Starts `ninefold run` with a configuration on a table; what it says goes to `log`.
     pub fn start(program: &Path, config: &Path, data: &Path, log: &Path) -> Instance {
+        Instance::start_with(program, (config, data, log), &[])
+    }
+
+    /// The same with variables in its environment.
+    pub fn start_with(
+        program: &Path,
+        (config, data, log): (&Path, &Path, &Path),
+        variables: &[(&str, &str)],
+    ) -> Instance {
         let out = File::options().create(true).append(true).open(log).expect("a log");
         let mut command = Command::new(program);
         command.arg("run").arg("-c").arg(config).arg("--data").arg(data);
         command.args(["--listen", "127.0.0.1:0", "--threads", "2"]);
+        command.envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(out);
         Instance { child: command.spawn().expect("the program starts"), log: log.to_owned() }
     }

@@ -27,6 +27,10 @@ pub struct KafkaSource {
     pub holes: Holes,
     /// Whether a partition is paused that is full of dead letters.
     pub pause_on_flood: bool,
+    /// Topic that gets every dead letter of the table; `None` = nobody does.
+    pub dead_letters_topic: Option<String>,
+    /// Topic that gets every live alert transition of the table; `None` = nobody does.
+    pub alerts_topic: Option<String>,
     /// Format of the records; `None` = that of `[decode]`, and the native one where that is
     /// `auto`.
     pub format: Option<Format>,
@@ -102,6 +106,8 @@ pub(super) fn kafka(section: &Section<'_>, format: Option<Format>) -> Option<Kaf
     let holes = [("verify", Holes::Verify), ("refuse", Holes::Refuse), ("accept", Holes::Accept)];
     let holes = section.choice("holes", &holes).unwrap_or_default();
     let flood = section.choice("flood", &[("pause", true), ("count", false)]);
+    let dead_letters_topic = outlet(section, "dead_letters_topic", topics.as_deref());
+    let alerts_topic = outlet(section, "alerts_topic", topics.as_deref());
     let service = section.name("service", "a service name").map(str::to_owned);
     if format == Some(Format::Parquet) {
         section.problem("format", "\"parquet\" is no format of records", "takes one of lines");
@@ -114,6 +120,8 @@ pub(super) fn kafka(section: &Section<'_>, format: Option<Format>) -> Option<Kaf
         start,
         holes,
         pause_on_flood: flood.unwrap_or(true),
+        dead_letters_topic,
+        alerts_topic,
         format,
         service,
         options,
@@ -130,6 +138,16 @@ fn required(section: &Section<'_>, key: &'static str, takes: &str) -> Option<Vec
         section.problem(key, "is empty", format!("takes a list of {takes}"));
     }
     Some(names?.into_iter().map(str::to_owned).collect())
+}
+
+/// A topic that is written to; one that is counted as well would feed on itself.
+fn outlet(section: &Section<'_>, key: &'static str, counted: Option<&[String]>) -> Option<String> {
+    let topic = section.name(key, "the name of a topic")?;
+    if counted.is_some_and(|counted| counted.iter().any(|one| one == topic)) {
+        let what = format!("{topic:?} is counted as well");
+        section.problem(key, what, "takes a topic that is not among topics");
+    }
+    Some(topic.to_owned())
 }
 
 fn start(section: &Section<'_>) -> Option<KafkaStart> {

@@ -113,6 +113,9 @@ fn source_text(sample: Option<&Sample>) -> String {
 #holes = \"verify\"
 # A partition that is full of dead letters: pause or count.
 #flood = \"pause\"
+# Topics that get what the table holds of dead letters and alert transitions.
+#dead_letters_topic = \"ninefold-dead\"
+#alerts_topic = \"ninefold-alerts\"
 #format = \"ndjson\"
 #service = \"default\"
 # Settings of librdkafka; secrets as {{ env = \"NAME\" }} or {{ file = \"path\" }}.

@@ -582,14 +582,25 @@ fn kafka_names_its_topics_and_keeps_secrets_and_guarantees_out() {
         ],
     );
     check(&kafka(""), &["1: source.kafka.topics is missing; takes a list of names of topics"]);
+    check(
+        &kafka("topics = [\"t\"]\ndead_letters_topic = \"t\"\nalerts_topic = \"\"\n"),
+        &[
+            "4: source.kafka.dead_letters_topic \"t\" is counted as well; takes a topic that is \
+             not among topics",
+            "5: source.kafka.alerts_topic is empty; takes the name of a topic",
+        ],
+    );
     let text = kafka(
         "topics = [\"t\"]\nstart = \"2026-11-01T00:00:00Z\"\nflood = \"count\"\n\
+         alerts_topic = \"alerts\"\n\
          [source.kafka.options]\n\"session.timeout.ms\" = 6000\n\
          \"sasl.password\" = { env = \"PASSWORD\" }\n",
     );
     let kafka = good(&text).sources.kafka.unwrap();
     assert_eq!(kafka.start, KafkaStart::At(1_793_491_200_000));
     assert!(!kafka.pause_on_flood);
+    assert_eq!(kafka.alerts_topic.as_deref(), Some("alerts"));
+    assert_eq!(kafka.dead_letters_topic, None);
     assert_eq!(kafka.options["session.timeout.ms"], KafkaOption::Value("6000".to_owned()));
     assert_eq!(
         kafka.options["sasl.password"],

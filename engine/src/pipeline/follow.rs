@@ -22,7 +22,7 @@ use crate::source::chunk::Tail;
 use crate::source::file::Known;
 use crate::state::shard::NOBODY;
 use crate::state::{HISTOGRAM_MINUTES, Key};
-use crate::table::{Added, Entry, Filter, JUDGE, Move, TableError};
+use crate::table::{Added, Entry, Filter, JUDGE, Move, RELAY, TableError};
 use crate::time::Minute;
 
 /// The names of Kafka's partitions begin so.
@@ -198,7 +198,8 @@ impl Pipeline {
         for entry in &entries {
             if !entry.instance.is_empty() {
                 let by = |(id, _): &(String, u64)| (id.clone(), entry.instance.clone());
-                followed.moved.extend(entry.moves.iter().map(by));
+                let moves = entry.moves.iter().filter(|(id, _)| !id.starts_with(RELAY));
+                followed.moved.extend(moves.map(by));
             }
         }
         followed.overtaken = self.overtaken()?;

@@ -18,6 +18,7 @@ pub mod follow;
 pub mod gap;
 pub mod ledger;
 pub mod memory;
+pub mod relay;
 pub mod replay;
 pub mod sent;
 pub mod summary;

@@ -69,6 +69,10 @@ pub const JUDGE: &str = "judge";
 /// past retention: for who proves the table after the log has forgotten the removal.
 pub(crate) const RETENTION: &str = "retention";
 
+/// Application ids that begin so say up to which version, inclusive, rows of the table were sent
+/// elsewhere: they are fenced as partitions are, and are none.
+pub const RELAY: &str = "relay/";
+
 /// How often a commit goes on after a failure of the store: a hiccup passes by itself, and
 /// the reserve is freed in between.
 const FAILURES_MAX: u32 = 2;
@@ -232,7 +236,8 @@ impl Table {
     /// Every partition of a source and its offset, by name, at this version.
     pub fn offsets(&self) -> BTreeMap<String, u64> {
         let mut offsets = self.log.offsets();
-        offsets.retain(|id, _| ![JUDGE, RETENTION].contains(&id.as_str()));
+        offsets
+            .retain(|id, _| ![JUDGE, RETENTION].contains(&id.as_str()) && !id.starts_with(RELAY));
         offsets
     }
 

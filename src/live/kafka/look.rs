@@ -270,6 +270,7 @@ impl Reader {
     fn notes(&self) -> Vec<String> {
         let look = &self.look;
         let mut notes: Vec<String> = look.waits_for.iter().cloned().collect();
+        notes.extend(lock(&self.relay).clone());
         for topic in &look.missing {
             notes.push(format!("topic {topic} is not there yet"));
         }

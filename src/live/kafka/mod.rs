@@ -16,6 +16,7 @@ mod look;
 mod outlet;
 mod partition;
 mod places;
+mod relay;
 mod topics;
 
 use std::collections::BTreeMap;
@@ -95,6 +96,8 @@ pub fn start(
     let consumer: BaseConsumer<Group> =
         settings.create_with_context(Group::default()).context("source.kafka")?;
     let failed = sender.clone();
+    let (pipeline, stop) = (Arc::clone(&service.pipeline), Arc::clone(&service.stop));
+    let relay = relay::start(&source, data.clone(), pipeline, stop)?;
     let mut reader = Reader {
         look: Look::new(source.topics.clone()),
         source,
@@ -110,6 +113,7 @@ pub fn start(
         outlet: Outlet::new(sender),
         cluster: String::new(),
         board: Arc::clone(&service.kafka),
+        relay,
         leaving: Some(Arc::clone(&service.leaving)),
         window: config.dedupe_window_records,
         started: Instant::now(),
@@ -144,6 +148,8 @@ struct Reader {
     cluster: String,
     look: Look,
     board: Board,
+    /// Why what should go to topics does not.
+    relay: relay::Note,
     /// Held until the group was left: the process waits for it, within limits.
     leaving: Option<Arc<()>>,
     /// Records of the dedupe window.

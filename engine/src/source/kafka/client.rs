@@ -75,6 +75,21 @@ pub fn consumer(source: &KafkaSource) -> Result<ClientConfig, SettingsError> {
     Ok(consumer)
 }
 
+/// The settings of the producer: a record that was taken is on the brokers' disks, once as far
+/// as this producer is concerned, and one that is not taken is told as such.
+///
+/// # Errors
+/// As [`settings`].
+pub fn producer(source: &KafkaSource) -> Result<ClientConfig, SettingsError> {
+    let mut producer = settings(source)?;
+    for (key, value) in
+        [("enable.idempotence", "true"), ("acks", "all"), ("message.timeout.ms", "30000")]
+    {
+        producer.set(key, value);
+    }
+    Ok(producer)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,136 @@
+//! The Kafka source as its operator meets it, against a real broker: topics that tell of dead
+//! letters and alerts, batches that are damaged on disk, gaps that are none, floods of poison,
+//! retention that is too short.
+
+#[path = "common/broker.rs"]
+mod broker;
+#[path = "common/chaos.rs"]
+mod chaos;
+#[path = "common/world.rs"]
+mod world;
+
+use std::collections::BTreeMap;
+
+use broker::{Broker, START_MS};
+use chaos::until;
+use ninefold_engine::failpoint::VARIABLE;
+use ninefold_engine::table::Filter;
+use serde_json::Value;
+use world::World;
+
+/// Key and body of what a topic of one partition holds: how often each is there.
+fn told(broker: &Broker, topic: &str) -> BTreeMap<(String, String), usize> {
+    let mut told = BTreeMap::new();
+    broker.for_each_keyed(topic, 0, |key, body| {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+        *told.entry((text(key), text(body))).or_default() += 1;
+    });
+    told
+}
+
+/// The keys of what was told.
+fn keys(told: &BTreeMap<(String, String), usize>) -> Vec<&str> {
+    told.keys().map(|(key, _)| key.as_str()).collect()
+}
+
+/// The wall clock.
+#[expect(clippy::disallowed_methods, reason = "alerts are judged by the clock of the service")]
+fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.expect("after 1970").as_millis() as i64
+}
+
+#[test]
+fn dead_letters_and_transitions_arrive_in_topics_whatever_is_killed_or_away() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let Some(mut broker) = Broker::start(folder.path()) else { return };
+    broker.create_topic("sent-dead", 1, &[]);
+    let topics = "dead_letters_topic = \"sent-dead\"\nalerts_topic = \"sent-alerts\"";
+    let world = World::new(&broker, "sent", 1, topics);
+    let text = std::fs::read_to_string(&world.config).expect("it was written");
+    let soon = "\"topic.metadata.propagation.max.ms\" = 1000\n";
+    std::fs::write(&world.config, text + soon).expect("it can be written");
+    let writer = broker.producer(None);
+    let poison = |bytes: &[u8]| {
+        writer.send("sent", 0, "k", bytes, START_MS);
+        writer.flush();
+    };
+    let key = |offset: u64| format!("kafka/sent/0/{offset}");
+
+    // Killed between what the brokers have taken and the note of it: it is sent once more.
+    poison(b"{\"v\":2}");
+    poison(b"\xff\"");
+    let mut instance = world.start_with("a", &[(VARIABLE, "relay.sent")]);
+    assert_eq!(instance.wait(), None, "killed: {}", instance.said());
+    assert_eq!(keys(&told(&broker, "sent-dead")), [key(0), key(1)]);
+    // Killed before anything is sent, with the table ahead; then the brokers are away.
+    poison(b"no json");
+    let mut instance = world.start_with("a", &[(VARIABLE, "relay.send:2")]);
+    assert_eq!(instance.wait(), None, "killed: {}", instance.said());
+    world.until_at(0, 3);
+    broker.stop();
+    let instance = world.start("a");
+    until("it answers", || instance.said().contains("http://"));
+    broker.run();
+    until("all dead letters", || keys(&told(&broker, "sent-dead")).len() == 3);
+    let dead = told(&broker, "sent-dead");
+    assert_eq!(keys(&dead), [key(0), key(1), key(2)]);
+    assert!(*dead.values().next().expect("three") > 1, "it was killed before the note: {dead:?}");
+    let bodies: Vec<Value> =
+        dead.keys().map(|(_, body)| serde_json::from_str(body).expect("JSON")).collect();
+    assert_eq!((&bodies[0]["source"], &bodies[0]["offset"]), (&"kafka/sent/0".into(), &0.into()));
+    assert_eq!(bodies[0]["line"], "{\"v\":2}");
+    assert_eq!(bodies[1]["line"], "\u{fffd}\"");
+    assert!(bodies[2]["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{bodies:?}");
+
+    // A topic that is not there is a note, and counting goes on.
+    let mut next = 3;
+    until("an alert in the table", || {
+        for n in 0..40 {
+            let (ts, status) = (now_ms(), if n % 2 == 0 { 500 } else { 200 });
+            let line = format!("{{\"ts\":{ts},\"customer\":\"burning\",\"status\":{status}}}");
+            writer.send("sent", 0, "k", line.as_bytes(), ts);
+        }
+        writer.flush();
+        next += 40;
+        world.until_at(0, next);
+        transitions(&world).len() > 1
+    });
+    until("a note", || instance.get("/readyz").contains("waits to be sent: topic sent-alerts"));
+    poison(b"one more");
+    world.until_at(0, next + 1);
+    broker.create_topic("sent-alerts", 1, &[]);
+    until("all transitions", || {
+        let told = told(&broker, "sent-alerts");
+        transitions(&world).iter().all(|one| told.contains_key(one))
+    });
+    until("no note", || !instance.get("/readyz").contains("waits to be sent"));
+    until("the last dead letter", || keys(&told(&broker, "sent-dead")).len() == 4);
+    instance.stop();
+
+    // What was told is not told again.
+    let before = told(&broker, "sent-dead");
+    let instance = world.start("a");
+    poison(b"after a restart");
+    let last = key(next + 1);
+    until("the newest", || keys(&told(&broker, "sent-dead")).contains(&last.as_str()));
+    instance.stop();
+    let mut after = told(&broker, "sent-dead");
+    after.retain(|(key, _), _| *key != last);
+    assert_eq!(after, before);
+}
+
+/// Fingerprint and API body of every transition in the table.
+fn transitions(world: &World) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let table = world.table().expect("there is one");
+    table
+        .for_each_alert(&Filter::default(), |row| {
+            let stored: ninefold_engine::pipeline::watch::Stored =
+                serde_json::from_str(row.alert).expect("JSON");
+            let body = serde_json::to_string(&stored.transition).expect("plain data");
+            found.push((row.fingerprint.to_owned(), body));
+        })
+        .expect("readable");
+    found
+}
