@@ -158,6 +158,9 @@ fn read(table: &Table, file: &LiveFile) -> Result<FileSums, TableError> {
         }),
         Grain::Sli => table.for_each_sli(&filter, |row| sums.check_day(file.day, row.minute)),
         Grain::Alert => table.for_each_alert(&filter, |row| sums.check_day(file.day, row.minute)),
+        Grain::Incident => {
+            table.for_each_incident(&filter, |row| sums.check_day(file.day, row.minute))
+        }
         Grain::Sent => table.for_each_sent(&filter, |row| sums.check_day(file.day, row.minute)),
         Grain::Dead => table.for_each_dead(&filter, |row| {
             sums.partition(row.partition).dead_rows += 1;

@@ -186,6 +186,7 @@ mod tests {
             long: window("1h"),
             short: window("5m"),
             factor: 14.4,
+            incident: None,
         };
         let since = (state == "firing").then(|| transition.at.clone());
         Notification { transition, since, uncommitted: false }

@@ -278,6 +278,7 @@ mod tests {
             long: window("1h"),
             short: window("5m"),
             factor: 14.4,
+            incident: None,
         }
     }
 

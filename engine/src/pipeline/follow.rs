@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::fold::{Need, fold_dimensions, fold_from, oldest_minute, recent_minutes};
+use super::incidents::Book;
 use super::ledger::Ledger;
 use super::watch::{LOOK_BACK_MINUTES, for_each_stored};
 use super::{Partition, Pipeline, PipelineError, Unit, known_in};
@@ -263,6 +264,7 @@ impl Pipeline {
         for_each_stored(&self.table, &of_files, |one| stored.push(one))?;
         stored.sort_by_key(|one| one.tick.order());
         stored.iter().for_each(|one| self.watch.enter(&one.transition));
+        self.incidents.enter(&self.table, &of_files)?;
         if self.state.pending() == 0 {
             self.bound_memory();
         }
@@ -379,6 +381,10 @@ impl Pipeline {
         if self.watch.partitions().any(|partition| partition == NOBODY) {
             self.watch.forget_judged(&self.table)?;
         }
+        if !self.incidents.pending().is_empty() {
+            let newest = self.state.newest().unwrap_or_default();
+            self.incidents = Book::recover(&self.table, newest)?;
+        }
         Ok(())
     }
 
@@ -394,7 +400,8 @@ impl Pipeline {
             }
         }
         let judge = &self.following.judge;
-        let has_judged = self.watch.partitions().any(|partition| partition == NOBODY);
+        let has_judged = self.watch.partitions().any(|partition| partition == NOBODY)
+            || !self.incidents.pending().is_empty();
         if judge.active && (has_judged || (judge.announced && !moves.is_empty())) {
             let (partition, base) = (JUDGE.to_owned(), judge.base);
             moves.push(Move { partition, base, next: base.map_or(1, |base| base + 1) });

@@ -16,6 +16,7 @@ pub mod dedupe;
 pub mod fold;
 pub mod follow;
 pub mod gap;
+pub mod incidents;
 pub mod ledger;
 pub mod memory;
 pub mod relay;
@@ -231,6 +232,7 @@ pub struct Pipeline {
     rules: String,
     partitions: Vec<Partition>,
     watch: Watch,
+    incidents: incidents::Book,
     memory: memory::Memory,
     /// What receivers were told since the last commit.
     sent: Vec<Sent>,
@@ -264,6 +266,7 @@ impl Pipeline {
             rules,
             partitions: Vec::new(),
             watch: Watch::default(),
+            incidents: incidents::Book::default(),
             memory: memory::Memory::default(),
             sent: Vec::new(),
             lines: LineCounts::default(),
@@ -449,6 +452,7 @@ impl Pipeline {
         let live = self.state.is_live();
         self.state = State::new(options.dimension_values_max, further, live, self.state.seed());
         self.watch = Watch::default();
+        self.incidents = incidents::Book::default();
         self.recover(minutes)
     }
 
@@ -539,6 +543,7 @@ impl Pipeline {
         files.extend(self.dead_files());
         files.extend(self.source_file());
         files.extend(self.alert_files());
+        files.extend(self.incident_files());
         files.extend(self.sent_files());
         let epoch = Epoch { files, moves: moves.clone(), info: self.info() };
         let version = self.table.commit(epoch)?;
@@ -559,6 +564,7 @@ impl Pipeline {
             partition.dead.clear();
         }
         self.watch.drop_pending();
+        self.incidents.drop_pending();
         self.bound_memory();
         self.sent.clear();
         self.commits += 1;

@@ -15,14 +15,17 @@ use serde::{Deserialize, Serialize};
 
 use super::fold::fold_recent;
 use super::follow::KAFKA;
+use super::incidents::Book;
 use super::{Pipeline, PipelineError, batches};
 use crate::query::alerts::transition;
 use crate::query::body::AlertTransition;
 use crate::query::burn::look;
 use crate::query::column::column;
 use crate::slo::alert::{
-    Alert, AlertOptions, Basis, Change, Firing, State, Tier, fingerprint, id, step, tiers_of,
+    Alert, AlertOptions, Basis, Change, Firing, Severity, State, Tier, fingerprint, id, step,
+    tiers_of,
 };
+use crate::slo::incident::{self, SeriesKey};
 use crate::slo::objective::{Objectives, Slis};
 use crate::slo::sli::SliRef;
 use crate::state::series::Series;
@@ -84,6 +87,9 @@ struct Watched {
     /// Names this firing.
     id: String,
     customer: Arc<str>,
+    service: Arc<str>,
+    objective: Arc<str>,
+    severity: Severity,
 }
 
 impl Watch {
@@ -122,8 +128,16 @@ impl Watch {
         match since {
             Some(since) if transition.state == Change::Firing.name() => {
                 let state = State::Firing(Firing::resumed(since));
-                let customer = Arc::from(transition.customer.as_str());
-                let watched = Watched { state, id: transition.id.clone(), customer };
+                let AlertTransition { id, customer, service, objective, severity, .. } = transition;
+                let is_page = severity == Severity::Page.name();
+                let watched = Watched {
+                    state,
+                    id: id.clone(),
+                    customer: Arc::from(customer.as_str()),
+                    service: Arc::from(service.as_str()),
+                    objective: Arc::from(objective.as_str()),
+                    severity: if is_page { Severity::Page } else { Severity::Ticket },
+                };
                 self.states.insert(transition.fingerprint.clone(), watched);
             }
             _ => drop(self.states.remove(&transition.fingerprint)),
@@ -138,6 +152,22 @@ impl Watch {
     /// The customers with an alert that fires.
     pub(super) fn firing(&self) -> HashSet<&str> {
         self.states.values().map(|watched| &*watched.customer).collect()
+    }
+
+    /// What fires, in no order.
+    pub(super) fn firing_alerts(&self) -> Vec<incident::Firing> {
+        let firing = |watched: &Watched| {
+            let State::Firing(firing) = watched.state else { return None };
+            let Watched { customer, service, objective, severity, .. } = watched;
+            let (customer, objective) = (Arc::clone(customer), Arc::clone(objective));
+            Some(incident::Firing {
+                service: Arc::clone(service),
+                series: SeriesKey { customer, objective },
+                severity: *severity,
+                since: firing.since,
+            })
+        };
+        self.states.values().filter_map(firing).collect()
     }
 
     /// The states as the table's last transitions left them.
@@ -206,8 +236,11 @@ impl Watch {
         }
         // What is only not sure yet is seen again at the next tick, as it is then.
         if matches!(state, State::Firing(_)) {
-            let customer = Arc::clone(&series.customer);
-            self.states.insert(fingerprint, Watched { state, id: firing_id, customer });
+            let (customer, service) = (Arc::clone(&series.customer), Arc::clone(&series.service));
+            let (objective, severity) = (Arc::from(name), tier.spec.severity);
+            let id = firing_id;
+            let watched = Watched { state, id, customer, service, objective, severity };
+            self.states.insert(fingerprint, watched);
         }
     }
 }
@@ -277,11 +310,12 @@ impl Pipeline {
                 }
             }
         }
+        self.judge_incidents(&tick, (objectives, options));
     }
 
-    /// Whether an alert has changed since the last commit.
+    /// Whether an alert or an incident has changed since the last commit.
     pub fn has_transitions(&self) -> bool {
-        self.watch.pending().len() > 0
+        self.watch.pending().len() > 0 || !self.incidents.pending().is_empty()
     }
 
     /// The live transitions that no commit has taken.
@@ -310,6 +344,8 @@ impl Pipeline {
     pub fn recover(&mut self, minutes: RangeInclusive<Minute>) -> Result<(), PipelineError> {
         self.watch = Watch::recover(&self.table)?;
         self.fold_table(minutes.clone())?;
+        let newest = self.state.newest().unwrap_or_default();
+        self.incidents = Book::recover(&self.table, newest)?;
         if let Some(newest) = self.state.newest() {
             fold_recent(&self.table, newest, &mut self.state)?;
         }

@@ -74,6 +74,14 @@ pub fn impact(
 
 /// What explains the failures of a range of minutes, the best explanation first.
 pub fn causes(dimensions: &Dimensions<'_>, minutes: &RangeInclusive<Minute>) -> Vec<Cause> {
+    found_causes(dimensions, minutes).into_iter().map(cause).collect()
+}
+
+/// As [`causes`], as the core finds them.
+pub fn found_causes(
+    dimensions: &Dimensions<'_>,
+    minutes: &RangeInclusive<Minute>,
+) -> Vec<excess::Cause> {
     let from = *minutes.start();
     let mut hour_before: BTreeMap<&str, Counts> = BTreeMap::new();
     for row in dimensions.rows {
@@ -84,14 +92,15 @@ pub fn causes(dimensions: &Dimensions<'_>, minutes: &RangeInclusive<Minute>) -> 
     }
     let within = dimensions.rows.iter().filter(|row| minutes.contains(&row.minute));
     let rows: Vec<Row<'_>> = within.cloned().collect();
-    excess::causes(dimensions.names, &rows, &hour_before).into_iter().map(cause).collect()
+    excess::causes(dimensions.names, &rows, &hour_before)
 }
 
-fn cause(found: excess::Cause) -> Cause {
+pub(super) fn cause(found: excess::Cause) -> Cause {
     Cause {
         dimensions: found.dimensions,
         valid: found.valid,
         bad: found.bad,
+        excess: found.excess,
         share_of_excess: found.share_of_excess,
         lift: found.lift,
         p_value: found.p_value,

@@ -20,6 +20,7 @@ pub mod rows;
 pub mod series;
 pub mod shard;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -380,15 +381,52 @@ impl State {
     /// The counts of the last hours by service and the first `dimensions` dimensions, in no
     /// order.
     pub fn recent_rows(&self, dimensions: usize) -> Vec<Row<'_>> {
+        self.recent_rows_where(dimensions, |_, _| true)
+    }
+
+    /// As [`State::recent_rows`], of one service and some minutes, both ends included.
+    pub fn recent_rows_of(
+        &self,
+        service: &str,
+        minutes: &RangeInclusive<Minute>,
+        dimensions: usize,
+    ) -> Vec<Row<'_>> {
+        let Some(service) = self.dimensions.values.find(service) else { return Vec::new() };
+        self.recent_rows_where(dimensions, |minute, of| of == service && minutes.contains(&minute))
+    }
+
+    fn recent_rows_where(
+        &self,
+        dimensions: usize,
+        is_wanted: impl Fn(Minute, u32) -> bool,
+    ) -> Vec<Row<'_>> {
         let text = |value: u32| self.dimensions.values.text(value);
         let recent = self.shards.iter().flat_map(|shard| &shard.recent);
         let row = |((minute, tuple), counts): (&(Minute, u32), &Counts)| {
             let tuple = self.dimensions.tuple(*tuple);
+            if !is_wanted(*minute, tuple.service) {
+                return None;
+            }
             let values = tuple.dimensions[..dimensions].iter().map(|value| text(*value)).collect();
             let (service, Counts { valid, bad, .. }) = (text(tuple.service), *counts);
-            Row { minute: *minute, service, values, valid, bad }
+            Some(Row { minute: *minute, service, values, valid, bad })
         };
-        recent.map(row).collect()
+        recent.filter_map(row).collect()
+    }
+
+    /// One series, where memory has all of it.
+    pub fn series(&self, customer: &str, service: &str) -> Option<&Series> {
+        let shard = &self.shards[block::shard_of(self.seed, customer)];
+        if shard.may_lack(customer) {
+            return None;
+        }
+        shard.series_of(customer).find(|series| *series.service == *service)
+    }
+
+    /// How many series of a service had events in some minutes, both ends included.
+    pub fn active_series(&self, service: &str, minutes: RangeInclusive<Minute>) -> u64 {
+        let Some(service) = self.dimensions.values.find(service) else { return 0 };
+        self.shards.par_iter().map(|shard| shard.active_series(service, &minutes)).sum()
     }
 
     /// The series of one customer, sorted by service.

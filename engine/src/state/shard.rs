@@ -6,6 +6,7 @@
 //! they hold what came since.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::block::{Record, ShardPart};
@@ -316,6 +317,13 @@ impl Shard {
         let known = self.customers.find(customer);
         let account = known.map(|id| &self.accounts[id as usize]);
         account.into_iter().flat_map(|account| &account.series).map(|(_, series)| series)
+    }
+
+    /// How many series of a service had events in some minutes, both ends included.
+    pub fn active_series(&self, service: u32, minutes: &RangeInclusive<Minute>) -> u64 {
+        let series = self.accounts.iter().flat_map(|account| &account.series);
+        let of_service = series.filter(|(known, _)| *known == service);
+        of_service.filter(|(_, series)| series.is_active_in(minutes.clone())).count() as u64
     }
 
     /// All series that are whole.

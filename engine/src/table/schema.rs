@@ -21,7 +21,9 @@ pub enum Grain {
     Failure,
     /// A live transition of an alert.
     Alert,
-    /// That a receiver was told of a live transition.
+    /// A change of an incident.
+    Incident,
+    /// That a receiver was told of a live transition, or of an incident.
     Sent,
     /// A dead letter.
     Dead,
@@ -46,12 +48,13 @@ pub(crate) struct Key {
 
 impl Grain {
     /// Every grain that this version writes.
-    pub const ALL: [Grain; 11] = [
+    pub const ALL: [Grain; 12] = [
         Grain::Series,
         Grain::Sli,
         Grain::Dimension,
         Grain::Failure,
         Grain::Alert,
+        Grain::Incident,
         Grain::Sent,
         Grain::Dead,
         Grain::Gap,
@@ -68,6 +71,7 @@ impl Grain {
             Grain::Dimension => "dimension",
             Grain::Failure => "failure",
             Grain::Alert => "alert",
+            Grain::Incident => "incident",
             Grain::Sent => "sent",
             Grain::Dead => "dead",
             Grain::Gap => "gap",
@@ -108,7 +112,12 @@ impl Grain {
             Grain::Failure => {
                 (customer, dimensions.into_iter().chain(["status"]).chain(source).collect())
             }
-            Grain::Alert | Grain::Sent | Grain::Dead | Grain::Gap | Grain::Source => return None,
+            Grain::Alert
+            | Grain::Incident
+            | Grain::Sent
+            | Grain::Dead
+            | Grain::Gap
+            | Grain::Source => return None,
         };
         Some(Key { sorted, rest })
     }
@@ -158,8 +167,9 @@ impl Grain {
                 let bad = vec![int("status"), int("bad")];
                 [vec![minute(), text("customer")], dimensions().to_vec(), bad, source()].concat()
             }
-            // `alert` is the transition as JSON, with the keys of the API; or what was sent of it.
-            Grain::Alert | Grain::Sent => [
+            // `alert` is the transition or the incident as JSON, with the keys of the API; or what
+            // was sent of it. An incident has no customer.
+            Grain::Alert | Grain::Incident | Grain::Sent => [
                 vec![minute()],
                 ["customer", "service", "id", "fingerprint", "alert"].map(text).to_vec(),
             ]

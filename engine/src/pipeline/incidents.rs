@@ -1,0 +1,417 @@
+//! Incidents of a running service: the judge folds what fires at each tick, and what it decides
+//! becomes rows of the next commit.
+//!
+//! Only the judge decides, in the name of [`JUDGE`](crate::table::JUDGE), which fences it as its
+//! other decisions. The other instances take its rows over as they follow the table, so whoever
+//! becomes judge goes on from there. A tick looks at the alerts that fire and at the series they
+//! are of, never at all series; how many were active is counted once a minute, in services where
+//! something fires.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::watch::Tick;
+use super::{Pipeline, batches};
+use crate::query::body::{AlertTransition, Incident as Body};
+use crate::query::burn::look;
+use crate::query::column::{column, sum};
+use crate::query::impact::{Dimensions, MINUTES_BEFORE, found_causes};
+use crate::query::incident::{Joined, incident, joined, notices, restored};
+use crate::slo::alert::evidence::binomial_tail;
+use crate::slo::alert::{AlertOptions, SPECS, Severity, State as AlertState, step, tiers_of};
+use crate::slo::budget::{self, Budget};
+use crate::slo::decimal::met;
+use crate::slo::excess::Cause;
+use crate::slo::incident::evidence::scanned;
+use crate::slo::incident::{Change, Field, Firing, Incident, Incidents, Radius, SeriesKey, Worst};
+use crate::slo::objective::{Objective, Objectives, SliRef, Slis};
+use crate::slo::window::window_range;
+use crate::state::series::Series;
+use crate::state::{RECENT_MINUTES, State};
+use crate::table::schema::Grain;
+use crate::table::{DataFile, Filter, Table, TableError};
+use crate::time::{DAY_MINUTES, Day, Minute};
+
+/// A series is active that had events in so many minutes.
+const ACTIVE_MINUTES: u32 = 60;
+
+/// A stretch of bad minutes is looked for in so many before a series fires.
+const STRETCH_MINUTES: u32 = 360;
+
+/// Good or idle minutes in a stretch, at most, as in an episode of a report.
+const STRETCH_GAP_MINUTES: u32 = 5;
+
+/// Causes are looked for from so many minutes before the first bad one: a release that was
+/// rolled out to all is a cause only beside the time before it.
+const CAUSES_BEFORE_MINUTES: u32 = 30;
+
+/// How many customers an incident names.
+const WORST_MAX: usize = 10;
+
+/// How many minutes of newly hit customers are told.
+const NEWLY_MINUTES: u32 = 60;
+
+/// A promise is at risk that will be broken within so many seconds.
+const AT_RISK_S: f64 = 86_400.0;
+
+/// A stored change of an incident: the API's keys, the series that joined, and the tick.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Stored {
+    /// What the API shows.
+    #[serde(flatten)]
+    pub incident: Body,
+    /// The series that joined since the change before.
+    pub joined: Vec<Joined>,
+    /// When and where it was made.
+    pub tick: Tick,
+}
+
+/// The incidents, and their changes that are to be committed.
+#[derive(Default)]
+pub struct Book {
+    incidents: Incidents,
+    pending: Vec<Stored>,
+    /// By service, how many series were active at a minute.
+    active: HashMap<String, (Minute, u64)>,
+}
+
+impl Book {
+    /// The incidents as the table's changes left them.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    pub(super) fn recover(table: &Table, now: Minute) -> Result<Book, TableError> {
+        let mut book = Book::default();
+        book.enter(table, &Filter::default())?;
+        book.incidents.forget(now);
+        Ok(book)
+    }
+
+    /// Takes over the changes that pass a filter.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    pub(super) fn enter(&mut self, table: &Table, filter: &Filter) -> Result<(), TableError> {
+        for stored in stored_incidents(table, filter)? {
+            let row = restored(&stored.incident, &stored.joined);
+            self.incidents.restore(row.ok_or_else(|| damaged(&stored.incident.id))?);
+        }
+        Ok(())
+    }
+
+    /// Changes that no commit has taken.
+    pub fn pending(&self) -> &[Stored] {
+        &self.pending
+    }
+
+    /// Forgets the changes that a commit has taken.
+    pub(super) fn drop_pending(&mut self) {
+        self.pending.clear();
+    }
+
+    /// Folds what fires at a tick.
+    fn step(&mut self, tick: &Tick, firing: Vec<Firing>, world: &World<'_>) {
+        let known = RefCell::new(std::mem::take(&mut self.active));
+        let field = Counts { world, now: Minute::of_ms(tick.at_ms), active: &known };
+        for change in self.incidents.step(tick.at_ms, firing, &field) {
+            let Change { id, kind, at_ms, joined: series } = change;
+            let core = self.incidents.get(&id).expect("a step tells of incidents it has");
+            let (incident, joined) = (incident(core, kind, at_ms), joined(core, &series));
+            self.pending.push(Stored { incident, joined, tick: tick.clone() });
+        }
+        self.active = known.into_inner();
+    }
+}
+
+/// The stored changes that pass a filter, in the order in which they were made.
+///
+/// # Errors
+/// The table cannot be read, or a change in it is damaged.
+pub fn stored_incidents(table: &Table, filter: &Filter) -> Result<Vec<Stored>, TableError> {
+    let (mut found, mut bad) = (Vec::new(), None);
+    table.for_each_incident(filter, |row| match serde_json::from_str::<Stored>(row.alert) {
+        Ok(stored) => found.push(stored),
+        Err(error) => bad = Some(damaged(&format!("{}: {error}", row.id))),
+    })?;
+    found.sort_by_key(|stored| stored.tick.order());
+    bad.map_or(Ok(found), Err)
+}
+
+fn damaged(found: &str) -> TableError {
+    TableError::Value { grain: Grain::Incident.name(), column: "alert", found: found.to_owned() }
+}
+
+impl Pipeline {
+    /// What receivers are to be told of the changes that no commit has taken: of incidents, and
+    /// of the alerts of single series for those who want each.
+    pub fn notices(&self) -> Vec<AlertTransition> {
+        let incidents = self.incidents.pending().iter().map(|stored| &stored.incident);
+        self.transitions().cloned().chain(incidents.flat_map(notices)).collect()
+    }
+
+    /// The changes of incidents that no commit has taken, the newest last.
+    pub fn incident_changes(&self) -> impl Iterator<Item = &Body> {
+        self.incidents.pending().iter().map(|stored| &stored.incident)
+    }
+
+    /// Folds the alerts that fire into incidents, where this instance is the judge.
+    pub(super) fn judge_incidents(
+        &mut self,
+        tick: &Tick,
+        (objectives, options): (&Objectives, &AlertOptions),
+    ) {
+        if !self.is_judge() {
+            return;
+        }
+        let world = World {
+            state: &self.state,
+            slis: &self.options.slis,
+            objectives,
+            options,
+            attributes: &self.options.decode.attributes,
+        };
+        self.incidents.step(tick, self.watch.firing_alerts(), &world);
+    }
+
+    /// The changes since the last commit, by day.
+    pub(super) fn incident_files(&self) -> Vec<DataFile> {
+        let mut days: BTreeMap<Day, Vec<&Stored>> = BTreeMap::new();
+        for stored in self.incidents.pending() {
+            days.entry(Minute::of_ms(stored.tick.at_ms).day()).or_default().push(stored);
+        }
+        let file = |(day, stored): (Day, Vec<&Stored>)| {
+            let text = |get: fn(&Body) -> &str| {
+                batches::texts(stored.iter().map(move |stored| get(&stored.incident)))
+            };
+            let json: Vec<String> = stored
+                .iter()
+                .map(|stored| serde_json::to_string(stored).expect("a change is plain data"))
+                .collect();
+            let columns = vec![
+                batches::minutes(stored.iter().map(|stored| Minute::of_ms(stored.tick.at_ms))),
+                text(|_| ""),
+                text(|incident| &incident.service),
+                text(|incident| &incident.id),
+                text(|incident| &incident.fingerprint),
+                batches::texts(json.iter().map(String::as_str)),
+            ];
+            let batches = vec![batches::batch(Grain::Incident, columns)];
+            DataFile { grain: Grain::Incident, day, batches }
+        };
+        days.into_iter().map(file).collect()
+    }
+}
+
+/// What a tick knows.
+struct World<'a> {
+    state: &'a State,
+    slis: &'a Slis,
+    objectives: &'a Objectives,
+    options: &'a AlertOptions,
+    attributes: &'a [String],
+}
+
+/// The counts of a tick.
+struct Counts<'a> {
+    world: &'a World<'a>,
+    now: Minute,
+    active: &'a RefCell<HashMap<String, (Minute, u64)>>,
+}
+
+/// One series of an incident, with its promise.
+struct Found<'a> {
+    series: &'a Series,
+    objective: &'a Objective,
+    column: SliRef,
+}
+
+impl Found<'_> {
+    fn sum(&self, minutes: RangeInclusive<Minute>) -> crate::model::Counts {
+        sum(self.series, self.column, minutes)
+    }
+}
+
+impl World<'_> {
+    /// The series and the objective of a key; `None` where memory has not all of it.
+    fn find(&self, service: &str, key: &SeriesKey) -> Option<Found<'_>> {
+        let series = self.state.series(&key.customer, service)?;
+        let mut objectives = self.objectives.resolve(&key.customer, service).into_iter();
+        let objective = objectives.find(|one| *one.name == *key.objective)?;
+        Some(Found { series, objective, column: column(self.slis, objective, service)? })
+    }
+}
+
+impl Field for Counts<'_> {
+    fn active(&self, service: &str) -> u64 {
+        let mut known = self.active.borrow_mut();
+        let at = known.entry(service.to_owned()).or_insert((Minute(u32::MAX), 0));
+        if at.0 != self.now {
+            let hour = window_range(self.now, ACTIVE_MINUTES);
+            *at = (self.now, self.world.state.active_series(service, hour));
+        }
+        at.1
+    }
+
+    fn chance(&self) -> f64 {
+        let pages = SPECS.iter().filter(|spec| spec.severity == Severity::Page).count();
+        pages as f64 * (1.0 - self.world.options.confidence)
+    }
+
+    fn p_value(&self, service: &str, key: &SeriesKey) -> Option<f64> {
+        let found = self.world.find(service, key)?;
+        let tiers = tiers_of(found.objective, self.world.options).active;
+        let pages = || tiers.iter().filter(|tier| tier.spec.severity == Severity::Page);
+        let of_tier = |tier| {
+            let look = look(found.series, found.column, tier, self.now);
+            if !step(AlertState::default(), tier, &look).0.is_firing() {
+                return None;
+            }
+            let tail = binomial_tail(look.long.bad, look.long.valid, tier.allowed_ratio);
+            Some(scanned(tail, look.long.bad, tier.spec.long.1))
+        };
+        let least = pages().filter_map(of_tier).reduce(f64::min)?;
+        Some((least * pages().count() as f64).min(1.0))
+    }
+
+    fn first_bad(&self, service: &str, key: &SeriesKey) -> Minute {
+        let Some(found) = self.world.find(service, key) else { return self.now };
+        let (mut first, mut gap) = (None, 0);
+        for minute in (0..STRETCH_MINUTES).map(|back| self.now.minus(back)) {
+            let counts = found.sum(minute..=minute);
+            if met(found.objective.target, counts.valid, counts.bad) == Some(false) {
+                (first, gap) = (Some(minute), 0);
+            } else {
+                gap += u32::from(first.is_some());
+                if gap > STRETCH_GAP_MINUTES {
+                    break;
+                }
+            }
+        }
+        first.unwrap_or(self.now)
+    }
+
+    fn causes(&self, service: &str, minutes: RangeInclusive<Minute>) -> Vec<Cause> {
+        let attributes = self.world.attributes.iter().map(String::as_str);
+        let names: Vec<&str> =
+            ["release", "cohort", "region", "route"].into_iter().chain(attributes).collect();
+        let from = minutes.start().minus(CAUSES_BEFORE_MINUTES);
+        let with_hour = from.minus(MINUTES_BEFORE)..=*minutes.end();
+        let rows = self.world.state.recent_rows_of(service, &with_hour, names.len());
+        let dimensions = Dimensions { names: &names, rows: &rows };
+        found_causes(&dimensions, &(from..=*minutes.end()))
+    }
+
+    fn radius(&self, incident: &Incident) -> Radius {
+        let (from, now) = (incident.from(), self.now);
+        let keys: Vec<&SeriesKey> = incident.members.keys().collect();
+        let of_series = |key: &&SeriesKey| Hit::of(self.world, &incident.service, key, from, now);
+        let hits: Vec<Option<Hit>> = keys.par_iter().map(of_series).collect();
+        let mut radius = Radius {
+            to: now,
+            customers_active: self.active(&incident.service),
+            ..Radius::default()
+        };
+        let mut budget = 0.0;
+        for hit in hits.iter().flatten() {
+            radius.valid += hit.valid;
+            radius.bad += hit.bad;
+            radius.bad_minutes += hit.bad_minutes;
+            radius.objectives_broken += u64::from(hit.is_broken);
+            let at_risk = hit.exhausted_in_s.filter(|after| !hit.is_broken && *after <= AT_RISK_S);
+            radius.objectives_at_risk += u64::from(at_risk.is_some());
+            radius.exhausted_in_s =
+                [radius.exhausted_in_s, at_risk].into_iter().flatten().reduce(f64::min);
+            budget += hit.budget;
+        }
+        radius.budget_lost = (budget > 0.0).then(|| radius.bad as f64 / budget);
+        self.count_customers(incident, &keys, &hits, &mut radius);
+        let recent = from.max(now.minus(RECENT_MINUTES - 1))..=now;
+        for row in self.world.state.recent_rows_of(&incident.service, &recent, 0) {
+            radius.service_valid += row.valid;
+            radius.service_bad += row.bad;
+        }
+        radius
+    }
+}
+
+impl Counts<'_> {
+    /// Fills in what is told by customer, each of whom may have several series in it.
+    fn count_customers(
+        &self,
+        incident: &Incident,
+        keys: &[&SeriesKey],
+        hits: &[Option<Hit>],
+        radius: &mut Radius,
+    ) {
+        let mut worst: Vec<Worst> = Vec::new();
+        let together: Vec<(&SeriesKey, &Option<Hit>)> = keys.iter().copied().zip(hits).collect();
+        for of_customer in together.chunk_by(|a, b| a.0.customer == b.0.customer) {
+            let name: &Arc<str> = &of_customer[0].0.customer;
+            let members = || of_customer.iter().map(|(key, _)| &incident.members[*key]);
+            radius.customers += 1;
+            radius.customers_firing += u64::from(members().any(|one| one.firing.is_some()));
+            let tier = self.world.objectives.tier_of.get(&**name).cloned().unwrap_or_default();
+            *radius.tiers.entry(tier).or_default() += 1;
+            let first = members().map(|one| one.from).min().unwrap_or_default();
+            *radius.newly.entry(first).or_default() += 1;
+            let hit = of_customer.iter().filter_map(|(_, hit)| hit.as_ref());
+            let hit = hit.max_by_key(|hit| hit.bad);
+            worst.extend(hit.map(|hit| Worst {
+                customer: name.to_string(),
+                valid: hit.valid,
+                bad: hit.bad,
+                budget_consumed: (hit.budget > 0.0).then(|| hit.bad as f64 / hit.budget),
+            }));
+        }
+        let newest = radius.newly.keys().last().copied().unwrap_or_default();
+        radius.newly = radius.newly.split_off(&newest.minus(NEWLY_MINUTES - 1));
+        // They come by name and the sort is stable.
+        worst.sort_by_key(|one| std::cmp::Reverse(one.bad));
+        worst.truncate(WORST_MAX);
+        radius.worst = worst;
+    }
+}
+
+/// What an incident does to one series.
+struct Hit {
+    valid: u64,
+    bad: u64,
+    bad_minutes: u64,
+    /// Bad events that the objective's period allows so far.
+    budget: f64,
+    is_broken: bool,
+    exhausted_in_s: Option<f64>,
+}
+
+impl Hit {
+    fn of(
+        world: &World<'_>,
+        service: &str,
+        key: &SeriesKey,
+        from: Minute,
+        now: Minute,
+    ) -> Option<Hit> {
+        let found = world.find(service, key)?;
+        let (objective, target) = (found.objective, found.objective.target);
+        let counts = found.sum(from..=now);
+        // A day of minutes, at most: what went on for longer is told by its sums.
+        let minutes = from.max(now.minus(DAY_MINUTES - 1)).0..=now.0;
+        let bad_minutes = minutes.filter(|at| found.sum(Minute(*at)..=Minute(*at)).bad > 0).count();
+        let period = found.sum(objective.period.range(now));
+        let last_hour = budget::burn_rate(found.sum(window_range(now, 60)), target);
+        let of_period = Budget::of(period, target);
+        Some(Hit {
+            valid: counts.valid,
+            bad: counts.bad,
+            bad_minutes: bad_minutes as u64,
+            budget: of_period.events,
+            is_broken: met(target, period.valid, period.bad) == Some(false),
+            exhausted_in_s: of_period.exhausted_in_s(last_hour, objective.period.minutes()),
+        })
+    }
+}
