@@ -308,6 +308,7 @@ impl Pipeline {
     /// # Errors
     /// The table cannot be read.
     pub fn recover(&mut self, minutes: RangeInclusive<Minute>) -> Result<(), PipelineError> {
+        self.options.slis.corrections = self.table.corrections()?;
         self.watch = Watch::recover(&self.table)?;
         self.fold_table(minutes.clone())?;
         if let Some(newest) = self.state.newest() {

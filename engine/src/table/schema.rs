@@ -23,6 +23,10 @@ pub enum Grain {
     Alert,
     /// That a receiver was told of a live transition.
     Sent,
+    /// What somebody has excluded of what was counted before.
+    Correction,
+    /// For how long nobody is told of some alerts.
+    Silence,
     /// A dead letter.
     Dead,
     /// A part of a partition that will never be counted, and that somebody has accepted.
@@ -46,13 +50,15 @@ pub(crate) struct Key {
 
 impl Grain {
     /// Every grain that this version writes.
-    pub const ALL: [Grain; 11] = [
+    pub const ALL: [Grain; 13] = [
         Grain::Series,
         Grain::Sli,
         Grain::Dimension,
         Grain::Failure,
         Grain::Alert,
         Grain::Sent,
+        Grain::Correction,
+        Grain::Silence,
         Grain::Dead,
         Grain::Gap,
         Grain::Source,
@@ -69,6 +75,8 @@ impl Grain {
             Grain::Failure => "failure",
             Grain::Alert => "alert",
             Grain::Sent => "sent",
+            Grain::Correction => "correction",
+            Grain::Silence => "silence",
             Grain::Dead => "dead",
             Grain::Gap => "gap",
             Grain::Source => "source",
@@ -108,7 +116,13 @@ impl Grain {
             Grain::Failure => {
                 (customer, dimensions.into_iter().chain(["status"]).chain(source).collect())
             }
-            Grain::Alert | Grain::Sent | Grain::Dead | Grain::Gap | Grain::Source => return None,
+            Grain::Alert
+            | Grain::Sent
+            | Grain::Correction
+            | Grain::Silence
+            | Grain::Dead
+            | Grain::Gap
+            | Grain::Source => return None,
         };
         Some(Key { sorted, rest })
     }
@@ -158,8 +172,9 @@ impl Grain {
                 let bad = vec![int("status"), int("bad")];
                 [vec![minute(), text("customer")], dimensions().to_vec(), bad, source()].concat()
             }
-            // `alert` is the transition as JSON, with the keys of the API; or what was sent of it.
-            Grain::Alert | Grain::Sent => [
+            // `alert` is the transition as JSON, with the keys of the API; or what was sent of it;
+            // or the decision.
+            Grain::Alert | Grain::Sent | Grain::Correction | Grain::Silence => [
                 vec![minute()],
                 ["customer", "service", "id", "fingerprint", "alert"].map(text).to_vec(),
             ]
