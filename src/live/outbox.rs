@@ -162,6 +162,7 @@ mod tests {
             long: window.clone(),
             short: window,
             factor: 14.4,
+            incident: None,
         }
     }
 

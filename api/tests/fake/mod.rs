@@ -499,6 +499,7 @@ impl Answers for Fake {
             long: row.long,
             short: row.short,
             factor: row.factor,
+            incident: None,
         };
         let firing = self.burn()?.burning.into_iter().filter(|row| row.state == "firing");
         Ok(Alerts { as_of: Some(self.as_of().to_string()), alerts: firing.map(alert).collect() })
@@ -674,6 +675,7 @@ impl Fake {
                 dimensions: dimensions(&[("release", "r42"), ("cohort", "canary")]),
                 valid: 61_204,
                 bad: 16_112,
+                excess: 16_061.4,
                 share_of_excess: Some(0.942),
                 lift: Some(288.4),
                 p_value: 1e-300,
@@ -682,6 +684,7 @@ impl Fake {
                 dimensions: dimensions(&[("route", "POST /v1/messages/{id}/send")]),
                 valid: 9_320,
                 bad: 402,
+                excess: 358.1,
                 share_of_excess: Some(0.021),
                 lift: Some(3.2),
                 p_value: 0.0021,

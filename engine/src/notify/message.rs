@@ -279,6 +279,7 @@ pub fn samples() -> [Bundle; 2] {
             long: window("1h"),
             short: window("5m"),
             factor: 14.4,
+            incident: None,
         };
         let notice = Notice::of_alert(&transition, "gold");
         let since = notice.is_firing().then(|| transition.at.clone());

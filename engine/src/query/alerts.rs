@@ -86,6 +86,7 @@ pub fn transition(alert: &Alert) -> AlertTransition {
         long: window(tier.spec.long.0, tier.target, transition.look.long),
         short: window(tier.spec.short.0, tier.target, transition.look.short),
         factor: tier.factor.to_f64(),
+        incident: None,
     }
 }
 

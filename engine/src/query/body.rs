@@ -9,8 +9,8 @@ use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
+pub use super::incident::{Incident, Incidents};
 use crate::slo::verdict;
-
 use crate::time::Minute;
 
 /// What `replay` did, and what its sources hold in the table.
@@ -304,7 +304,7 @@ pub struct ImpactCustomer {
 }
 
 /// What may explain the failures.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
 pub struct Cause {
     /// The values that name it; several where the same events carry them all.
     pub dimensions: BTreeMap<String, String>,
@@ -312,6 +312,8 @@ pub struct Cause {
     pub valid: u64,
     /// Bad events with them.
     pub bad: u64,
+    /// Bad events beyond those that the rest's error ratio explains.
+    pub excess: f64,
     /// Excess over the rest, as a share of all excess; `null` where there is none.
     pub share_of_excess: Option<f64>,
     /// Error ratio with them over the ratio without; `null` where the rest has no failure.
@@ -454,6 +456,10 @@ pub struct AlertTransition {
     pub short: AlertWindow,
     /// The burn rate that both had to reach.
     pub factor: f64,
+    /// The incident, where this is what receivers are told of one: see
+    /// [`crate::query::incident::notices`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<Box<Incident>>,
 }
 
 /// `alerts`, `GET /v1/alerts`.

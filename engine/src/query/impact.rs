@@ -87,11 +87,12 @@ pub fn causes(dimensions: &Dimensions<'_>, minutes: &RangeInclusive<Minute>) -> 
     excess::causes(dimensions.names, &rows, &hour_before).into_iter().map(cause).collect()
 }
 
-fn cause(found: excess::Cause) -> Cause {
+pub(super) fn cause(found: excess::Cause) -> Cause {
     Cause {
         dimensions: found.dimensions,
         valid: found.valid,
         bad: found.bad,
+        excess: found.excess,
         share_of_excess: found.share_of_excess,
         lift: found.lift,
         p_value: found.p_value,

@@ -9,6 +9,7 @@ pub mod burn;
 pub mod column;
 pub mod fleet;
 pub mod impact;
+pub mod incident;
 pub mod objectives;
 pub mod sla;
 pub mod timeseries;

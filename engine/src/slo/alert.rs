@@ -307,7 +307,7 @@ pub fn id(fingerprint: &str, what: &str) -> String {
 }
 
 /// 32 hex digits over texts that cannot run into each other.
-fn hash_of(texts: &[&str]) -> String {
+pub(crate) fn hash_of(texts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for text in texts {
         hash.update((text.len() as u64).to_be_bytes());

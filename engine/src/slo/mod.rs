@@ -6,6 +6,7 @@
 //! - [`histogram`]: latency in the layout of HdrHistogram.
 //! - [`budget`], [`alert`], [`excess`]: what the counts mean, when they page, what caused them.
 //! - [`exclusion`]: minutes whose events count in no ratio.
+//! - [`incident`]: what the alerts of many series fold into, and when that wakes somebody.
 //! - [`verdict`]: whether a release, a flag or any other value made things worse.
 pub mod alert;
 pub mod budget;
@@ -13,6 +14,7 @@ pub mod decimal;
 pub mod excess;
 pub mod exclusion;
 pub mod histogram;
+pub mod incident;
 pub mod objective;
 pub mod period;
 pub mod sli;
