@@ -15,12 +15,14 @@
 
 mod access;
 mod kafka;
+mod maintenance;
 mod memory;
 mod problem;
 mod promise;
 mod reader;
 mod receiver;
 mod report;
+mod route;
 mod secret;
 mod template;
 mod value;
@@ -32,13 +34,15 @@ pub use access::{Access, OpenAddress, Role, Token, token_hash};
 pub use kafka::{GROUP, KafkaOption, KafkaSource, KafkaStart};
 pub use memory::{Budget, BudgetError, Limit, Memory};
 pub use problem::{Problem, Problems};
-pub use receiver::Receiver;
+pub use receiver::{Destination, Receiver};
 pub use report::check_report;
 pub use secret::{Secret, SecretError, SecretFrom};
 pub use template::{Sample, template};
 
 use crate::decode::{self, Fields, Format};
 use crate::model::ATTRIBUTES_MAX;
+use crate::notify::route::Routes;
+use crate::notify::silence::Silence;
 use crate::report::CreditStep;
 use crate::slo::alert::AlertOptions;
 use crate::slo::decimal::Decimal;
@@ -81,6 +85,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Who is told of alerts, `[[notify]]`.
     pub receivers: Vec<Receiver>,
+    /// Of which, `[[route]]`.
+    pub routes: Routes,
+    /// When nobody is, `[[silence]]`; the table may hold further ones.
+    pub silences: Vec<Silence>,
     /// Who may ask, `[[api.token]]` and `[api] insecure`.
     pub access: Access,
     /// What `run` reads, `[[source.file]]`, `[source.stdin]`, `[source.http]`
@@ -207,6 +215,8 @@ impl Default for Config {
             listen: LISTEN,
             access: Access::default(),
             receivers: Vec::new(),
+            routes: Routes::default(),
+            silences: Vec::new(),
             sources: Sources::default(),
             wal: wal::Options::default(),
             wal_dir: None,
@@ -249,6 +259,7 @@ fn read(root: &Section<'_>) -> Config {
     read_report(root.section("report"), &mut config);
     config.slis = promise::slis(root);
     config.objectives = promise::objectives(root, &config.slis, &config.report_zone);
+    config.slis.maintenance = maintenance::maintenance(root, &config.objectives);
     read_alerts(root.section("alerts"), &mut config.alerts);
     read_decode(root.section("decode"), &mut config.decode);
     read_dimensions(root.section("dimensions"), &mut config);
@@ -256,6 +267,8 @@ fn read(root: &Section<'_>) -> Config {
     memory::read_memory(root.section("memory"), &mut config.memory);
     read_api(root.section("api"), &mut config);
     config.receivers = receiver::receivers(root);
+    config.routes = route::routes(root, &config.receivers);
+    config.silences = route::silences(root);
     read_sources(root.section("source"), &mut config.sources);
     read_wal(root.section("wal"), &mut config);
     read_run(root.section("run"), &mut config);

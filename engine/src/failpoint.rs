@@ -41,6 +41,9 @@ pub const POINTS: &[&str] = &[
     // Upkeep; its entry is an epoch's.
     "compact.merged",
     "vacuum.delete",
+    // A message to a receiver: before it goes out, and before it is noted as taken.
+    "notify.send",
+    "notify.sent",
     // Partitions that the group gives to this instance, or takes away.
     "kafka.assign",
     "kafka.revoke",

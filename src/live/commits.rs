@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use ninefold_engine::pipeline::decision::stored_silences;
 use ninefold_engine::pipeline::follow::Followed;
 use ninefold_engine::pipeline::{Pipeline, PipelineError};
 use ninefold_engine::table::{CommitError, JUDGE, io_error_in};
@@ -179,6 +180,7 @@ impl Loop<'_> {
         let now = Minute::of_ms(clock_ms());
         match pipeline.rebuild(now.minus(MEMORY_MINUTES)..=Minute(u32::MAX)) {
             Ok(()) => {
+                self.read_silences(pipeline)?;
                 self.commits.landed();
                 self.commits.works();
                 self.service.restart_sources();
@@ -188,14 +190,26 @@ impl Loop<'_> {
         }
     }
 
+    /// Tells the notifiers which silences the table holds.
+    fn read_silences(&mut self, pipeline: &Pipeline) -> anyhow::Result<()> {
+        match stored_silences(pipeline.table()) {
+            Ok(silences) => self.service.notifiers.set_silences(&silences),
+            Err(error) => return self.failed(error.into()),
+        }
+        Ok(())
+    }
+
     /// Adds what other instances have committed; a zombie finds out here.
     pub(super) fn follow(&mut self, pipeline: &mut Pipeline) -> anyhow::Result<()> {
         self.followed = Instant::now();
-        let Followed { overtaken, lost, moved } = match pipeline.follow() {
+        let Followed { overtaken, lost, silences, moved } = match pipeline.follow() {
             Ok(followed) => followed,
             Err(error) => return self.failed(error),
         };
         moved.keys().for_each(|name| self.service.rivals.saw(name));
+        if silences {
+            self.read_silences(pipeline)?;
+        }
         if let Some(one) = overtaken {
             let by = moved.get(&one.partition).map_or("another instance", String::as_str);
             let at = |offset: Option<u64>| offset.unwrap_or(0);

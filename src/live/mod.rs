@@ -22,6 +22,9 @@ mod poison;
 pub mod push;
 mod reload;
 mod rivals;
+#[cfg(feature = "kafka")]
+mod topic;
+mod transport;
 mod turn;
 
 use std::collections::HashSet;
@@ -226,7 +229,8 @@ impl Service {
         let now = Minute::of_ms(clock_ms());
         pipeline.recover(now.minus(MEMORY_MINUTES)..=Minute(u32::MAX))?;
         let outbox = Outbox::default();
-        let notifiers = Arc::new(Notifiers::start(&config.receivers, pipeline.table())?);
+        let config = Current::new(config);
+        let notifiers = Arc::new(Notifiers::start(&config, &data, pipeline.table())?);
         let kafka = Arc::default();
         Ok(Service {
             notifiers,
@@ -240,7 +244,7 @@ impl Service {
             upkeep: None,
             rivals: Rivals::default(),
             claims: Claims::default(),
-            config: Current::new(config),
+            config,
             reread: None,
             reload: Arc::default(),
             data,
@@ -336,12 +340,11 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     let queue = limits::budget(&service.config())?.queue / CHUNK_BYTES as u64;
     let (sender, messages) = sync_channel(usize::try_from(queue).unwrap_or(usize::MAX).max(2));
-    let (notifiers, verbose) = (Arc::clone(&service.notifiers), args.verbose);
-    service.outbox.send_to(Box::new(move |published| {
+    let verbose = args.verbose;
+    service.outbox.send_to(notify::sink(Arc::clone(&service.notifiers), move |published| {
         if verbose {
-            tell(&published);
+            tell(published);
         }
-        notifiers.publish(&published);
     }));
     for source in files {
         let reader = SourceReader::new(source, &service, args.verbose, sender.clone());

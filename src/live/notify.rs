@@ -2,26 +2,36 @@
 //!
 //! A thread holds the outbox of its receiver. It hears of transitions from the loop and leaves
 //! word of what was taken, which becomes a row of the next commit. A start begins with what the
-//! table holds of the last days: what was never confirmed is sent again, under the same keys.
+//! table holds of the last days: what was never confirmed is sent again, under the same keys. So
+//! does a thread whose queue was full while its receiver hung: what did not fit is in the table.
 
-use std::sync::mpsc::{Receiver as Queue, RecvTimeoutError, Sender as QueueSender, channel};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver as Queue, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
-use ninefold_engine::config::{Receiver, Secret};
-use ninefold_engine::notify::address::AddressRule;
-use ninefold_engine::notify::outbox::{Notification, Outbox, Sent};
-use ninefold_engine::notify::send::Sender;
+use ninefold_engine::config::{Config, Receiver};
+use ninefold_engine::failpoint;
+use ninefold_engine::notify::message::Writer;
+use ninefold_engine::notify::notice::Notice;
+use ninefold_engine::notify::outbox::{Bundle, Failure, Outbox, Sent, Wants};
+use ninefold_engine::notify::silence::Silence;
+use ninefold_engine::notify::template::Template;
+use ninefold_engine::pipeline::decision::stored_silences;
 use ninefold_engine::pipeline::sent::stored_sent;
 use ninefold_engine::pipeline::watch::stored_transitions;
+use ninefold_engine::query::body::AlertTransition;
 use ninefold_engine::table::{Filter, Table};
 use ninefold_engine::time::{DAY_MINUTES, Minute};
 
-use super::clock_ms;
 use super::outbox::Published;
+use super::reload::Current;
+use super::transport::Transport;
+use super::{clock_ms, outbox};
 use crate::batch::random_seed;
-use crate::states::lock;
+use crate::states::{lock, open_table};
 
 /// How much of the past a start looks at: a slow ticket fires for days.
 const PAST_MINUTES: u32 = 7 * DAY_MINUTES;
@@ -29,91 +39,176 @@ const PAST_MINUTES: u32 = 7 * DAY_MINUTES;
 /// The longest wait of a thread before it looks at its outbox again.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// So many transitions wait for a receiver that hangs; more are read from the table later.
+const QUEUE_MAX: usize = 4_096;
+
 /// The threads that tell receivers; they end when this is dropped.
 pub struct Notifiers {
-    queues: Vec<QueueSender<Published>>,
-    told: Told,
+    lines: Vec<Line>,
+    shared: Arc<Shared>,
 }
 
-/// What receivers have taken and no commit holds.
-type Told = Arc<Mutex<Vec<Sent>>>;
+/// The way to one thread.
+struct Line {
+    queue: SyncSender<Published>,
+    overflowed: Arc<AtomicBool>,
+    /// Why its receiver is not told.
+    complaint: Arc<Mutex<Option<String>>>,
+}
+
+/// What all threads know.
+struct Shared {
+    config: Current,
+    data: PathBuf,
+    /// Those of the configuration and of the table.
+    silences: Mutex<Arc<Vec<Silence>>>,
+    /// What receivers have taken and no commit holds.
+    told: Mutex<Vec<Sent>>,
+}
 
 impl Notifiers {
-    /// Starts a thread for each of `receivers`, with what `table` says of the last days.
+    /// Starts a thread for each receiver of `config`, with what `table` in `data` says of the
+    /// last days.
     ///
     /// # Errors
     /// A secret cannot be fetched, or the table cannot be read.
-    pub fn start(receivers: &[Receiver], table: &Table) -> anyhow::Result<Notifiers> {
-        let mut notifiers = Notifiers { queues: Vec::new(), told: Told::default() };
-        if receivers.is_empty() {
-            return Ok(notifiers);
-        }
-        let past = Minute::of_ms(clock_ms()).minus(PAST_MINUTES)..=Minute(u32::MAX);
-        let transitions = stored_transitions(table, &past)?;
-        let sent = stored_sent(table, &Filter::of_minutes(past))?;
-        for receiver in receivers {
-            let secret = receiver.secret.as_ref().map(|place| place.fetch()).transpose();
-            let secret = secret.with_context(|| format!("receiver {}", receiver.name))?;
-            let resend_ms = receiver.kind.resend_ms();
-            let mut outbox = Outbox::new(&receiver.name, receiver.severities.clone(), resend_ms);
-            transitions.iter().for_each(|transition| outbox.note(transition, false));
-            sent.iter().for_each(|sent| outbox.note_sent(sent));
-            let rule = AddressRule { allow: receiver.allow.clone() };
-            let teller = Teller {
-                sender: Sender::new(&receiver.url, rule),
-                receiver: receiver.clone(),
-                secret: secret.unwrap_or_default(),
-                outbox,
-                told: Arc::clone(&notifiers.told),
-                complaint: None,
-            };
-            let (queue, published) = channel();
-            notifiers.queues.push(queue);
-            std::thread::spawn(move || teller.run(&published));
+    pub fn start(config: &Current, data: &Path, table: &Table) -> anyhow::Result<Notifiers> {
+        let settings = config.get();
+        let shared = Arc::new(Shared {
+            config: config.clone(),
+            data: data.to_owned(),
+            silences: Mutex::default(),
+            told: Mutex::default(),
+        });
+        let mut notifiers = Notifiers { lines: Vec::new(), shared };
+        notifiers.set_silences(&stored_silences(table)?);
+        for receiver in &settings.receivers {
+            let line = notifiers.line(receiver, &settings, table);
+            let line = line.with_context(|| format!("receiver {}", receiver.name))?;
+            notifiers.lines.push(line);
         }
         Ok(notifiers)
     }
 
+    fn line(&self, receiver: &Receiver, config: &Config, table: &Table) -> anyhow::Result<Line> {
+        let secret = receiver.secret.as_ref().map(|place| place.fetch()).transpose()?;
+        let content_type = receiver.content_type.clone();
+        let template = receiver.template.as_deref();
+        let template = template.map(|text| Template::new(text, &content_type)).transpose()?;
+        let kind = receiver.kind;
+        let wants = Wants {
+            receiver: receiver.name.clone(),
+            severities: receiver.severities.clone(),
+            resend_ms: kind.resend_ms(),
+            repeats: kind.repeats(),
+            packing: kind.packing(),
+            routes: Arc::new(config.routes.clone()),
+        };
+        let (queue, published) = sync_channel(QUEUE_MAX);
+        let line = Line { queue, overflowed: Arc::default(), complaint: Arc::default() };
+        let secret = secret.unwrap_or_default().reveal().to_owned();
+        let mut teller = Teller {
+            name: receiver.name.clone(),
+            writer: Writer { kind, secret, content_type, template },
+            transport: Transport::to(receiver)?,
+            outbox: Outbox::new(wants),
+            shared: Arc::clone(&self.shared),
+            overflowed: Arc::clone(&line.overflowed),
+            complaint: Arc::clone(&line.complaint),
+        };
+        teller.read(table)?;
+        std::thread::spawn(move || teller.run(&published));
+        Ok(line)
+    }
+
     /// Hands a transition to every receiver.
     pub fn publish(&self, published: &Published) {
-        for queue in &self.queues {
+        for line in &self.lines {
             // A thread ends only when its queue does.
-            let _ = queue.send(published.clone());
+            if let Err(TrySendError::Full(_)) = line.queue.try_send(published.clone()) {
+                line.overflowed.store(true, Ordering::Release);
+            }
         }
     }
 
     /// What was taken since it was asked last: to be committed.
     pub fn take_told(&self) -> Vec<Sent> {
-        std::mem::take(&mut *lock(&self.told))
+        std::mem::take(&mut *lock(&self.shared.told))
+    }
+
+    /// Takes the silences of the table; those of the configuration stay.
+    pub fn set_silences(&self, stored: &[Silence]) {
+        let config = self.shared.config.get();
+        let all = config.silences.iter().chain(stored).cloned().collect();
+        *lock(&self.shared.silences) = Arc::new(all);
+    }
+
+    /// A line for each receiver that is not told, for the health.
+    pub fn notes(&self) -> Vec<String> {
+        self.lines.iter().filter_map(|line| lock(&line.complaint).clone()).collect()
     }
 }
 
 /// Tells one receiver.
 struct Teller {
-    receiver: Receiver,
-    sender: Sender,
-    secret: Secret,
+    name: String,
+    writer: Writer,
+    transport: Transport,
     outbox: Outbox,
-    told: Told,
-    /// The last failure: one that repeats is said once.
-    complaint: Option<String>,
+    shared: Arc<Shared>,
+    overflowed: Arc<AtomicBool>,
+    complaint: Arc<Mutex<Option<String>>>,
 }
 
 impl Teller {
     fn run(mut self, published: &Queue<Published>) {
         loop {
-            for notification in self.outbox.due(clock_ms()) {
-                self.tell(&notification);
+            if self.overflowed.swap(false, Ordering::AcqRel) {
+                self.read_again();
+            }
+            self.outbox.set_silences(Arc::clone(&lock(&self.shared.silences)));
+            for bundle in self.outbox.due(clock_ms()) {
+                if let Some(Failure::Receiver(_)) = self.tell(&bundle) {
+                    break;
+                }
             }
             match published.recv_timeout(self.wait()) {
                 Ok(first) => {
                     for one in std::iter::once(first).chain(published.try_iter()) {
-                        self.outbox.note(&one.transition, one.uncommitted);
+                        self.note(&one.transition, one.uncommitted);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    fn note(&mut self, transition: &AlertTransition, uncommitted: bool) {
+        let config = self.shared.config.get();
+        let tier = config.objectives.tier_of.get(&transition.customer);
+        let notice = Notice::of_alert(transition, tier.map_or("", String::as_str));
+        self.outbox.note(&notice, uncommitted);
+    }
+
+    /// Takes what the table holds of the last days: transitions less what was sent.
+    fn read(&mut self, table: &Table) -> anyhow::Result<()> {
+        let past = Minute::of_ms(clock_ms()).minus(PAST_MINUTES)..=Minute(u32::MAX);
+        let mut transitions = stored_transitions(table, &past)?;
+        transitions.sort_by(|a, b| a.at.cmp(&b.at));
+        transitions.iter().for_each(|transition| self.note(transition, false));
+        let sent = stored_sent(table, &Filter::of_minutes(past))?;
+        sent.iter().for_each(|sent| self.outbox.note_sent(sent));
+        Ok(())
+    }
+
+    /// As [`Teller::read`], after something did not fit the queue; where the table cannot be
+    /// read now, it is tried again.
+    fn read_again(&mut self) {
+        let read = open_table(&self.shared.data).and_then(|table| self.read(&table));
+        if let Err(error) = read {
+            self.complain(format!("what did not fit its queue cannot be read: {error:#}"));
+            self.overflowed.store(true, Ordering::Release);
         }
     }
 
@@ -123,29 +218,46 @@ impl Teller {
         wait.unwrap_or(LOOK_INTERVAL).min(LOOK_INTERVAL)
     }
 
-    fn tell(&mut self, notification: &Notification) {
-        let kind = self.receiver.kind;
-        let message = kind.message(notification, clock_ms(), self.secret.reveal());
-        match self.sender.send(&message) {
+    fn tell(&mut self, bundle: &Bundle) -> Option<Failure> {
+        let (message, fault) = self.writer.message(bundle, clock_ms());
+        if let Some(fault) = &fault {
+            self.complain(format!("its template cannot be used, it gets our JSON: {fault}"));
+        }
+        failpoint::reach("notify.send");
+        match self.transport.send(&message) {
             Ok(()) => {
-                let sent = self.outbox.told(notification, clock_ms());
-                lock(&self.told).push(sent);
-                if self.complaint.take().is_some() {
-                    eprintln!(
-                        "ninefold: receiver {} takes notifications again",
-                        self.receiver.name
-                    );
+                failpoint::reach("notify.sent");
+                let sent = self.outbox.told(bundle, clock_ms());
+                lock(&self.shared.told).extend(sent);
+                if fault.is_none() && lock(&self.complaint).take().is_some() {
+                    eprintln!("ninefold: receiver {} takes notifications again", self.name);
                 }
+                None
             }
-            Err(error) => {
+            Err((failure, error)) => {
                 let jitter = random_seed() as f64 / u64::MAX as f64;
-                self.outbox.failed(notification, clock_ms(), jitter);
-                let complaint = error.to_string();
-                if self.complaint.as_ref() != Some(&complaint) {
-                    eprintln!("ninefold: receiver {} is not told: {complaint}", self.receiver.name);
-                    self.complaint = Some(complaint);
-                }
+                self.outbox.failed(bundle, failure, clock_ms(), jitter);
+                self.complain(error);
+                Some(failure)
             }
         }
     }
+
+    /// Says what is the matter, once for each cause.
+    fn complain(&self, what: String) {
+        let what = format!("receiver {} is not told: {what}", self.name);
+        let mut complaint = lock(&self.complaint);
+        if complaint.as_ref() != Some(&what) {
+            eprintln!("ninefold: {what}");
+            *complaint = Some(what);
+        }
+    }
+}
+
+/// What [`outbox::Outbox::send_to`] is given.
+pub fn sink(notifiers: Arc<Notifiers>, mut also: impl FnMut(&Published) + Send + 'static) -> outbox::Sink {
+    Box::new(move |published| {
+        also(&published);
+        notifiers.publish(&published);
+    })
 }

@@ -78,7 +78,9 @@ fn live_part(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
     note("[memory]", new.memory != old.memory);
     note("[api] listen", new.listen != old.listen);
     note("[[api.token]] or [api] insecure", new.access != old.access);
-    note("[[notify]]", new.receivers != old.receivers);
+    let told = |config: &Config| (config.receivers.clone(), config.routes.clone());
+    note("[[notify]] or [[route]]", told(&new) != told(old));
+    note("[[silence]]", new.silences != old.silences);
     note("[source]", new.sources != old.sources);
     note("[wal]", (new.wal, &new.wal_dir) != (old.wal, &old.wal_dir));
     note("[decode] or [dimensions] attributes", new.decode != old.decode);
@@ -93,6 +95,8 @@ fn live_part(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
         listen: old.listen,
         access: old.access.clone(),
         receivers: old.receivers.clone(),
+        routes: old.routes.clone(),
+        silences: old.silences.clone(),
         sources: old.sources.clone(),
         wal: old.wal,
         wal_dir: old.wal_dir.clone(),

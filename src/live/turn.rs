@@ -342,6 +342,7 @@ impl<'a> Loop<'a> {
         if let Some(error) = &self.unloaded {
             notes.push(format!("alerts of customers who were evicted wait for the table: {error}"));
         }
+        notes.extend(service.notifiers.notes());
         if !pipeline.is_complete() {
             notes.push("memory is being read from the table afresh".to_owned());
         }

@@ -162,6 +162,9 @@ fn read(table: &Table, file: &LiveFile) -> Result<FileSums, TableError> {
             table.for_each_incident(&filter, |row| sums.check_day(file.day, row.minute))
         }
         Grain::Sent => table.for_each_sent(&filter, |row| sums.check_day(file.day, row.minute)),
+        // Decisions have no day: they are kept for ever.
+        Grain::Correction => table.for_each_correction(&filter, |_| {}),
+        Grain::Silence => table.for_each_silence(&filter, |_| {}),
         Grain::Dead => table.for_each_dead(&filter, |row| {
             sums.partition(row.partition).dead_rows += 1;
         }),

@@ -165,7 +165,8 @@ fn start(section: &Section<'_>) -> Option<KafkaStart> {
     }
 }
 
-fn options(section: &Section<'_>) -> BTreeMap<String, KafkaOption> {
+/// Reads the settings of the client library.
+pub(super) fn options(section: &Section<'_>) -> BTreeMap<String, KafkaOption> {
     let mut options = BTreeMap::new();
     for (name, written) in section.settings("options") {
         if OURS.contains(&name) {

@@ -306,7 +306,7 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
 #sha256 = \"{no_hash}\"
 #expires = \"2030-01-01T00:00:00Z\"
 
-# Who is told of alerts: a webhook, an Alertmanager or PagerDuty.
+# Who is told of alerts: a webhook, an Alertmanager, PagerDuty, a topic of Kafka or a program.
 #[[notify]]
 #name = \"alertmanager\"
 #kind = \"alertmanager\"
@@ -322,6 +322,71 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
 #name = \"on-call\"
 #kind = \"pagerduty\"
 #secret = {{ file = \"/run/secrets/pagerduty\" }}
+#timeout = \"10s\"
+#[[notify]]
+#name = \"chat\"
+#kind = \"webhook\"
+#url = \"https://chat.example.com/hooks/7\"
+#content_type = \"application/json\"
+#template = '{{\"text\": {{{{ summary }}}}}}'
+#[[notify]]
+#name = \"topic\"
+#kind = \"kafka\"
+#brokers = [\"kafka-1:9092\"]
+#topic = \"alerts\"
+#options = {{ \"security.protocol\" = \"plaintext\" }}
+#[[notify]]
+#name = \"script\"
+#kind = \"command\"
+#command = [\"/usr/local/bin/roll-back\", \"--now\"]
+
+# Who is told of what: the first route that picks an alert decides, unless it continues.
+# Without any route every receiver is told of everything at once.
+#[[route]]
+#receivers = [\"script\"]
+#tiers = [\"rollout_5m\"]
+#services = [\"api\", \"inbox-*\"]
+#objectives = [\"availability\"]
+#continue = true
+#[[route]]
+#receivers = [\"on-call\"]
+#severities = [\"page\"]
+#customers = [\"acme\"]
+#customer_tiers = [\"gold\"]
+#[[route]]
+#receivers = [\"alertmanager\", \"chat\"]
+#group_by = [\"service\"]
+#group_wait = \"0s\"
+#group_interval = \"0s\"
+#repeat_interval = \"4h\"
+
+# When nobody is told. `ninefold silence` and POST /v1/silences make further ones.
+#[[silence]]
+#author = \"ops\"
+#reason = \"the vendor mends it on Monday\"
+#from = \"2026-11-01T12:00:00Z\"
+#to = \"2026-11-02T12:00:00Z\"
+#customers = [\"acme\"]
+#services = [\"reports\"]
+#objectives = [\"availability\"]
+#tiers = [\"ticket_*\"]
+#severities = [\"ticket\"]
+#customer_tiers = [\"gold\"]
+
+# Minutes whose events are excluded as they are counted, once or again and again.
+#[[maintenance]]
+#reason = \"database upgrade\"
+#from = \"2026-11-01T02:00:00Z\"
+#to = \"2026-11-01T04:00:00Z\"
+#services = [\"api\"]
+#[[maintenance]]
+#reason = \"weekly maintenance\"
+#rrule = \"FREQ=WEEKLY;BYDAY=SU\"
+#start = \"2026-11-01T03:00\"
+#zone = \"Europe/Berlin\"
+#duration = \"2h\"
+#customers = [\"acme\"]
+#tiers = [\"enterprise\"]
 
 # How much is counted between two commits, at most.
 [run]

@@ -12,9 +12,7 @@ use ureq::{Agent, Error};
 
 use super::address::AddressRule;
 use super::message::Message;
-
-/// How long a receiver may take, name, connection and answer together.
-const TIMEOUT: Duration = Duration::from_secs(10);
+use super::outbox::Failure;
 
 /// How much of an answer is read: enough to say why it refuses.
 const ANSWER_BYTES_MAX: u64 = 512;
@@ -34,6 +32,8 @@ pub enum SendError {
         status: u16,
         /// The begin of its answer.
         answer: String,
+        /// How long it asks to be left alone, in milliseconds; 0 = it does not say.
+        retry_after_ms: i64,
     },
     /// It was not reached, or must not be.
     #[error("{url}: {source}")]
@@ -45,6 +45,21 @@ pub enum SendError {
     },
 }
 
+impl SendError {
+    /// What did not work: a status of 4xx is about the message, unless it says that the receiver
+    /// is busy (408, 425, 429); anything else is about the receiver.
+    pub fn failure(&self) -> Failure {
+        match self {
+            SendError::Refused { status: 408 | 425 | 429, retry_after_ms, .. } => {
+                Failure::Receiver(*retry_after_ms)
+            }
+            SendError::Refused { status: 400..500, .. } => Failure::Message,
+            SendError::Refused { retry_after_ms, .. } => Failure::Receiver(*retry_after_ms),
+            SendError::Unreached { .. } => Failure::Receiver(0),
+        }
+    }
+}
+
 /// One receiver's connection.
 pub struct Sender {
     agent: Agent,
@@ -52,15 +67,21 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Sends to `url`, and to addresses that `rule` admits alone.
-    pub fn new(url: &str, rule: AddressRule) -> Sender {
-        Sender::resolving_by(url, rule, |name| Ok(name.to_socket_addrs()?.collect()))
+    /// Sends to `url`, and to addresses that `rule` admits alone; a message may take `limit`,
+    /// name, connection and answer together.
+    pub fn new(url: &str, rule: AddressRule, limit: Duration) -> Sender {
+        Sender::resolving_by(url, rule, limit, |name| Ok(name.to_socket_addrs()?.collect()))
     }
 
     /// As [`Sender::new`], with names resolved by `resolve` from `host:port`.
-    pub fn resolving_by(url: &str, rule: AddressRule, resolve: Resolve) -> Sender {
+    pub fn resolving_by(
+        url: &str,
+        rule: AddressRule,
+        limit: Duration,
+        resolve: Resolve,
+    ) -> Sender {
         let config = Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
+            .timeout_global(Some(limit))
             .max_redirects(0)
             .max_redirects_will_error(false)
             .http_status_as_error(false)
@@ -81,7 +102,7 @@ impl Sender {
     pub fn send(&self, message: &Message) -> Result<(), SendError> {
         let url = format!("{}{}", self.url.trim_end_matches('/'), message.path);
         let url = if message.path.is_empty() { &self.url } else { &url };
-        let mut request = self.agent.post(url).header("content-type", "application/json");
+        let mut request = self.agent.post(url).header("content-type", &message.content_type);
         for (name, value) in &message.headers {
             request = request.header(*name, value);
         }
@@ -91,9 +112,13 @@ impl Sender {
         if (200..300).contains(&status) {
             return Ok(());
         }
+        let asked = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+        // A date is as good as nothing: the clocks may differ.
+        let asked_s = asked.and_then(|text| text.trim().parse::<u32>().ok()).unwrap_or(0);
+        let retry_after_ms = i64::from(asked_s) * 1_000;
         let answer = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
         let answer = answer.unwrap_or_default().escape_debug().to_string();
-        Err(SendError::Refused { url: self.shown(), status, answer })
+        Err(SendError::Refused { url: self.shown(), status, answer, retry_after_ms })
     }
 
     /// The URL without what may be secret in it.
@@ -149,8 +174,16 @@ mod tests {
 
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(60);
+
     fn message() -> Message {
-        Message { path: "", headers: vec![("x-key", "v".into())], body: "{}".into() }
+        Message {
+            path: "",
+            headers: vec![("x-key", "v".into())],
+            content_type: super::super::template::JSON.to_owned(),
+            idempotency_key: String::new(),
+            body: "{}".into(),
+        }
     }
 
     fn here() -> AddressRule {
@@ -177,7 +210,7 @@ mod tests {
     #[test]
     fn a_receiver_that_may_be_called_is_told() {
         let (url, asked) = receiver("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n");
-        Sender::new(&url, here()).send(&message()).unwrap();
+        Sender::new(&url, here(), LIMIT).send(&message()).unwrap();
         let asked = asked.join().unwrap();
         assert!(asked.starts_with("POST /hook?token=hidden HTTP/1.1\r\n"), "{asked}");
         assert!(asked.contains("x-key: v\r\n"), "{asked}");
@@ -187,15 +220,60 @@ mod tests {
     fn a_redirect_is_a_refusal_and_no_secret_is_shown() {
         let answer = "HTTP/1.1 307 Temporary Redirect\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n";
         let (url, asked) = receiver(answer);
-        let error = Sender::new(&url, here()).send(&message()).unwrap_err().to_string();
+        let error = Sender::new(&url, here(), LIMIT).send(&message()).unwrap_err().to_string();
         assert!(error.contains("307") && !error.contains("hidden"), "{error}");
         asked.join().unwrap();
     }
 
     #[test]
+    fn a_status_says_whether_the_message_or_the_receiver_is_the_matter() {
+        let failure = |status: &str, header: &str| {
+            let answer = format!("HTTP/1.1 {status} X\r\n{header}content-length: 0\r\n\r\n");
+            let (url, asked) = receiver(answer.leak());
+            let error = Sender::new(&url, here(), LIMIT).send(&message()).unwrap_err();
+            asked.join().unwrap();
+            error.failure()
+        };
+        assert_eq!(failure("400", ""), Failure::Message);
+        assert_eq!(failure("503", ""), Failure::Receiver(0));
+        assert_eq!(failure("429", "retry-after: 7\r\n"), Failure::Receiver(7_000));
+        let date = "retry-after: Fri, 31 Dec 1999 23:59:59 GMT\r\n";
+        assert_eq!(failure("503", date), Failure::Receiver(0));
+        assert_eq!(failure("307", "location: http://127.0.0.1/\r\n"), Failure::Receiver(0));
+    }
+
+    #[test]
+    fn one_that_takes_too_long_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let limit = Duration::from_millis(50);
+        let error = Sender::new(&url, here(), limit).send(&message()).unwrap_err();
+        assert_eq!(error.failure(), Failure::Receiver(0));
+        assert!(error.to_string().contains("timeout"), "{error}");
+    }
+
+    #[test]
+    fn a_name_is_judged_anew_for_each_message() {
+        let (url, asked) = receiver("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        let port = url.split(['/', ':']).nth(4).unwrap().parse::<u16>().unwrap();
+        thread_local! {
+            static FOUND: std::cell::Cell<SocketAddr> =
+                const { std::cell::Cell::new(SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0)) };
+        }
+        let named = format!("http://hooks.example:{port}/");
+        let sender = Sender::resolving_by(&named, here(), LIMIT, |_| Ok(vec![FOUND.get()]));
+        FOUND.set(SocketAddr::from(([127, 0, 0, 1], port)));
+        sender.send(&message()).unwrap();
+        asked.join().unwrap();
+        FOUND.set(SocketAddr::from(([127, 0, 0, 2], port)));
+        let error = sender.send(&message()).unwrap_err().to_string();
+        assert!(error.contains("is internal or without TLS"), "{error}");
+    }
+
+    #[test]
     fn internal_addresses_are_refused_by_number_and_by_name() {
         let refused = |url: &str, resolve: Resolve| {
-            let sender = Sender::resolving_by(url, AddressRule::default(), resolve);
+            let sender = Sender::resolving_by(url, AddressRule::default(), LIMIT, resolve);
             let error = sender.send(&message()).unwrap_err().to_string();
             assert!(error.contains("is internal or without TLS"), "{error}");
         };

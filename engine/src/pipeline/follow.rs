@@ -23,6 +23,7 @@ use crate::source::chunk::Tail;
 use crate::source::file::Known;
 use crate::state::shard::NOBODY;
 use crate::state::{HISTOGRAM_MINUTES, Key};
+use crate::table::schema::Grain;
 use crate::table::{Added, Entry, Filter, JUDGE, Move, RELAY, TableError};
 use crate::time::Minute;
 
@@ -63,8 +64,11 @@ pub struct Followed {
     /// Another instance has counted a partition that is counted here: this one is a zombie, and
     /// has to build its pipeline afresh.
     pub overtaken: Option<Overtaken>,
-    /// The entries between are not to be followed: the pipeline has to be built afresh.
+    /// The entries between are not to be followed: the pipeline has to be built afresh. So it is
+    /// after a correction, which changes what was folded before.
     pub lost: bool,
+    /// Somebody has made or ended a silence.
+    pub silences: bool,
     /// What other instances have moved, partitions and [`JUDGE`], with the name of who did it.
     pub moved: BTreeMap<String, String>,
 }
@@ -208,6 +212,11 @@ impl Pipeline {
             return Ok(followed);
         }
         let added = Added::of_all(entries.iter().map(|entry| &entry.files));
+        followed.silences = added.has(Grain::Silence);
+        if added.has(Grain::Correction) {
+            followed.lost = true;
+            return Ok(followed);
+        }
         if !added.is_empty() {
             self.following.complete = false;
             self.take_added(&followed, &added)?;

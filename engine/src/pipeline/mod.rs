@@ -12,6 +12,7 @@
 pub mod batches;
 pub mod careful;
 mod columnar;
+pub mod decision;
 pub mod dedupe;
 pub mod fold;
 pub mod follow;
@@ -299,7 +300,9 @@ impl Pipeline {
     pub fn set_options(&mut self, options: Options) {
         assert!(!self.has_uncommitted(), "options change at a commit boundary");
         self.rules = options.slis.rules_version();
+        let corrections = std::mem::take(&mut self.options.slis.corrections);
         self.options = options;
+        self.options.slis.corrections = corrections;
     }
 
     /// Lines since the start.
@@ -358,6 +361,7 @@ impl Pipeline {
         let number = known.unwrap_or(self.partitions.len());
         let number = u16::try_from(number).ok().filter(|number| *number < NOBODY);
         let number = number.ok_or(PipelineError::Partitions)?;
+        self.options.slis.corrections = self.table.corrections()?;
         let base = self.table.offset(name)?;
         assert_eq!(base.unwrap_or(0), offset, "{name} goes on where the table says");
         if base.is_some() {

@@ -20,7 +20,7 @@ use crate::source::chunk::{Chunk, ChunkKind};
 use crate::source::file::{self, Known, Opened, SourceError};
 use crate::source::wal::{self, WalError};
 use crate::state::State;
-use crate::table::{Filter, Table};
+use crate::table::{Filter, Table, TableError};
 use crate::time::Minute;
 
 /// How many differences are told; all are counted.
@@ -102,7 +102,7 @@ pub fn verify(
         if wal::Recorded::is_log(path) {
             verdict.add_log(&options, table, path)?;
         } else if columnar::is_parquet(&options.decode, path)? {
-            match rows_of(&options, path, &known)? {
+            match rows_of(&corrected(&options, table)?, path, &known)? {
                 Some((partition, source)) => verdict.compare(table, &partition, source)?,
                 None => verdict.unknown.push(path.display().to_string()),
             }
@@ -140,7 +140,7 @@ impl Verdict {
             return Ok(());
         }
         let partition = recorded.partition;
-        let source = recount(options, recorded, next)?;
+        let source = recount(&corrected(options, table)?, recorded, next)?;
         self.compare(table, partition, source)
     }
 
@@ -194,6 +194,13 @@ impl Verdict {
         let chunks = &mut chunks;
         self.add(options, table, Recorded { partition, label, unit, decode, first: 0, chunks })
     }
+}
+
+/// The options with what the table's corrections exclude, as its rows are read.
+fn corrected(options: &Options, table: &Table) -> Result<Options, TableError> {
+    let mut options = options.clone();
+    options.slis.corrections = table.corrections()?;
+    Ok(options)
 }
 
 /// The first offset that the table has counted of a partition.

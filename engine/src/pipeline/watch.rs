@@ -342,6 +342,7 @@ impl Pipeline {
     /// # Errors
     /// The table cannot be read.
     pub fn recover(&mut self, minutes: RangeInclusive<Minute>) -> Result<(), PipelineError> {
+        self.options.slis.corrections = self.table.corrections()?;
         self.watch = Watch::recover(&self.table)?;
         self.fold_table(minutes.clone())?;
         let newest = self.state.newest().unwrap_or_default();

@@ -5,12 +5,14 @@
 //! - [`decimal`], [`period`], [`window`]: exact targets, and spans of whole minutes.
 //! - [`histogram`]: latency in the layout of HdrHistogram.
 //! - [`budget`], [`alert`], [`excess`]: what the counts mean, when they page, what caused them.
+//! - [`exclusion`]: minutes whose events count in no ratio.
 //! - [`incident`]: what the alerts of many series fold into, and when that wakes somebody.
 //! - [`verdict`]: whether a release, a flag or any other value made things worse.
 pub mod alert;
 pub mod budget;
 pub mod decimal;
 pub mod excess;
+pub mod exclusion;
 pub mod histogram;
 pub mod incident;
 pub mod objective;

@@ -13,9 +13,13 @@
 //! service and route, which compare text, are cut off into [`Slis::coverage`]: a caller that
 //! interns services and routes asks it once per pair and sorts by [`Slis::classify_covered`].
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
+use super::exclusion::Exclusion;
 use crate::model::{Counts, Event, Latency, Measures, Outcome};
+use crate::time::Minute;
 
 /// How many SLIs there may be beside the default availability SLI and the first latency SLI.
 pub const FURTHER_SLIS_MAX: usize = 8;
@@ -78,6 +82,12 @@ pub struct Class {
 }
 
 impl Class {
+    /// The same event, excluded by every SLI that judges it.
+    pub fn excluded(self) -> Class {
+        let further_excluded = self.further_good | self.further_bad | self.further_excluded;
+        Class { availability: Some(Outcome::Excluded), further_excluded, ..Class::default() }
+    }
+
     /// How further SLI `index` sorted it; `None` where the event is outside of that SLI.
     pub fn further(self, index: usize) -> Option<Outcome> {
         let bit = 1_u8 << index;
@@ -151,6 +161,11 @@ pub struct Slis {
     pub latency: Sli,
     /// At most [`FURTHER_SLIS_MAX`] more.
     pub further: Vec<Sli>,
+    /// Maintenance windows: their events are excluded, whatever they are.
+    pub maintenance: Vec<Exclusion>,
+    /// What the table's corrections exclude. They are no rules of ours: [`Slis::rules_version`]
+    /// says nothing of them, and readers apply them to rows that were counted without.
+    pub corrections: Arc<Vec<Exclusion>>,
 }
 
 impl Default for Slis {
@@ -167,6 +182,8 @@ impl Default for Slis {
             availability: sli("availability", by_status),
             latency: sli("latency", SliKind::Latency { threshold_us: THRESHOLD_US_DEFAULT }),
             further: Vec::new(),
+            maintenance: Vec::new(),
+            corrections: Arc::default(),
         }
     }
 }
@@ -197,6 +214,14 @@ impl Slis {
         latency: Latency,
     ) -> Class {
         self.classify_covered(status, outcome, latency, self.coverage(service, route))
+    }
+
+    /// Whether the events of this customer and service in this minute are excluded, by a
+    /// maintenance window or by a correction.
+    #[inline]
+    pub fn excludes(&self, minute: Minute, customer: &str, service: &str) -> bool {
+        let covers = |one: &Exclusion| one.covers(minute, customer, service);
+        self.maintenance.iter().any(covers) || self.corrections.iter().any(covers)
     }
 
     /// Which further SLIs cover this service and route: bit `k` for further SLI `k`.
@@ -289,6 +314,13 @@ impl Slis {
                 list.iter().for_each(|text| field(text));
             }
         }
+        for one in &self.maintenance {
+            field("maintenance");
+            let customers: Option<Vec<&String>> =
+                one.customers.as_ref().map(|customers| customers.iter().collect());
+            field(&format!("{customers:?} {:?}", one.services));
+            one.spans.iter().for_each(|(first, last)| field(&format!("{} {}", first.0, last.0)));
+        }
         hex(&hash.finalize()[..4])
     }
 }
@@ -341,7 +373,7 @@ impl SliKind {
 ///
 /// The pieces between the stars are found from the left, each at its first place: a later
 /// place would only leave less text for those that follow.
-fn glob(pattern: &str, text: &str) -> bool {
+pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut text) = text.strip_prefix(head) else { return false };
     let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));

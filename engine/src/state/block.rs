@@ -193,7 +193,10 @@ impl BlockBuilder {
         let tuple = self.tuple(event, slis, minute.day());
         let customer = self.customer(event.customer);
         let coverage = self.coverage[tuple as usize];
-        let class = slis.classify_covered(event.status, event.outcome, event.latency, coverage);
+        let mut class = slis.classify_covered(event.status, event.outcome, event.latency, coverage);
+        if slis.excludes(minute, event.customer, event.service) {
+            class = class.excluded();
+        }
         let latency_us = match event.latency {
             Latency::Us(us) if class.timed => us,
             _ => 0,

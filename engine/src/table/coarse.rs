@@ -73,13 +73,23 @@ impl Table {
         mut visit: impl FnMut(SeriesRow<'_>),
     ) -> Result<ScanStats, TableError> {
         let filter = widened(filter, unit_minutes);
-        let (coarse, rest) = split(&self.live_files()?, grain);
+        let corrections = self.applied(&filter)?;
+        let all = Minute(0)..=Minute(u32::MAX);
+        let minutes = filter.minutes.as_ref().unwrap_or(&all);
+        let (mut coarse, mut rest) = split(&self.live_files()?, grain);
+        if corrections.touches(*minutes.start(), *minutes.end()) {
+            // A coarse row cannot be taken apart into the minutes that a correction names.
+            let live = self.live_files()?;
+            let is_minutes = |file: &&LiveFile| file.grain == Grain::Series.name();
+            (coarse, rest) = (Vec::new(), live.iter().filter(is_minutes).cloned().collect());
+        }
         let place = self.scan_place();
         let mut scan = Scan::new(&place, &coarse, grain, &filter)?;
         super::read::visit_series(&mut scan, grain, &mut visit)?;
         let mut stats = scan.stats();
         let mut scan = Scan::new(&place, &rest, Grain::Series, &filter)?;
         super::read::visit_series(&mut scan, Grain::Series, |row| {
+            let row = corrections.series(row);
             visit(SeriesRow { minute: floor(row.minute, unit_minutes), partition: "", ..row });
         })?;
         stats += scan.stats();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::live::LiveFile;
 use super::log::Log;
+use super::schema::Grain;
 use super::{Table, TableError};
 use crate::delta;
 
@@ -33,6 +34,11 @@ impl Added {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether there are rows of `grain` among them.
+    pub fn has(&self, grain: Grain) -> bool {
+        self.0.iter().any(|file| file.grain == grain.name())
     }
 
     /// The files of several entries.

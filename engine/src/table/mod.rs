@@ -15,6 +15,7 @@
 mod checkpoint;
 mod clock;
 mod coarse;
+pub mod correction;
 mod encode;
 mod entries;
 mod error;
@@ -31,7 +32,7 @@ pub mod upkeep;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use arrow::array::builder::{MapBuilder, StringBuilder};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -123,6 +124,7 @@ pub struct DataFile {
 pub struct Table {
     log: Log,
     live: OnceLock<Arc<Vec<LiveFile>>>,
+    corrections: Mutex<Option<correction::Known>>,
     upkeep_error: Option<TableError>,
     instance: String,
     clock: Arc<dyn Clock>,
@@ -149,6 +151,7 @@ impl Table {
             reserve: Reserve::none(log.dir()),
             log,
             live: OnceLock::new(),
+            corrections: Mutex::default(),
             upkeep_error: None,
             instance: Uuid::new_v4().to_string(),
             clock: Arc::new(SystemClock),

@@ -204,10 +204,15 @@ impl Table {
     pub fn for_each_series(
         &self,
         filter: &Filter,
-        visit: impl FnMut(SeriesRow<'_>),
+        mut visit: impl FnMut(SeriesRow<'_>),
     ) -> Result<ScanStats, TableError> {
-        let mut scan = self.scan(Grain::Series, filter)?;
-        visit_series(&mut scan, Grain::Series, visit)?;
+        let corrections = self.applied(filter)?;
+        let filter = corrections.widened(filter, &["minute", "customer", "service"]);
+        let mut scan = self.scan(Grain::Series, &filter)?;
+        match corrections.is_empty() {
+            true => visit_series(&mut scan, Grain::Series, visit)?,
+            false => visit_series(&mut scan, Grain::Series, |row| visit(corrections.series(row)))?,
+        }
         Ok(scan.stats())
     }
 
@@ -220,13 +225,15 @@ impl Table {
         filter: &Filter,
         mut visit: impl FnMut(SliRow<'_>),
     ) -> Result<ScanStats, TableError> {
-        self.for_each_batch(Grain::Sli, filter, |columns| {
+        let corrections = self.applied(filter)?;
+        let filter = corrections.widened(filter, &["minute", "customer", "service"]);
+        self.for_each_batch(Grain::Sli, &filter, |columns| {
             let (key, sli, source) =
                 (CustomerKey::of(columns), columns.text("sli"), SourceKey::of(columns));
             let [valid, bad, excluded] = columns.ints(["valid", "bad", "excluded"])?;
             for row in 0..columns.rows() {
                 let (valid, bad, excluded) = (valid.at(row), bad.at(row), excluded.at(row));
-                visit(SliRow {
+                visit(corrections.sli(SliRow {
                     minute: key.minute.at(row),
                     customer: key.customer.at(row),
                     service: key.service.at(row),
@@ -236,7 +243,7 @@ impl Table {
                     counts: Counts { valid, bad, excluded },
                     partition: source.partition.at(row),
                     rules: source.rules.at(row),
-                });
+                }));
             }
             Ok(())
         })
@@ -251,11 +258,13 @@ impl Table {
         filter: &Filter,
         mut visit: impl FnMut(DimensionRow<'_>),
     ) -> Result<ScanStats, TableError> {
-        self.for_each_batch(Grain::Dimension, filter, |columns| {
+        let corrections = self.applied(filter)?;
+        let filter = corrections.widened(filter, &["minute", "service"]);
+        self.for_each_batch(Grain::Dimension, &filter, |columns| {
             let (minute, key) = (columns.minutes(), DimensionKey::of(columns));
             let (measures, source) = (MeasureColumns::of(columns)?, SourceKey::of(columns));
             for row in 0..columns.rows() {
-                visit(DimensionRow {
+                visit(corrections.dimension(DimensionRow {
                     minute: minute.at(row),
                     service: key.service.at(row),
                     release: key.release.at(row),
@@ -267,7 +276,7 @@ impl Table {
                     latency: measures.latency.at(row),
                     partition: source.partition.at(row),
                     rules: source.rules.at(row),
-                });
+                }));
             }
             Ok(())
         })
@@ -282,12 +291,14 @@ impl Table {
         filter: &Filter,
         mut visit: impl FnMut(FailureRow<'_>),
     ) -> Result<ScanStats, TableError> {
-        self.for_each_batch(Grain::Failure, filter, |columns| {
+        let corrections = self.applied(filter)?;
+        let filter = corrections.widened(filter, &["minute", "customer", "service"]);
+        self.for_each_batch(Grain::Failure, &filter, |columns| {
             let (minute, customer) = (columns.minutes(), columns.text("customer"));
             let (key, source) = (DimensionKey::of(columns), SourceKey::of(columns));
             let [status, bad] = columns.ints(["status", "bad"])?;
             for row in 0..columns.rows() {
-                visit(FailureRow {
+                let failure = FailureRow {
                     minute: minute.at(row),
                     customer: customer.at(row),
                     service: key.service.at(row),
@@ -300,7 +311,10 @@ impl Table {
                     bad: bad.at(row),
                     partition: source.partition.at(row),
                     rules: source.rules.at(row),
-                });
+                };
+                if corrections.is_failure(&failure) {
+                    visit(failure);
+                }
             }
             Ok(())
         })
@@ -342,6 +356,32 @@ impl Table {
         mut visit: impl FnMut(AlertRow<'_>),
     ) -> Result<ScanStats, TableError> {
         self.for_each_alert_of(Grain::Sent, filter, &mut visit)
+    }
+
+    /// Visits the rows of [`Grain::Correction`] that pass `filter`; `alert` is the correction as
+    /// JSON, `minute` its first minute.
+    ///
+    /// # Errors
+    /// As [`Table::for_each_series`].
+    pub fn for_each_correction(
+        &self,
+        filter: &Filter,
+        mut visit: impl FnMut(AlertRow<'_>),
+    ) -> Result<ScanStats, TableError> {
+        self.for_each_alert_of(Grain::Correction, filter, &mut visit)
+    }
+
+    /// Visits the rows of [`Grain::Silence`] that pass `filter`; `alert` is the silence as JSON,
+    /// `minute` its begin.
+    ///
+    /// # Errors
+    /// As [`Table::for_each_series`].
+    pub fn for_each_silence(
+        &self,
+        filter: &Filter,
+        mut visit: impl FnMut(AlertRow<'_>),
+    ) -> Result<ScanStats, TableError> {
+        self.for_each_alert_of(Grain::Silence, filter, &mut visit)
     }
 
     fn for_each_alert_of(

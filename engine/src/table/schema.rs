@@ -25,6 +25,10 @@ pub enum Grain {
     Incident,
     /// That a receiver was told of a live transition, or of an incident.
     Sent,
+    /// What somebody has excluded of what was counted before.
+    Correction,
+    /// For how long nobody is told of some alerts.
+    Silence,
     /// A dead letter.
     Dead,
     /// A part of a partition that will never be counted, and that somebody has accepted.
@@ -48,7 +52,7 @@ pub(crate) struct Key {
 
 impl Grain {
     /// Every grain that this version writes.
-    pub const ALL: [Grain; 12] = [
+    pub const ALL: [Grain; 14] = [
         Grain::Series,
         Grain::Sli,
         Grain::Dimension,
@@ -56,6 +60,8 @@ impl Grain {
         Grain::Alert,
         Grain::Incident,
         Grain::Sent,
+        Grain::Correction,
+        Grain::Silence,
         Grain::Dead,
         Grain::Gap,
         Grain::Source,
@@ -73,6 +79,8 @@ impl Grain {
             Grain::Alert => "alert",
             Grain::Incident => "incident",
             Grain::Sent => "sent",
+            Grain::Correction => "correction",
+            Grain::Silence => "silence",
             Grain::Dead => "dead",
             Grain::Gap => "gap",
             Grain::Source => "source",
@@ -115,6 +123,8 @@ impl Grain {
             Grain::Alert
             | Grain::Incident
             | Grain::Sent
+            | Grain::Correction
+            | Grain::Silence
             | Grain::Dead
             | Grain::Gap
             | Grain::Source => return None,
@@ -168,8 +178,8 @@ impl Grain {
                 [vec![minute(), text("customer")], dimensions().to_vec(), bad, source()].concat()
             }
             // `alert` is the transition or the incident as JSON, with the keys of the API; or what
-            // was sent of it. An incident has no customer.
-            Grain::Alert | Grain::Incident | Grain::Sent => [
+            // was sent of it; or the decision. An incident has no customer.
+            Grain::Alert | Grain::Incident | Grain::Sent | Grain::Correction | Grain::Silence => [
                 vec![minute()],
                 ["customer", "service", "id", "fingerprint", "alert"].map(text).to_vec(),
             ]

@@ -1,12 +1,14 @@
 //! The settings of the client library: those that exactness rests on, and what is passed through.
 
+use std::collections::BTreeMap;
+
 use rdkafka::ClientConfig;
 
 use crate::config::{KafkaOption, KafkaSource, SecretError};
 
 /// A secret is not where the configuration says.
 #[derive(Debug, thiserror::Error)]
-#[error("source.kafka.options {key:?}: {source}")]
+#[error("Kafka options {key:?}: {source}")]
 pub struct SettingsError {
     /// The setting.
     key: String,
@@ -14,16 +16,19 @@ pub struct SettingsError {
     source: SecretError,
 }
 
-/// Settings that anybody needs to reach the brokers: addresses, TLS, SASL. Debug-printing them
+/// Settings that anybody needs to reach `brokers`: addresses, TLS, SASL. Debug-printing them
 /// would print secrets: nobody does.
 ///
 /// # Errors
 /// A secret is not where the configuration says.
-pub fn settings(source: &KafkaSource) -> Result<ClientConfig, SettingsError> {
+pub fn settings(
+    brokers: &[String],
+    options: &BTreeMap<String, KafkaOption>,
+) -> Result<ClientConfig, SettingsError> {
     let mut settings = ClientConfig::new();
-    settings.set("bootstrap.servers", source.brokers.join(","));
+    settings.set("bootstrap.servers", brokers.join(","));
     settings.set("client.id", "ninefold");
-    for (key, option) in &source.options {
+    for (key, option) in options {
         settings.set(key, value(key, option)?);
     }
     Ok(settings)
@@ -45,7 +50,7 @@ fn value(key: &str, option: &KafkaOption) -> Result<String, SettingsError> {
 /// # Errors
 /// As [`settings`].
 pub fn consumer(source: &KafkaSource) -> Result<ClientConfig, SettingsError> {
-    let mut consumer = settings(source)?;
+    let mut consumer = settings(&source.brokers, &source.options)?;
     consumer.set("group.id", &source.group);
     for (key, value) in [
         // Positions are the table's: Kafka's are told after the fact, for lag monitors.
@@ -119,9 +124,13 @@ mod tests {
         std::fs::write(file.path(), "hunter2\n").unwrap();
         let path = file.path().display();
         let text = format!("{{ \"sasl.password\" = {{ file = \"{path}\" }} }}");
-        assert_eq!(settings(&source(&text)).unwrap().get("sasl.password"), Some("hunter2"));
+        let of = |text: &str| {
+            let source = source(text);
+            settings(&source.brokers, &source.options)
+        };
+        assert_eq!(of(&text).unwrap().get("sasl.password"), Some("hunter2"));
         let text = "{ \"sasl.password\" = { env = \"NINEFOLD_NO_SUCH_VARIABLE\" } }";
-        let error = settings(&source(text)).unwrap_err().to_string();
+        let error = of(text).unwrap_err().to_string();
         assert!(error.contains("NINEFOLD_NO_SUCH_VARIABLE"), "{error}");
     }
 }

@@ -165,7 +165,7 @@ fn coarse_of(
 }
 
 /// The files of days past retention. What proves how far each source was counted stays, and so
-/// does what has no day (the day of the epoch).
+/// does what has no day (the day of the epoch): gaps, corrections and silences.
 pub(super) fn expired(live: &[LiveFile], now_ms: i64) -> Vec<&LiveFile> {
     let today = Minute::of_ms(now_ms).day();
     let kept = [Grain::Source.name(), Grain::Gap.name()];

@@ -1,0 +1,107 @@
+//! What a receiver may be told of: one thing with a key and a state, whatever it is.
+//!
+//! Invariants: `fingerprint` names the thing for ever, `id` one time that it was on; neither
+//! changes with what is measured. Values stand in `values` and `details`, never in the key. Pure.
+
+use serde_json::Value;
+
+use super::matcher::Scope;
+use crate::query::body::{AlertTransition, AlertWindow};
+use crate::time::parse_rfc3339;
+
+/// The state of what is on.
+pub const FIRING: &str = "firing";
+
+/// The newest state of an alert, or of anything else that begins and ends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    /// Under which key our JSON shows `details`: `alert`.
+    pub subject: &'static str,
+    /// What a receiver merges by.
+    pub fingerprint: String,
+    /// This time that it is on.
+    pub id: String,
+    /// [`FIRING`] while it lasts; any other says that it is over, and how.
+    pub state: String,
+    /// Grows where something has changed that is to be told under the same id and state.
+    pub revision: u64,
+    /// Since when it is in this state, RFC 3339.
+    pub at: String,
+    /// Whom and what it is about.
+    pub scope: Scope,
+    /// One line for a person who was just woken.
+    pub summary: String,
+    /// What was measured, by name, for people.
+    pub values: Vec<(&'static str, String)>,
+    /// All that is known, for programs.
+    pub details: Value,
+}
+
+impl Notice {
+    /// Of an alert of a customer in `customer_tier` (empty = in none).
+    pub fn of_alert(transition: &AlertTransition, customer_tier: &str) -> Notice {
+        let AlertTransition { customer, service, objective, tier, severity, .. } = transition;
+        let AlertTransition { state, at, id, fingerprint, long, short, .. } = transition;
+        let scope = Scope {
+            customer: customer.clone(),
+            service: service.clone(),
+            objective: objective.clone(),
+            tier: tier.clone(),
+            severity: severity.clone(),
+            customer_tier: customer_tier.to_owned(),
+        };
+        Notice {
+            subject: "alert",
+            fingerprint: fingerprint.clone(),
+            id: id.clone(),
+            state: state.clone(),
+            revision: 0,
+            at: at.clone(),
+            summary: format!(
+                "{customer} / {service}: {objective} {state} ({tier}): {}",
+                window(long)
+            ),
+            values: vec![("long", window(long)), ("short", window(short))],
+            details: serde_json::to_value(transition).expect("a transition is plain data"),
+            scope,
+        }
+    }
+
+    /// Whether it lasts.
+    pub fn is_firing(&self) -> bool {
+        self.state == FIRING
+    }
+
+    /// `at` in epoch milliseconds.
+    pub fn at_ms(&self) -> i64 {
+        parse_rfc3339(self.at.as_bytes()).unwrap_or(i64::MIN)
+    }
+
+    /// What is told: once for each of these.
+    pub fn name(&self) -> Name {
+        Name { id: self.id.clone(), state: self.state.clone(), revision: self.revision }
+    }
+}
+
+/// One state of one time that something was on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name {
+    /// Which time.
+    pub id: String,
+    /// Which state.
+    pub state: String,
+    /// Which revision of it.
+    pub revision: u64,
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.id, self.state)?;
+        if self.revision > 0 { write!(f, "-{}", self.revision) } else { Ok(()) }
+    }
+}
+
+fn window(AlertWindow { window, valid, bad, burn_rate }: &AlertWindow) -> String {
+    let burn_rate = burn_rate.map_or("nothing".to_owned(), |rate| format!("{rate:.1} x budget"));
+    format!("{bad} of {valid} requests bad in {window}, burning {burn_rate}")
+}
