@@ -79,6 +79,8 @@ fn live_part(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
     note("[api] listen", new.listen != old.listen);
     note("[[api.token]] or [api] insecure", new.access != old.access);
     note("[[notify]]", new.receivers != old.receivers);
+    let metrics = |config: &Config| (config.metrics_customers_max, config.remote_write.clone());
+    note("[metrics] or [remote_write]", metrics(&new) != metrics(old));
     note("[source]", new.sources != old.sources);
     note("[wal]", (new.wal, &new.wal_dir) != (old.wal, &old.wal_dir));
     note("[decode] or [dimensions] attributes", new.decode != old.decode);
@@ -93,6 +95,8 @@ fn live_part(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
         listen: old.listen,
         access: old.access.clone(),
         receivers: old.receivers.clone(),
+        metrics_customers_max: old.metrics_customers_max,
+        remote_write: old.remote_write.clone(),
         sources: old.sources.clone(),
         wal: old.wal,
         wal_dir: old.wal_dir.clone(),

@@ -69,7 +69,7 @@ fn receiver(section: &Section<'_>) -> Option<Receiver> {
     Some(Receiver { name: name?.to_owned(), kind: kind?, url: url?, secret, severities, allow })
 }
 
-fn url(section: &Section<'_>, kind: Option<Kind>) -> Option<String> {
+pub(super) fn url(section: &Section<'_>, kind: Option<Kind>) -> Option<String> {
     let takes = "an address such as \"https://hooks.example/ninefold\"";
     let Some(text) = section.name("url", takes) else {
         if kind == Some(Kind::PagerDuty) {
@@ -98,7 +98,7 @@ fn severities(section: &Section<'_>) -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-fn networks(section: &Section<'_>) -> Vec<IpNet> {
+pub(super) fn networks(section: &Section<'_>) -> Vec<IpNet> {
     let mut networks = Vec::new();
     for text in section.names("allow", NETWORK).unwrap_or_default() {
         match text.parse() {

@@ -320,6 +320,18 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
 #kind = \"pagerduty\"
 #secret = {{ file = \"/run/secrets/pagerduty\" }}
 
+# How many burning customers, and how many of the largest, /metrics has series of; 0 = none.
+[metrics]
+#customers_max = {metrics_customers}
+
+# The same series, sent to a Prometheus or what speaks its remote-write.
+#[remote_write]
+#url = \"https://prometheus.example.com/api/v1/write\"
+#interval = \"15s\"
+#headers = {{ Authorization = {{ env = \"NINEFOLD_REMOTE_WRITE\" }} }}
+#labels = {{ job = \"ninefold\" }}
+#allow = [\"10.0.0.0/8\"]
+
 # How much is counted between two commits, at most.
 [run]
 #commit_interval = \"{interval}\"
@@ -339,6 +351,7 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
         zone = config.report_zone,
         listen = config.listen,
         no_hash = "0".repeat(64),
+        metrics_customers = config.metrics_customers_max,
         interval = duration_text(config.commit_interval_ms),
         events = config.epoch_events_max,
         stop = duration_text(config.stop_timeout_ms),

@@ -7,5 +7,6 @@
 pub mod address;
 pub mod message;
 pub mod outbox;
+pub mod remote_write;
 #[cfg(feature = "table")]
 pub mod send;
