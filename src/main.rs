@@ -352,6 +352,11 @@ Example:
         #[arg(long, value_enum, default_value_t = RulesFormat::Prometheus)]
         format: RulesFormat,
     },
+    /// Make a configuration of what another tool's documents promise.
+    Import {
+        #[command(subcommand)]
+        command: ImportCommand,
+    },
     /// Make a bearer token for the API: print it, and the table that makes it known.
     #[command(after_help = "\
 Examples:
@@ -371,6 +376,19 @@ Example:
   ninefold generate --events 100000 --customers 500 --out events.ndjson \\
     --incident release=r42,cohort=canary,from=12:00,minutes=20,rate=0.2")]
     Generate(batch::GenerateArgs),
+}
+
+#[derive(Subcommand)]
+enum ImportCommand {
+    /// OpenSLO documents, to standard output; what of them is not in it, to standard error.
+    #[command(after_help = "\
+Example:
+  ninefold import openslo slos.yaml > ninefold.toml")]
+    Openslo {
+        /// YAML of one or more documents; `-` is standard input.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -533,6 +551,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         },
         Command::Check { config } => batch::check(&config),
         Command::Rules { config, format: RulesFormat::Prometheus } => ask::rules(config),
+        Command::Import { command: ImportCommand::Openslo { file } } => batch::import(&file),
         Command::Token { name, role } => token::token(&name, &role),
         Command::Generate(args) => batch::generate(&args),
         Command::Serve { place, listen } => serve::serve_table(&place, listen),

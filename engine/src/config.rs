@@ -16,6 +16,7 @@
 mod access;
 mod kafka;
 mod memory;
+mod openslo;
 mod problem;
 mod promise;
 mod reader;
@@ -32,6 +33,7 @@ use std::path::PathBuf;
 pub use access::{Access, OpenAddress, Role, Token, token_hash};
 pub use kafka::{GROUP, KafkaOption, KafkaSource, KafkaStart};
 pub use memory::{Budget, BudgetError, Limit, Memory};
+pub use openslo::{ImportError, Imported, import_openslo};
 pub use problem::{Problem, Problems};
 pub use receiver::Receiver;
 pub use remote_write::{HeaderValue, RemoteWrite};

@@ -367,7 +367,7 @@ fn setting(key: &str, found: Option<&str>, example: &str) -> String {
 }
 
 /// A TOML string of `text` on one line, whatever it holds: line breaks would end a comment.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let escaped = |c: char| match c {
         '"' | '\\' => format!("\\{c}"),
         c if c.is_control() => format!("\\u{:04X}", u32::from(c)),
