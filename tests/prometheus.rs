@@ -197,7 +197,7 @@ fn rule_tests(rules: &str, alert: &str) -> String {
         write!(
             text,
             "  - name: {}\n    interval: 1m\n    input_series:\n{}    - series: '{budget}'\n      \
-             values: '0.001x{}'\n    promql_expr_test:\n{}",
+             values: '0.001+0x{}'\n    promql_expr_test:\n{}",
             scenario.name,
             input_series(scenario, &promise, &state),
             scenario.minutes(),

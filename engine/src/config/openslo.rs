@@ -5,7 +5,7 @@
 //! are not, and everything that is not taken is named. What would change its meaning (time
 //! slices, for one) is left out rather than bent.
 //!
-//! Taken: kind `SLO` of `openslo/v1`, `v1beta1` and `v1alpha`, with its indicator inside or as a
+//! Taken: kind `SLO` of `openslo/v1` and `openslo/v1alpha`, with its indicator inside or as a
 //! document of kind `SLI`. Source: the OpenSLO specification, v1.
 
 use serde_json::Value;
@@ -113,7 +113,7 @@ impl Import<'_> {
         };
         let version = text(document, "/apiVersion").unwrap_or_default();
         let note = match kind {
-            _ if !["openslo/v1", "openslo/v1beta1", "openslo/v1alpha"].contains(&version) => {
+            _ if !["openslo/v1", "openslo/v1alpha"].contains(&version) => {
                 format!("apiVersion {version:?} is unknown; takes openslo/v1 or openslo/v1alpha")
             }
             "SLO" if name.is_empty() => "metadata.name is missing".to_owned(),

@@ -62,16 +62,15 @@ impl HeaderValue {
 
 /// Reads `[remote_write]`; `None` where it is not written, or cannot be used.
 pub(super) fn remote_write(section: &Section<'_>) -> Option<RemoteWrite> {
+    if !section.is_present() {
+        return None;
+    }
     let interval_ms = section.duration_ms("interval", 1_000..=600_000).unwrap_or(INTERVAL_MS);
     let headers = headers(section);
     let labels = labels(section);
     let allow = networks(section);
-    let url = match section.is_present() {
-        true => url(section, None),
-        // What is asked for is what the documentation has to list.
-        false => section.text("url", "").map(str::to_owned),
-    };
-    Some(RemoteWrite { url: url?, interval_ms, headers, labels, allow })
+    let url = url(section, None)?;
+    Some(RemoteWrite { url, interval_ms, headers, labels, allow })
 }
 
 fn headers(section: &Section<'_>) -> BTreeMap<String, HeaderValue> {
