@@ -2,16 +2,19 @@
 //! the API alike.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
 use ninefold_engine::config::Config;
 use ninefold_engine::pipeline::fold::Need;
 use ninefold_engine::pipeline::gap::gaps_in;
+use ninefold_engine::query::backtest::Backtest;
 use ninefold_engine::query::body::{
     AlertTransition, Alerts, Burn, Fleet, Impact, Report, Sla, Timeseries, Top, Verdict,
 };
 use ninefold_engine::query::impact::{Dimensions, MINUTES_BEFORE};
+use ninefold_engine::query::rules::prometheus_rules;
 use ninefold_engine::query::top::Page;
 use ninefold_engine::query::verdict::{Candidate, first_seen, sample};
 use ninefold_engine::query::{self, Answers, AskError, Basis, By, Health, Promise};
@@ -75,6 +78,20 @@ impl<S: States> Asker<S> {
         let fixed = ["release", "cohort", "region", "route"];
         let attributes = config.decode.attributes.iter().map(String::as_str);
         fixed.into_iter().chain(attributes).collect()
+    }
+
+    /// What the configuration's alerts would have done over the whole history.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    pub fn backtest(&self, from: Option<Minute>, to: Option<Minute>) -> Result<Backtest, AskError> {
+        let config = self.config.get();
+        let minutes = from.unwrap_or_default()..=to.unwrap_or(Minute(u32::MAX));
+        let Some(as_of) = self.states.newest()? else { return Ok(Backtest::empty()) };
+        self.states.with(&self.all(Minute(0)..=as_of), |state| {
+            let series = everybody(state, "backtest")?;
+            Ok(query::backtest::backtest(&promise(&config), &series, &minutes, as_of))
+        })?
     }
 
     fn all(&self, minutes: RangeInclusive<Minute>) -> Need {
@@ -376,6 +393,13 @@ pub fn alerts(
     print(&asker(place)?.alerts(from, to, basis)?, as_json, show::alerts)
 }
 
+/// `ninefold rules`.
+pub fn rules(config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let config = batch::load(&Place { data: None, config })?;
+    show::text(&prometheus_rules(&config.objectives, &config.alerts)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// An unknown name, with where the known ones are told.
 fn known_by_top(error: AskError) -> anyhow::Error {
     match error {
@@ -384,14 +408,22 @@ fn known_by_top(error: AskError) -> anyhow::Error {
     }
 }
 
-fn asker(place: &Place) -> anyhow::Result<Asker<TableStates>> {
+/// A table that answers.
+///
+/// # Errors
+/// The configuration cannot be read, or there is no table.
+pub fn asker(place: &Place) -> anyhow::Result<Asker<TableStates>> {
     let config = batch::load(place)?;
     let table = open_table(&batch::table_dir(place, &config)?)?;
     let config = Current::new(config);
     Ok(Asker::new(TableStates::new(table, config.clone(), live::clock_ms), config))
 }
 
-fn print<B: serde::Serialize>(
+/// Prints a body, as JSON or by `text`.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn print<B: serde::Serialize>(
     body: &B,
     as_json: bool,
     text: impl FnOnce(&B) -> std::io::Result<()>,

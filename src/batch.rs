@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ninefold_engine::config::{self, Config};
 use ninefold_engine::decode::{self, Decoder, Format, Line};
 use ninefold_engine::pipeline::{self, Pipeline, PipelineError, verify::Verdict};
+use ninefold_engine::report::text::printable;
 use ninefold_engine::source::chunk::Pace;
 use ninefold_engine::source::file::{self, Opened};
 use ninefold_engine::synth;
@@ -288,6 +289,22 @@ pub fn load(place: &Place) -> anyhow::Result<Config> {
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     }
     Ok(config)
+}
+
+/// `ninefold import openslo`.
+pub fn import(file: &Path) -> anyhow::Result<ExitCode> {
+    let name = file.display();
+    let text = match file.as_os_str() == "-" {
+        true => std::io::read_to_string(std::io::stdin()),
+        false => std::fs::read_to_string(file),
+    };
+    let text = text.with_context(|| format!("cannot read {name}"))?;
+    let imported = config::import_openslo(&text).with_context(|| format!("{name}"))?;
+    for one in &imported.unsupported {
+        eprintln!("ninefold: {}", printable(one));
+    }
+    show::text(&imported.toml)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn load_file(path: &Path) -> anyhow::Result<Config> {

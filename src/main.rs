@@ -7,6 +7,7 @@
 
 mod allocator;
 mod ask;
+mod backtest;
 mod batch;
 mod demo;
 mod limits;
@@ -243,7 +244,12 @@ Examples:
         #[arg(long)]
         json: bool,
     },
-    /// Alert history: what fired, when, and on which counts.
+    /// Alert history: what fired, when, and on which counts; or what another configuration's
+    /// alerts would have told, how long before a budget was exhausted, and what was false.
+    #[command(after_help = "\
+Examples:
+  ninefold alerts --data d --from 2026-11-01T00:00:00Z
+  ninefold alerts --data d --backtest changed.toml")]
     Alerts {
         #[command(flatten)]
         place: Place,
@@ -253,6 +259,9 @@ Examples:
         /// Last minute, included; to the end unless given.
         #[arg(long, value_name = "TIME", value_parser = minute)]
         to: Option<Minute>,
+        /// Try this configuration's objectives and alert tiers on the history.
+        #[arg(long, value_name = "CONFIG", conflicts_with = "basis")]
+        backtest: Option<PathBuf>,
         /// Settled: judged from the final counts. Live: what `run` knew then.
         #[arg(long, value_enum, default_value_t = AlertBasis::Settled)]
         basis: AlertBasis,
@@ -331,6 +340,23 @@ Examples:
         #[arg(value_name = "FILE")]
         config: PathBuf,
     },
+    /// Alert rules for Prometheus over the series of /metrics, to standard output.
+    #[command(after_help = "\
+Example:
+  ninefold rules -c ninefold.toml > /etc/prometheus/ninefold.rules.yml")]
+    Rules {
+        /// Configuration; without one, everyone is promised 99.8% over 30 days.
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Of which system.
+        #[arg(long, value_enum, default_value_t = RulesFormat::Prometheus)]
+        format: RulesFormat,
+    },
+    /// Make a configuration of what another tool's documents promise.
+    Import {
+        #[command(subcommand)]
+        command: ImportCommand,
+    },
     /// Make a bearer token for the API: print it, and the table that makes it known.
     #[command(after_help = "\
 Examples:
@@ -350,6 +376,19 @@ Example:
   ninefold generate --events 100000 --customers 500 --out events.ndjson \\
     --incident release=r42,cohort=canary,from=12:00,minutes=20,rate=0.2")]
     Generate(batch::GenerateArgs),
+}
+
+#[derive(Subcommand)]
+enum ImportCommand {
+    /// OpenSLO documents, to standard output; what of them is not in it, to standard error.
+    #[command(after_help = "\
+Example:
+  ninefold import openslo slos.yaml > ninefold.toml")]
+    Openslo {
+        /// YAML of one or more documents; `-` is standard input.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -393,6 +432,11 @@ enum ReportFormat {
     Json,
     Csv,
     Md,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RulesFormat {
+    Prometheus,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -506,6 +550,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
         },
         Command::Check { config } => batch::check(&config),
+        Command::Rules { config, format: RulesFormat::Prometheus } => ask::rules(config),
+        Command::Import { command: ImportCommand::Openslo { file } } => batch::import(&file),
         Command::Token { name, role } => token::token(&name, &role),
         Command::Generate(args) => batch::generate(&args),
         Command::Serve { place, listen } => serve::serve_table(&place, listen),
@@ -520,7 +566,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             ask::verdict(&place, (&by, &value), service.as_deref(), from, to, json)
         }
         Command::Top { place, by, at, limit, json } => ask::top(&place, by, at, limit, json),
-        Command::Alerts { place, from, to, basis, json } => {
+        Command::Alerts { place, from, to, backtest: Some(config), json, .. } => {
+            backtest::backtest(place, config, (from, to), json)
+        }
+        Command::Alerts { place, from, to, basis, json, backtest: None } => {
             ask::alerts(&place, from, to, basis, json)
         }
     }

@@ -10,6 +10,7 @@ use anyhow::Context;
 use ninefold_api::{Intake, Options};
 use ninefold_engine::config::{Access, Config};
 use ninefold_engine::query::Answers;
+use ninefold_engine::slo::objective::TARGET_DEFAULT;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -85,16 +86,20 @@ pub fn beside(
 }
 
 fn options(config: &Config, title: &str) -> Options {
-    let default = config.objectives.default.first();
     let mut options = Options::new(clock_ms);
     options.title = title.to_owned();
     // A page elsewhere can reach the loopback by DNS rebinding, but has no token to send.
     options.loopback_only = config.access.tokens.is_empty();
     options.tokens.clone_from(&config.access.tokens);
-    if let Some(objective) = default {
-        options.target = objective.target.to_f64();
-    }
+    options.target = default_target(config);
+    options.metrics_customers = config.metrics_customers_max;
     options
+}
+
+/// What the fleet is held against: the target of the first objective of everyone.
+pub fn default_target(config: &Config) -> f64 {
+    let default = config.objectives.default.first();
+    default.map_or(TARGET_DEFAULT, |objective| objective.target).to_f64()
 }
 
 async fn bind(listen: SocketAddr, access: &Access) -> anyhow::Result<TcpListener> {

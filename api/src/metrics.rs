@@ -1,25 +1,20 @@
 //! `GET /metrics`: OpenMetrics text of the service itself and of the series that matter.
 //!
-//! `ninefold_…` is [`Health`]. `slo:…` are gauges under the names that Sloth's recording rules
-//! give, so that dashboards and alert routes made for those work unchanged. Sloth knows one SLO
-//! per `sloth_service` and `sloth_slo`; here each customer's objective is one: `sloth_slo` is
-//! `OBJECTIVE/CUSTOMER`, `sloth_id` is `SERVICE-OBJECTIVE/CUSTOMER`, and `customer` stands
-//! beside them. The fleet is `sloth_service="fleet"` without a customer.
-//!
-//! A million customers are no labels: listed are the burning ones and the largest ones, at most
-//! [`Options::metrics_customers`](crate::Options::metrics_customers) of each. Ratios are those
-//! of exact windows; where nothing was valid a sample is absent, never 0.
+//! `ninefold_…` is [`Health`]. `slo:…` are the [gauges] under the names that Sloth's recording
+//! rules give, of the fleet and of at most
+//! [`Options::metrics_customers`](crate::Options::metrics_customers) burning and as many of the
+//! largest customers.
 
 mod kafka;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 use axum::extract::State;
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
-use ninefold_engine::query::body::{ObjectiveStatus, Sla, Window};
-use ninefold_engine::query::{Answers, AskError, By, Health, MemoryUse};
+use ninefold_engine::query::gauges::{self, Gauge as SloGauge, Labels, gauges};
+use ninefold_engine::query::{Health, MemoryUse, RemoteWriteHealth};
 use ninefold_engine::time::parse_rfc3339;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
@@ -37,10 +32,7 @@ use crate::problem::Problem;
 
 /// The media type of OpenMetrics 1.0.
 const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// The windows for which Sloth records an error ratio.
-const SLOTH_WINDOWS: [&str; 8] = ["5m", "30m", "1h", "2h", "6h", "1d", "3d", "30d"];
 
-type Labels = Vec<(&'static str, String)>;
 type Ratios = Family<Labels, Gauge<f64, AtomicU64>>;
 
 /// The route.
@@ -56,10 +48,13 @@ pub(crate) async fn metrics(State(app): State<App>, uri: Uri) -> Result<Response
             let health = answers.health();
             register_health(&mut registry, &health);
             kafka::register_kafka(&mut registry, &health);
+            if let Some(remote_write) = &health.remote_write {
+                register_remote_write(&mut registry, remote_write);
+            }
             if let Some(desk) = desk {
                 register_ingest(&mut registry, &desk);
             }
-            register_slos(&mut registry, answers, customers_max, target, now_ms)?;
+            register_slos(&mut registry, gauges(answers, customers_max, target, now_ms)?);
             let mut text = String::new();
             encode(&mut text, &registry).expect("a string takes all that is written");
             Ok(text)
@@ -167,6 +162,27 @@ fn register_ingest(registry: &mut Registry, desk: &Desk) {
     registry.register("ninefold_wal_fsync_seconds", "How long syncs of the log took", syncs);
 }
 
+/// What became of the samples of remote-write.
+fn register_remote_write(registry: &mut Registry, remote_write: &RemoteWriteHealth) {
+    let samples = Family::<Labels, Counter>::default();
+    let outcomes = [
+        ("sent", remote_write.samples_sent),
+        ("refused", remote_write.samples_refused),
+        ("overflowed", remote_write.samples_overflowed),
+    ];
+    for (outcome, count) in outcomes {
+        samples.get_or_create(&vec![("outcome", outcome.to_owned())]).inc_by(count);
+    }
+    let help = "Samples of remote-write: sent, or dropped because they were refused or too many";
+    registry.register("ninefold_remote_write_samples", help, samples);
+    let failures = ConstCounter::new(remote_write.failures);
+    let help = "Attempts of remote-write that failed and were made again";
+    registry.register("ninefold_remote_write_failures", help, failures);
+    let waiting = Gauge::<f64, AtomicU64>::default();
+    waiting.set(remote_write.batches_waiting as f64);
+    registry.register("ninefold_remote_write_waiting", "Batches that wait to be taken", waiting);
+}
+
 /// What each part of the memory takes and may take, and what was evicted.
 fn register_memory(registry: &mut Registry, memory: &MemoryUse) {
     let used = Family::<Labels, Gauge>::default();
@@ -218,157 +234,21 @@ impl EncodeMetric for ConstHistogram {
     }
 }
 
-fn register_slos(
-    registry: &mut Registry,
-    answers: &dyn Answers,
-    customers_max: usize,
-    target: f64,
-    now_ms: i64,
-) -> Result<(), AskError> {
-    let slos = Slos::register(registry);
-    let fleet = answers.fleet(now_ms)?;
-    let labels = labels("fleet", "availability", None);
-    slos.promise(&labels, target, 30.0);
-    for window in SLOTH_WINDOWS {
-        slos.error_ratio(&labels, window, fleet.windows.get(window));
+/// The gauges of objectives: one family for each name.
+fn register_slos(registry: &mut Registry, gauges: Vec<SloGauge>) {
+    let mut families: BTreeMap<String, Ratios> = BTreeMap::new();
+    for SloGauge { name, labels, value } in gauges {
+        let family = families.entry(name).or_default();
+        family.get_or_create(&labels).set(value);
     }
-    slos.burn(&labels, fleet.windows.get("5m"), fleet.windows.get("30d"));
-    for customer in listed(answers, customers_max)? {
-        match answers.sla(&customer, None, None) {
-            Ok(sla) => slos.customer(&sla),
-            // Evicted or corrected between the two questions: the next scrape is right again.
-            Err(AskError::Unknown { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// The burning customers with the highest burn rate, and the largest ones.
-fn listed(answers: &dyn Answers, customers_max: usize) -> Result<BTreeSet<String>, AskError> {
-    let mut burning = answers.burn()?.burning;
-    let rate = |row: &ninefold_engine::query::body::BurnRow| row.long.burn_rate.unwrap_or(0.0);
-    burning.sort_by(|a, b| rate(b).total_cmp(&rate(a)));
-    let mut listed = BTreeSet::new();
-    for row in burning {
-        if listed.len() == customers_max {
-            break;
-        }
-        listed.insert(row.customer);
-    }
-    let largest = answers.top(By::Valid, None, customers_max.max(1), None)?.customers;
-    listed.extend(largest.into_iter().take(customers_max).map(|row| row.customer));
-    Ok(listed)
-}
-
-/// The gauges that Sloth's rules would record.
-struct Slos {
-    error_ratios: [(&'static str, Ratios); SLOTH_WINDOWS.len()],
-    objective: Ratios,
-    budget: Ratios,
-    period_days: Ratios,
-    burn_now: Ratios,
-    burn_period: Ratios,
-    left: Ratios,
-    info: Ratios,
-}
-
-impl Slos {
-    fn register(registry: &mut Registry) -> Slos {
-        let mut family = |name: &str, help: &str| {
-            let family = Ratios::default();
-            registry.register(name, help, family.clone());
-            family
-        };
-        let error_ratios = SLOTH_WINDOWS.map(|window| {
-            let name = format!("slo:sli_error:ratio_rate{window}");
-            (window, family(&name, "Bad over valid events of the window"))
-        });
-        Slos {
-            error_ratios,
-            objective: family("slo:objective:ratio", "The target"),
-            budget: family("slo:error_budget:ratio", "One less the target"),
-            period_days: family("slo:time_period:days", "The period of the objective"),
-            burn_now: family("slo:current_burn_rate:ratio", "Burn rate of the last 5 minutes"),
-            burn_period: family("slo:period_burn_rate:ratio", "Burn rate of the period"),
-            left: family("slo:period_error_budget_remaining:ratio", "Budget left of the period"),
-            info: family("sloth_slo_info", "One per objective"),
-        }
-    }
-
-    fn customer(&self, sla: &Sla) {
-        for service in &sla.services {
-            for status in &service.objectives {
-                let labels = labels(&service.service, &status.objective, Some(&sla.customer));
-                self.objective(&labels, status);
-            }
-        }
-    }
-
-    fn objective(&self, labels: &Labels, status: &ObjectiveStatus) {
-        self.promise(labels, status.target, period_days(&status.period));
-        for window in SLOTH_WINDOWS {
-            self.error_ratio(labels, window, status.windows.get(window));
-        }
-        set(&self.burn_now, labels, status.windows.get("5m").and_then(|window| window.burn_rate));
-        set(&self.burn_period, labels, status.budget.consumed);
-        set(&self.left, labels, status.budget.left);
-    }
-
-    fn promise(&self, labels: &Labels, target: f64, period_days: f64) {
-        set(&self.objective, labels, Some(target));
-        set(&self.budget, labels, Some(1.0 - target));
-        set(&self.period_days, labels, Some(period_days));
-        let mut info = labels.clone();
-        info.push(("sloth_mode", "ninefold".to_owned()));
-        info.push(("sloth_objective", format!("{}", (target * 1e9).round() / 1e7)));
-        set(&self.info, &info, Some(1.0));
-    }
-
-    fn error_ratio(&self, labels: &Labels, window: &str, counts: Option<&Window>) {
-        let family = self.error_ratios.iter().find(|(name, _)| *name == window);
-        let (Some((_, family)), Some(counts)) = (family, counts) else { return };
-        let mut labels = labels.clone();
-        labels.push(("sloth_window", window.to_owned()));
-        let ratio = (counts.valid > 0).then(|| counts.bad as f64 / counts.valid as f64);
-        set(family, &labels, ratio);
-    }
-
-    fn burn(&self, labels: &Labels, now: Option<&Window>, period: Option<&Window>) {
-        let burn_period = period.and_then(|window| window.burn_rate);
-        set(&self.burn_now, labels, now.and_then(|window| window.burn_rate));
-        set(&self.burn_period, labels, burn_period);
-        set(&self.left, labels, burn_period.map(|consumed| 1.0 - consumed));
+    for (name, family) in families {
+        let help = gauges::help(&name);
+        registry.register(name, help, family);
     }
 }
 
 fn set(family: &Ratios, labels: &Labels, value: Option<f64>) {
     if let Some(value) = value {
         family.get_or_create(labels).set(value);
-    }
-}
-
-fn labels(service: &str, objective: &str, customer: Option<&str>) -> Labels {
-    let slo = match customer {
-        Some(customer) => format!("{objective}/{customer}"),
-        None => objective.to_owned(),
-    };
-    let mut labels = vec![
-        ("sloth_id", format!("{service}-{slo}")),
-        ("sloth_service", service.to_owned()),
-        ("sloth_slo", slo),
-    ];
-    if let Some(customer) = customer {
-        labels.push(("customer", customer.to_owned()));
-    }
-    labels
-}
-
-/// Days of a period as alerts take them: 30 for `month`, 90 for `quarter`.
-fn period_days(period: &str) -> f64 {
-    match period {
-        "month" => 30.0,
-        "quarter" => 90.0,
-        rolling => rolling.strip_suffix('d').and_then(|days| days.parse().ok()).unwrap_or(30.0),
     }
 }

@@ -685,6 +685,10 @@ async fn metrics_list_the_burning_and_the_largest_customers_only() {
         .collect();
     assert!((2..=4).contains(&named.len()), "{named:?}");
     assert!(named.contains("acme") && named.contains("globex"), "the largest: {named:?}");
+    let router = router_of(Scene::Incident, |options| options.metrics_customers = 0);
+    let text = send(router, Method::GET, "/metrics", &[]).await.text();
+    assert!(!text.contains("customer=") && !text.contains("acme"), "{text}");
+    assert!(text.contains("slo:error_budget:ratio{sloth_id=\"fleet-availability\""), "{text}");
 }
 
 #[tokio::test]

@@ -17,10 +17,12 @@ mod access;
 mod kafka;
 mod maintenance;
 mod memory;
+mod openslo;
 mod problem;
 mod promise;
 mod reader;
 mod receiver;
+mod remote_write;
 mod report;
 mod route;
 mod secret;
@@ -33,8 +35,10 @@ use std::path::PathBuf;
 pub use access::{Access, OpenAddress, Role, Token, token_hash};
 pub use kafka::{GROUP, KafkaOption, KafkaSource, KafkaStart};
 pub use memory::{Budget, BudgetError, Limit, Memory};
+pub use openslo::{ImportError, Imported, import_openslo};
 pub use problem::{Problem, Problems};
 pub use receiver::{Destination, Receiver};
+pub use remote_write::{HeaderValue, RemoteWrite};
 pub use report::check_report;
 pub use secret::{Secret, SecretError, SecretFrom};
 pub use template::{Sample, template};
@@ -89,6 +93,11 @@ pub struct Config {
     pub routes: Routes,
     /// When nobody is, `[[silence]]`; the table may hold further ones.
     pub silences: Vec<Silence>,
+    /// How many burning and how many of the largest customers have gauges of their own,
+    /// `[metrics] customers_max`; 0 = none.
+    pub metrics_customers_max: usize,
+    /// Where these gauges are sent, `[remote_write]`.
+    pub remote_write: Option<RemoteWrite>,
     /// Who may ask, `[[api.token]]` and `[api] insecure`.
     pub access: Access,
     /// What `run` reads, `[[source.file]]`, `[source.stdin]`, `[source.http]`
@@ -172,6 +181,8 @@ const EPOCH_EVENTS_MAX: usize = 2_000_000;
 const STOP_TIMEOUT_MS: u64 = 30_000;
 /// Loopback: without tokens nobody else may ask.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8089);
+/// Some thousand series, which a Prometheus does not notice.
+const METRICS_CUSTOMERS_MAX: usize = 100;
 /// Less than even odds would be no evidence.
 const CONFIDENCE_MIN: Decimal = Decimal { units: 5, scale: 1 };
 const CONFIDENCE_TAKES: &str = "0.5 or more and less than 1, such as 0.999";
@@ -217,6 +228,8 @@ impl Default for Config {
             receivers: Vec::new(),
             routes: Routes::default(),
             silences: Vec::new(),
+            metrics_customers_max: METRICS_CUSTOMERS_MAX,
+            remote_write: None,
             sources: Sources::default(),
             wal: wal::Options::default(),
             wal_dir: None,
@@ -269,6 +282,7 @@ fn read(root: &Section<'_>) -> Config {
     config.receivers = receiver::receivers(root);
     config.routes = route::routes(root, &config.receivers);
     config.silences = route::silences(root);
+    read_metrics(root, &mut config);
     read_sources(root.section("source"), &mut config.sources);
     read_wal(root.section("wal"), &mut config);
     read_run(root.section("run"), &mut config);
@@ -422,6 +436,16 @@ fn read_api(section: Section<'_>, config: &mut Config) {
             }
         }
     }
+    section.finish();
+}
+
+fn read_metrics(root: &Section<'_>, config: &mut Config) {
+    let metrics = root.section("metrics");
+    let customers = metrics.whole("customers_max", 0..=1_000).map(|count| count as usize);
+    set(&mut config.metrics_customers_max, customers);
+    metrics.finish();
+    let section = root.section("remote_write");
+    config.remote_write = remote_write::remote_write(&section);
     section.finish();
 }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 use ninefold_engine::query::{Health, KafkaHealth};
 
 use super::outbox::Outbox;
+use super::remote_write::Note;
 use crate::states::lock;
 
 /// The board that the loop writes on and answers read.
@@ -17,6 +18,7 @@ pub struct Board {
     noted: Arc<Mutex<Noted>>,
     outbox: Outbox,
     kafka: Arc<Mutex<KafkaHealth>>,
+    remote_write: Note,
 }
 
 #[derive(Default)]
@@ -29,7 +31,12 @@ struct Noted {
 impl Board {
     /// A board that also tells what `outbox` has sent, and how the Kafka source is.
     pub fn new(outbox: Outbox, kafka: Arc<Mutex<KafkaHealth>>) -> Board {
-        Board { noted: Arc::default(), outbox, kafka }
+        Board { noted: Arc::default(), outbox, kafka, remote_write: Note::default() }
+    }
+
+    /// Where remote-write says how it is.
+    pub(super) fn remote_write(&self) -> Note {
+        Arc::clone(&self.remote_write)
     }
 
     /// Writes down how things are, and since when something is not committed.
@@ -46,7 +53,11 @@ impl Board {
     pub fn read(&self) -> Health {
         let noted = lock(&self.noted);
         let kafka = lock(&self.kafka).clone();
-        let notes = noted.health.notes.iter().chain(&kafka.notes).cloned().collect();
+        let remote_write = lock(&self.remote_write).clone();
+        let complaint = remote_write.as_ref().and_then(|one| one.complaint.as_ref());
+        let complaint = complaint.map(|complaint| format!("remote-write: {complaint}"));
+        let notes = noted.health.notes.iter().chain(&kafka.notes).cloned();
+        let notes = notes.chain(complaint).collect();
         // 0 is "all is committed".
         let age_ms = |since: Instant| (since.elapsed().as_millis() as u64).max(1);
         Health {
@@ -54,6 +65,7 @@ impl Board {
             event_to_alert: self.outbox.delays(),
             notes,
             kafka,
+            remote_write,
             ..noted.health.clone()
         }
     }

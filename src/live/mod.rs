@@ -21,6 +21,7 @@ mod outbox;
 mod poison;
 pub mod push;
 mod reload;
+mod remote_write;
 mod rivals;
 #[cfg(feature = "kafka")]
 mod topic;
@@ -366,6 +367,7 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
         Ok(())
     };
     let intake = push.intake();
+    let _writing = remote_write::start(&service)?;
     serve::beside(&service, listen, "", intake, announce, || service.run(&messages))?;
     push.finish();
     Ok(ExitCode::SUCCESS)

@@ -81,6 +81,8 @@ fn live_part(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
     let told = |config: &Config| (config.receivers.clone(), config.routes.clone());
     note("[[notify]] or [[route]]", told(&new) != told(old));
     note("[[silence]]", new.silences != old.silences);
+    let metrics = |config: &Config| (config.metrics_customers_max, config.remote_write.clone());
+    note("[metrics] or [remote_write]", metrics(&new) != metrics(old));
     note("[source]", new.sources != old.sources);
     note("[wal]", (new.wal, &new.wal_dir) != (old.wal, &old.wal_dir));
     note("[decode] or [dimensions] attributes", new.decode != old.decode);
@@ -97,6 +99,8 @@ fn live_part(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
         receivers: old.receivers.clone(),
         routes: old.routes.clone(),
         silences: old.silences.clone(),
+        metrics_customers_max: old.metrics_customers_max,
+        remote_write: old.remote_write.clone(),
         sources: old.sources.clone(),
         wal: old.wal,
         wal_dir: old.wal_dir.clone(),

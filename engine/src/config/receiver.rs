@@ -165,7 +165,8 @@ fn non_empty(section: &Section<'_>, key: &'static str, list: Vec<String>) -> Opt
     Some(list).filter(|list| !list.is_empty())
 }
 
-fn checked_url(section: &Section<'_>, text: &str) -> Option<String> {
+/// An address that may be called and shown.
+pub(super) fn checked_url(section: &Section<'_>, text: &str) -> Option<String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let host = rest.map_or("", |rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
     // A name and a password in it would be shown wherever the address is.
@@ -208,7 +209,7 @@ fn severities(section: &Section<'_>) -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-fn networks(section: &Section<'_>) -> Vec<IpNet> {
+pub(super) fn networks(section: &Section<'_>) -> Vec<IpNet> {
     let mut networks = Vec::new();
     for text in section.names("allow", NETWORK).unwrap_or_default() {
         match text.parse() {

@@ -388,6 +388,18 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
 #customers = [\"acme\"]
 #tiers = [\"enterprise\"]
 
+# How many burning customers, and how many of the largest, /metrics has series of; 0 = none.
+[metrics]
+#customers_max = {metrics_customers}
+
+# The same series, sent to a Prometheus or what speaks its remote-write.
+#[remote_write]
+#url = \"https://prometheus.example.com/api/v1/write\"
+#interval = \"15s\"
+#headers = {{ Authorization = {{ env = \"NINEFOLD_REMOTE_WRITE\" }} }}
+#labels = {{ job = \"ninefold\" }}
+#allow = [\"10.0.0.0/8\"]
+
 # How much is counted between two commits, at most.
 [run]
 #commit_interval = \"{interval}\"
@@ -407,6 +419,7 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
         zone = config.report_zone,
         listen = config.listen,
         no_hash = "0".repeat(64),
+        metrics_customers = config.metrics_customers_max,
         interval = duration_text(config.commit_interval_ms),
         events = config.epoch_events_max,
         stop = duration_text(config.stop_timeout_ms),
@@ -422,7 +435,7 @@ fn setting(key: &str, found: Option<&str>, example: &str) -> String {
 }
 
 /// A TOML string of `text` on one line, whatever it holds: line breaks would end a comment.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let escaped = |c: char| match c {
         '"' | '\\' => format!("\\{c}"),
         c if c.is_control() => format!("\\u{:04X}", u32::from(c)),

@@ -12,6 +12,7 @@ pub mod matcher;
 pub mod message;
 pub mod notice;
 pub mod outbox;
+pub mod remote_write;
 pub mod route;
 #[cfg(feature = "table")]
 pub mod send;

@@ -100,14 +100,29 @@ impl Sender {
     /// # Errors
     /// The receiver cannot be reached, must not be, or does not answer with a success.
     pub fn send(&self, message: &Message) -> Result<(), SendError> {
-        let url = format!("{}{}", self.url.trim_end_matches('/'), message.path);
-        let url = if message.path.is_empty() { &self.url } else { &url };
-        let mut request = self.agent.post(url).header("content-type", &message.content_type);
-        for (name, value) in &message.headers {
-            request = request.header(*name, value);
+        let kind = ("content-type", &*message.content_type);
+        let headers = message.headers.iter().map(|(name, value)| (*name, value.as_str()));
+        self.post(message.path, std::iter::once(kind).chain(headers), message.body.as_bytes())
+    }
+
+    /// Sends a body of any kind to `path` below the URL; an empty one is the URL itself.
+    ///
+    /// # Errors
+    /// As [`Sender::send`].
+    pub fn post<'h>(
+        &self,
+        path: &str,
+        headers: impl Iterator<Item = (&'h str, &'h str)>,
+        body: &[u8],
+    ) -> Result<(), SendError> {
+        let url = format!("{}{path}", self.url.trim_end_matches('/'));
+        let url = if path.is_empty() { &self.url } else { &url };
+        let mut request = self.agent.post(url);
+        for (name, value) in headers {
+            request = request.header(name, value);
         }
         let unreached = |source| SendError::Unreached { url: self.shown(), source };
-        let mut response = request.send(&message.body).map_err(unreached)?;
+        let mut response = request.send(body).map_err(unreached)?;
         let status = response.status().as_u16();
         if (200..300).contains(&status) {
             return Ok(());

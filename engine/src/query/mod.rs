@@ -4,13 +4,16 @@
 //! both implement it, so that there is one code path for `--json` and for HTTP.
 
 pub mod alerts;
+pub mod backtest;
 pub mod body;
 pub mod burn;
 pub mod column;
 pub mod fleet;
+pub mod gauges;
 pub mod impact;
 pub mod incident;
 pub mod objectives;
+pub mod rules;
 pub mod sla;
 pub mod timeseries;
 pub mod top;
@@ -140,8 +143,29 @@ pub struct Health {
     /// The Kafka source; only in `/metrics`, but for its notes.
     #[serde(skip)]
     pub kafka: KafkaHealth,
+    /// What is sent by remote-write; `None` where nothing is. Only in `/metrics`, but for its
+    /// note.
+    #[serde(skip)]
+    pub remote_write: Option<RemoteWriteHealth>,
     /// What is held in memory.
     pub memory: MemoryUse,
+}
+
+/// What became of the samples of remote-write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemoteWriteHealth {
+    /// Samples that were taken.
+    pub samples_sent: u64,
+    /// Samples dropped because the receiver refused them for good.
+    pub samples_refused: u64,
+    /// Samples dropped because too many batches waited.
+    pub samples_overflowed: u64,
+    /// Attempts that failed, each of which was made again.
+    pub failures: u64,
+    /// Batches that wait to be taken.
+    pub batches_waiting: u64,
+    /// Why the last attempt failed, where it did.
+    pub complaint: Option<String>,
 }
 
 /// The state of the Kafka source.

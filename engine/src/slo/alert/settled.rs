@@ -199,7 +199,7 @@ impl<'a> Sliding<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{AlertOptions, Change, tiers_of};
+    use super::super::{AlertOptions, Change, SPECS, tiers_of};
     use super::*;
     use crate::slo::objective::Objectives;
     use crate::time::DAY_MINUTES;
@@ -372,6 +372,53 @@ mod tests {
         check(10, "page_1h", None);
         check(10, "page_6h", None);
         check(20, "page_6h", Some(216));
+    }
+
+    #[test]
+    fn the_scenarios_of_the_workbook_fire_and_clear_each_tier_at_their_minutes() {
+        // At 99.8% and 1,000 requests a minute, `bad` of which fail for `lasting` minutes after
+        // three clean days: the n-th minute of the failures in which a tier fires, and the n-th
+        // minute after them in which it clears.
+        // A tier fires in minute ceil(long * factor * 0.002 / error_ratio), or later where the
+        // evidence needs it: 8,927 of the 8,640 that three days are allowed. It clears in minute
+        // floor(short * (1 - factor * 0.002 / error_ratio)) + 1 after the last failure.
+        let check = |bad: u64, lasting: usize, expect: &[(&str, u32, u32)]| {
+            let minutes: Vec<_> = std::iter::repeat_n((1_000, 0), STEADY)
+                .chain(std::iter::repeat_n((1_000, bad), lasting))
+                .chain(std::iter::repeat_n((1_000, 0), 600))
+                .collect();
+            let (begin, end) = (STEADY as u32, (STEADY + lasting) as u32);
+            let told = told(&cells(minutes.iter().copied()), minutes.len() as u32 - 1);
+            let mut found: Vec<_> = firings(&told)
+                .into_iter()
+                .map(|(tier, at)| {
+                    let clears = |t: &&(&str, &str, u32)| t.0 == tier && t.1 == "resolved";
+                    let cleared = told.iter().find(clears).unwrap().2;
+                    (tier, at - begin + 1, cleared - end + 1)
+                })
+                .collect();
+            found.sort_by_key(|(tier, ..)| SPECS.iter().position(|spec| spec.name == *tier));
+            assert_eq!(found, expect, "{bad} of 1,000 for {lasting} minutes");
+        };
+        // 100%: 500 times the budget.
+        let outage = [
+            ("rollout_5m", 1, 2),
+            ("page_1h", 2, 5),
+            ("page_6h", 5, 30),
+            ("ticket_1d", 9, 120),
+            ("ticket_3d", 9, 360),
+        ];
+        check(1_000, 10, &outage);
+        // 10%: 50 times, just what rollout_5m takes, so that it clears in the first good minute.
+        check(100, 60, &[("rollout_5m", 5, 1), ("page_1h", 18, 4), ("page_6h", 44, 27)]);
+        // 1%: 5 times. At 0.6% of two hours ticket_1d still burns, a minute later it does not.
+        check(10, 1_000, &[("ticket_1d", 864, 49), ("ticket_3d", 893, 289)]);
+        // 0.5%: 2.5 times.
+        check(5, 2_000, &[("ticket_3d", 1_786, 217)]);
+        // A spike of one minute: a roll-out would be rolled back, nothing else is told.
+        check(1_000, 1, &[("rollout_5m", 1, 2)]);
+        // A slow leak: 1.5 times, for two days and more.
+        check(3, 3_100, &[("ticket_3d", 2_976, 121)]);
     }
 
     #[test]
