@@ -7,6 +7,7 @@ pub mod alerts;
 pub mod body;
 pub mod burn;
 pub mod column;
+pub mod excluded;
 pub mod fleet;
 pub mod impact;
 pub mod incident;
