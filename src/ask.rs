@@ -7,12 +7,14 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use ninefold_engine::config::Config;
+use ninefold_engine::pipeline::decision::stored_silences;
 use ninefold_engine::pipeline::fold::Need;
 use ninefold_engine::pipeline::gap::gaps_in;
 use ninefold_engine::query::backtest::Backtest;
 use ninefold_engine::query::body::{
     AlertTransition, Alerts, Burn, Fleet, Impact, Report, Sla, Timeseries, Top, Verdict,
 };
+use ninefold_engine::query::excluded::excluded_in;
 use ninefold_engine::query::impact::{Dimensions, MINUTES_BEFORE};
 use ninefold_engine::query::rules::prometheus_rules;
 use ninefold_engine::query::top::Page;
@@ -149,10 +151,12 @@ impl<S: States> Answers for Asker<S> {
         let as_of = self.states.newest()?;
         let minutes = month_range(month, zone).map_err(report::refused)?;
         let need = Need { customer: customer.map(str::to_owned), minutes, histograms: None };
-        let (revision, gaps) = self
-            .states
-            .with_table(|table| Ok((table.version(), gaps_in(table, &need.minutes)?)))?;
-        self.states.with(&need, |state| {
+        let (revision, gaps, corrections) = self.states.with_table(|table| {
+            Ok((table.version(), gaps_in(table, &need.minutes)?, table.corrections()?))
+        })?;
+        let exclusions = config.slis.maintenance.iter().chain(&*corrections);
+        let exclusions = excluded_in(exclusions, &need.minutes, customer);
+        let report = self.states.with(&need, |state| {
             let series = match customer {
                 Some(customer) => state.series_of(customer),
                 None => everybody(state, "customer")?,
@@ -160,7 +164,8 @@ impl<S: States> Answers for Asker<S> {
             let gaps = &gaps;
             let ask = report::Ask { month, zone, customer, as_of, revision, gaps };
             report::report(&promise(&config), &series, &ask)
-        })?
+        })??;
+        Ok(Report { exclusions, ..report })
     }
 
     fn impact(&self, from: Minute, to: Minute) -> Result<Impact, AskError> {
@@ -222,21 +227,26 @@ impl<S: States> Answers for Asker<S> {
         let config = self.config.get();
         let minutes = from.unwrap_or_default()..=to.unwrap_or(Minute(u32::MAX));
         let Some(as_of) = self.states.newest()? else {
-            return Ok(Alerts { as_of: None, alerts: Vec::new() });
+            return Ok(Alerts { as_of: None, alerts: Vec::new(), silences: Vec::new() });
         };
-        match basis {
+        let now_ms = live::clock_ms();
+        let mut silences = config.silences.clone();
+        silences.extend(self.states.with_table(stored_silences)?);
+        silences.retain(|silence| silence.is_active(now_ms));
+        let alerts = match basis {
             // What fired earlier decides what fires now, so the whole history is looked at.
             Basis::Settled => self.states.with(&self.all(Minute(0)..=as_of), |state| {
                 let series = everybody(state, "basis")?;
                 Ok(query::alerts::settled_alerts(&promise(&config), &series, &minutes, as_of))
-            })?,
+            })??,
             Basis::Live => {
                 let mut alerts = self.states.live_transitions(&minutes)?;
                 let key = |alert: &AlertTransition| (alert.at.clone(), alert.fingerprint.clone());
                 alerts.sort_by_key(key);
-                Ok(Alerts { as_of: Some(as_of.to_string()), alerts })
+                Alerts { as_of: Some(as_of.to_string()), alerts, silences: Vec::new() }
             }
-        }
+        };
+        Ok(Alerts { silences, ..alerts })
     }
 
     fn top(

@@ -9,6 +9,7 @@ mod allocator;
 mod ask;
 mod backtest;
 mod batch;
+mod decide;
 mod demo;
 mod limits;
 mod live;
@@ -26,6 +27,7 @@ use std::process::ExitCode;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ninefold_engine::decode::Format;
+use ninefold_engine::notify::matcher::Matcher;
 use ninefold_engine::query::AskError;
 use ninefold_engine::slo::period::month_range;
 use ninefold_engine::synth::OptionsError;
@@ -334,6 +336,42 @@ Examples:
         #[command(subcommand)]
         command: SourceCommand,
     },
+    /// Exclude events that were counted: they are in no ratio any more, and every statement of
+    /// their time shows why.
+    ///
+    /// For maintenance that was announced and not configured. Late events of these minutes are
+    /// excluded, too.
+    #[command(after_help = "\
+Example:
+  ninefold exclude --data d --from 2026-11-01T02:00:00Z --to 2026-11-01T03:59:00Z \\
+    --service api --reason 'database upgrade, announced' --yes")]
+    Exclude {
+        #[command(flatten)]
+        place: Place,
+        /// First minute.
+        #[arg(long, value_name = "TIME", value_parser = minute)]
+        from: Minute,
+        /// Last minute, included.
+        #[arg(long, value_name = "TIME", value_parser = minute)]
+        to: Minute,
+        /// Whose events; everybody's unless given.
+        #[arg(long = "customer", value_name = "NAME")]
+        customers: Vec<String>,
+        /// Of which services; all unless given.
+        #[arg(long = "service", value_name = "NAME")]
+        services: Vec<String>,
+        /// Why: it is shown beside the figures.
+        #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+        reason: String,
+        /// Do it; without this, only say what would be done.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// For some time nobody is told of some alerts; their states go on.
+    Silence {
+        #[command(subcommand)]
+        command: SilenceCommand,
+    },
     /// Check a configuration: every problem at once, or what it means.
     Check {
         /// The configuration.
@@ -424,6 +462,91 @@ Example:
         #[arg(long)]
         yes: bool,
     },
+}
+
+#[derive(Subcommand)]
+enum SilenceCommand {
+    /// Make one, and print it.
+    #[command(after_help = "\
+Example:
+  ninefold silence add --data d --customer acme --service reports --to 2026-11-02T12:00:00Z \\
+    --reason 'the vendor mends it on Monday'")]
+    Add {
+        #[command(flatten)]
+        place: Place,
+        /// Whose alerts, where * is any text; everybody's unless given.
+        #[arg(long = "customer", value_name = "NAME")]
+        customers: Vec<String>,
+        /// Of which services.
+        #[arg(long = "service", value_name = "NAME")]
+        services: Vec<String>,
+        /// Of which objectives.
+        #[arg(long = "objective", value_name = "NAME")]
+        objectives: Vec<String>,
+        /// By which alert tiers, such as page_1h.
+        #[arg(long = "tier", value_name = "NAME")]
+        tiers: Vec<String>,
+        /// page or ticket.
+        #[arg(long = "severity", value_name = "NAME")]
+        severities: Vec<String>,
+        /// Of customers of which tiers.
+        #[arg(long = "customer-tier", value_name = "NAME")]
+        customer_tiers: Vec<String>,
+        /// Why.
+        #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+        reason: String,
+        /// Who; $USER unless given.
+        #[arg(long, value_name = "NAME")]
+        author: Option<String>,
+        /// From when on; now unless given.
+        #[arg(long, value_name = "TIME")]
+        from: Option<String>,
+        /// Until when, exclusive.
+        #[arg(long, value_name = "TIME")]
+        to: String,
+    },
+    /// All there are, ended ones too.
+    List {
+        #[command(flatten)]
+        place: Place,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// End one now, and print it.
+    End {
+        #[command(flatten)]
+        place: Place,
+        /// Its id, as `silence list` names it.
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
+impl SilenceCommand {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            SilenceCommand::Add {
+                place,
+                customers,
+                services,
+                objectives,
+                tiers,
+                severities,
+                customer_tiers,
+                reason,
+                author,
+                from,
+                to,
+            } => {
+                let matcher =
+                    Matcher { customers, services, objectives, tiers, severities, customer_tiers };
+                decide::silence_add(&place, matcher, (author, reason), (from, to))
+            }
+            SilenceCommand::List { place, json } => decide::silence_list(&place, json),
+            SilenceCommand::End { place, id } => decide::silence_end(&place, &id),
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -549,6 +672,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 prove::source_skip(&place, &partition, to, &reason, yes)
             }
         },
+        Command::Exclude { place, from, to, customers, services, reason, yes } => {
+            decide::exclude(&place, (from, to), (customers, services), &reason, yes)
+        }
+        Command::Silence { command } => command.run(),
         Command::Check { config } => batch::check(&config),
         Command::Rules { config, format: RulesFormat::Prometheus } => ask::rules(config),
         Command::Import { command: ImportCommand::Openslo { file } } => batch::import(&file),

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
-use ninefold_api::{Intake, Options};
+use ninefold_api::{Intake, Options, Silencer};
 use ninefold_engine::config::{Access, Config};
 use ninefold_engine::query::Answers;
 use ninefold_engine::slo::objective::TARGET_DEFAULT;
@@ -64,6 +64,7 @@ pub fn beside(
     let answers: Arc<dyn Answers> = Arc::new(service.answers()?);
     let mut options = options(&service.config(), title);
     options.intake = intake;
+    options.silencer = Some(Silencer(Arc::new(service.silences()?)));
     let router = ninefold_api::router(answers, options);
     let runtime = Runtime::new()?;
     let listener = runtime.block_on(bind(listen, &service.config().access))?;

@@ -35,6 +35,8 @@ pub(crate) enum Need {
     Customer,
     /// To send events.
     Ingest,
+    /// To change what holds for everybody.
+    Admin,
 }
 
 /// Who asks.

@@ -50,7 +50,7 @@ pub(crate) async fn docs(uri: Uri) -> Result<Html<String>, Problem> {
     Arguments::read(&uri, &[])?;
     let api: Value = serde_json::from_str(OPENAPI).map_err(|_| Problem::internal())?;
     let paths = api["paths"].as_object().into_iter().flatten();
-    let mut operations: Vec<Operation> = paths.map(operation).collect();
+    let mut operations: Vec<Operation> = paths.flat_map(operations_of).collect();
     operations.sort_by_key(|operation| !operation.path.starts_with("/v1/"));
     let problems = Kind::ALL
         .iter()
@@ -63,11 +63,14 @@ pub(crate) async fn docs(uri: Uri) -> Result<Html<String>, Problem> {
     Ok(Html(page.render().map_err(|_| Problem::internal())?))
 }
 
-fn operation((path, item): (&String, &Value)) -> Operation {
-    let (method, operation) = match &item["post"] {
-        Value::Null => ("GET", &item["get"]),
-        post => ("POST", post),
-    };
+/// The operations of a path, by method.
+fn operations_of((path, item): (&String, &Value)) -> Vec<Operation> {
+    let methods = [("get", "GET"), ("post", "POST"), ("delete", "DELETE")];
+    let there = methods.into_iter().filter(|(key, _)| !item[key].is_null());
+    there.map(|(key, method)| operation(path, method, &item[key])).collect()
+}
+
+fn operation(path: &str, method: &'static str, operation: &Value) -> Operation {
     let media_types: Vec<&str> = operation["responses"]["200"]["content"]
         .as_object()
         .into_iter()
@@ -76,7 +79,7 @@ fn operation((path, item): (&String, &Value)) -> Operation {
     Operation {
         method,
         anchor: text(&operation["operationId"]),
-        path: path.clone(),
+        path: path.to_owned(),
         summary: text(&operation["summary"]),
         description: text(&operation["description"]),
         parameters: operation["parameters"]

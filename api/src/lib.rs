@@ -33,6 +33,7 @@ mod metrics;
 mod pages;
 mod problem;
 mod routes;
+mod silences;
 mod stream;
 
 use std::future::Future;
@@ -47,6 +48,7 @@ use tokio::sync::watch;
 
 pub use ingest::{Coding, Held, Ingest, IngestFigures, Intake, Media, Refusal, Upload};
 pub use routes::paths;
+pub use silences::{Silencer, Silencing};
 
 /// How long open connections may take to end once the shutdown has begun.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -83,6 +85,8 @@ pub struct Options {
     pub tokens: Vec<Token>,
     /// Takes events that are sent; `None` by default: then `POST /v1/events` is 404.
     pub intake: Option<Intake>,
+    /// Keeps silences; `None` by default: then `/v1/silences` is 404.
+    pub silencer: Option<Silencer>,
 }
 
 impl Options {
@@ -100,6 +104,7 @@ impl Options {
             loopback_only: true,
             tokens: Vec::new(),
             intake: None,
+            silencer: None,
         }
     }
 }

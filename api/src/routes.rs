@@ -10,7 +10,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Extension, Router};
 use ninefold_engine::query::{Answers, AskError};
 use ninefold_engine::report;
@@ -24,7 +24,7 @@ use crate::app::App;
 use crate::arguments::{self, Arguments, IMPACT_MINUTES_MAX, RANGE_MINUTES_MAX};
 use crate::guard::guard;
 use crate::problem::{Kind, Problem};
-use crate::{assets, docs, ingest, metrics, pages, stream};
+use crate::{assets, docs, ingest, metrics, pages, silences, stream};
 
 /// A path as axum hands it over: a customer whose escapes are no UTF-8 is a rejection.
 pub(crate) type PathText = Result<Path<String>, PathRejection>;
@@ -32,8 +32,11 @@ pub(crate) type PathText = Result<Path<String>, PathRejection>;
 /// Where events are sent to.
 pub(crate) const EVENTS: &str = "/v1/events";
 
+/// Where silences are made.
+const SILENCES: &str = "/v1/silences";
+
 /// Every route with its handler, and what it asks of its caller. Each takes GET and HEAD, but
-/// for [`EVENTS`], which takes POST.
+/// for [`EVENTS`], which takes POST, and [`SILENCES`], which takes it too; one of them DELETE.
 fn table() -> Vec<(&'static str, MethodRouter<App>, Need)> {
     vec![
         ("/", get(pages::fleet), Need::Read),
@@ -58,6 +61,8 @@ fn table() -> Vec<(&'static str, MethodRouter<App>, Need)> {
         ("/v1/fleet", get(fleet), Need::Read),
         ("/v1/stream", get(stream::stream), Need::Read),
         (EVENTS, post(ingest::events), Need::Ingest),
+        (SILENCES, get(silences::list).post(silences::make), Need::Admin),
+        ("/v1/silences/{id}", delete(silences::end), Need::Admin),
     ]
 }
 
@@ -94,6 +99,8 @@ async fn no_such_route(uri: Uri) -> Problem {
 async fn no_such_method(method: Method, uri: Uri) -> Response {
     let (takes, allow) = match uri.path() {
         EVENTS => ("POST", "POST"),
+        SILENCES => ("GET, HEAD and POST", "GET, HEAD, POST"),
+        path if path.starts_with(SILENCES) => ("DELETE", "DELETE"),
         _ => ("GET and HEAD", "GET, HEAD"),
     };
     let detail = format!("{method} on {:?}; takes {takes}", uri.path());
@@ -302,7 +309,8 @@ pub(crate) fn customer_of(path: PathText) -> Result<String, Problem> {
     arguments::customer(text_of(path, "customer")?)
 }
 
-fn text_of(path: PathText, field: &'static str) -> Result<String, Problem> {
+/// The text in a path.
+pub(crate) fn text_of(path: PathText, field: &'static str) -> Result<String, Problem> {
     match path {
         Ok(Path(text)) => Ok(text),
         Err(_) => Err(Problem::argument(field, "its percent escapes are no UTF-8")),

@@ -109,6 +109,7 @@ pub fn report(
         revision: ask.revision,
         as_of: minutes.as_ref().map(|minutes| minutes.end().to_string()),
         gaps: ask.gaps.to_vec(),
+        exclusions: Vec::new(),
         customers: groups.par_iter().filter_map(statement).collect(),
     })
 }

@@ -49,6 +49,7 @@ use ninefold_engine::table::Table;
 use ninefold_engine::time::{DAY_MINUTES, Minute};
 
 use crate::ask::Asker;
+use crate::decide::SilenceDesk;
 use crate::states::{LiveStates, TableStates, lock};
 use crate::{Place, batch, limits, serve, upkeep};
 use commits::{Chores, Commits};
@@ -278,6 +279,15 @@ impl Service {
         let (pipeline, board) = (Arc::clone(&self.pipeline), self.board.clone());
         let states = LiveStates::new(pipeline, past, clock_ms, board);
         Ok(Asker::new(states, self.config.clone()))
+    }
+
+    /// Keeps silences, and tells the notifiers of them at once.
+    ///
+    /// # Errors
+    /// The table cannot be opened a second time.
+    pub fn silences(&self) -> anyhow::Result<SilenceDesk> {
+        let notifiers = Arc::clone(&self.notifiers);
+        SilenceDesk::open(&self.data, Box::new(move |silences| notifiers.set_silences(silences)))
     }
 
     /// Counts what comes until the past has ended, and commits it: no ticks, no pages meanwhile.

@@ -7,7 +7,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver as Queue, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{
+    Receiver as Queue, RecvTimeoutError, SyncSender, TrySendError, sync_channel,
+};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -98,6 +100,7 @@ impl Notifiers {
         let kind = receiver.kind;
         let wants = Wants {
             receiver: receiver.name.clone(),
+            each: receiver.each,
             severities: receiver.severities.clone(),
             resend_ms: kind.resend_ms(),
             repeats: kind.repeats(),
@@ -255,7 +258,10 @@ impl Teller {
 }
 
 /// What [`outbox::Outbox::send_to`] is given.
-pub fn sink(notifiers: Arc<Notifiers>, mut also: impl FnMut(&Published) + Send + 'static) -> outbox::Sink {
+pub fn sink(
+    notifiers: Arc<Notifiers>,
+    mut also: impl FnMut(&Published) + Send + 'static,
+) -> outbox::Sink {
     Box::new(move |published| {
         also(&published);
         notifiers.publish(&published);

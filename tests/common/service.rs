@@ -189,10 +189,20 @@ impl Service {
         self.ended()
     }
 
+    /// The same of one that may take as long as that.
+    pub fn end_within(mut self, limit: Duration) -> Ended {
+        self.wait_for(limit);
+        self.ended()
+    }
+
     fn wait(&mut self) {
+        self.wait_for(END_DEADLINE);
+    }
+
+    fn wait_for(&mut self, limit: Duration) {
         let since = Instant::now();
         while self.child.try_wait().expect("a child").is_none() {
-            assert!(since.elapsed() < END_DEADLINE, "ninefold {} does not end", self.line);
+            assert!(since.elapsed() < limit, "ninefold {} does not end", self.line);
             std::thread::park_timeout(ASK_INTERVAL);
         }
     }

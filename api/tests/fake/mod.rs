@@ -386,6 +386,7 @@ impl Answers for Fake {
             tz: tz.to_owned(),
             revision: 12,
             as_of: Some(self.as_of().to_string()),
+            exclusions: Vec::new(),
             gaps: Vec::new(),
             customers: customers.into_iter().map(|one| self.statement(one)).collect(),
         })
@@ -502,7 +503,8 @@ impl Answers for Fake {
             incident: None,
         };
         let firing = self.burn()?.burning.into_iter().filter(|row| row.state == "firing");
-        Ok(Alerts { as_of: Some(self.as_of().to_string()), alerts: firing.map(alert).collect() })
+        let alerts = firing.map(alert).collect();
+        Ok(Alerts { as_of: Some(self.as_of().to_string()), alerts, silences: Vec::new() })
     }
 
     fn top(

@@ -51,8 +51,7 @@ fn customers(section: &Section<'_>, objectives: &Objectives) -> Option<BTreeSet<
     if named.is_none() && tiers.is_none() {
         return None;
     }
-    let mut customers: BTreeSet<String> =
-        named.into_iter().flatten().map(str::to_owned).collect();
+    let mut customers: BTreeSet<String> = named.into_iter().flatten().map(str::to_owned).collect();
     let tiers = tiers.unwrap_or_default();
     let of_tiers = objectives.tier_of.iter().filter(|(_, tier)| tiers.contains(&tier.as_str()));
     customers.extend(of_tiers.map(|(customer, _)| customer.clone()));
@@ -208,10 +207,22 @@ mod tests {
         for (text, expect) in [
             ("reason = \"r\"", "one of them says when"),
             ("reason = \"r\"\nfrom = \"2026-11-01T02:00:30Z\"\nto = \"x\"", "no whole minute"),
-            ("reason = \"r\"\nrrule = \"FREQ=SOMETIMES\"\nstart = \"2026-11-01T02:00\"\nduration = \"1h\"", "cannot be used"),
-            ("reason = \"r\"\nrrule = \"FREQ=HOURLY\"\nstart = \"2026-11-01T02:00\"\nduration = \"1m\"", "UNTIL or COUNT"),
-            ("reason = \"r\"\nrrule = \"FREQ=DAILY\"\nstart = \"tomorrow\"\nduration = \"1h\"", "is no time"),
-            ("reason = \"r\"\ntiers = [\"gold\"]\nfrom = \"2026-11-01T02:00:00Z\"\nto = \"2026-11-01T03:00:00Z\"", "\"gold\" is unknown"),
+            (
+                "reason = \"r\"\nrrule = \"FREQ=SOMETIMES\"\nstart = \"2026-11-01T02:00\"\nduration = \"1h\"",
+                "cannot be used",
+            ),
+            (
+                "reason = \"r\"\nrrule = \"FREQ=HOURLY\"\nstart = \"2026-11-01T02:00\"\nduration = \"1m\"",
+                "UNTIL or COUNT",
+            ),
+            (
+                "reason = \"r\"\nrrule = \"FREQ=DAILY\"\nstart = \"tomorrow\"\nduration = \"1h\"",
+                "is no time",
+            ),
+            (
+                "reason = \"r\"\ntiers = [\"gold\"]\nfrom = \"2026-11-01T02:00:00Z\"\nto = \"2026-11-01T03:00:00Z\"",
+                "\"gold\" is unknown",
+            ),
         ] {
             let problems = refused(text);
             assert!(problems.contains(expect), "{text}: {problems}");
@@ -222,7 +233,9 @@ mod tests {
     fn windows_make_another_version_of_the_rules() {
         let version = |text: &str| Config::parse(text, "f").unwrap().slis.rules_version();
         let once = |to: &str| {
-            format!("[[maintenance]]\nreason = \"r\"\nfrom = \"2026-11-01T02:00:00Z\"\nto = \"{to}\"")
+            format!(
+                "[[maintenance]]\nreason = \"r\"\nfrom = \"2026-11-01T02:00:00Z\"\nto = \"{to}\""
+            )
         };
         let (a, b) = (once("2026-11-01T03:00:00Z"), once("2026-11-01T04:00:00Z"));
         assert_ne!(version(""), version(&a));

@@ -8,6 +8,7 @@ use super::kafka::{KafkaOption, options};
 use super::reader::Section;
 use super::secret::SecretFrom;
 use crate::notify::message::{Kind, context, samples};
+use crate::notify::outbox::Each;
 use crate::notify::template::{JSON, Template};
 
 /// The names of the protocols.
@@ -40,6 +41,8 @@ pub struct Receiver {
     pub timeout_ms: u64,
     /// Signs a webhook; PagerDuty's routing key.
     pub secret: Option<SecretFrom>,
+    /// What it is told of.
+    pub each: Each,
     /// Severities it wants; empty = all.
     pub severities: Vec<String>,
     /// What prints the body, in the place of our JSON; it has been tried.
@@ -91,6 +94,8 @@ fn receiver(section: &Section<'_>) -> Option<Receiver> {
     let name = section.name("name", "a name");
     let kind = section.choice("kind", &KINDS);
     let secret = SecretFrom::of(section, "secret");
+    let each = [("incident", Each::Incident), ("alert", Each::Alert), ("all", Each::All)];
+    let each = section.choice("each", &each).unwrap_or_default();
     let severities = severities(section);
     let timeout_ms = section.duration_ms("timeout", 100..=60_000).unwrap_or(TIMEOUT_MS);
     let to = destination(section, kind);
@@ -102,7 +107,7 @@ fn receiver(section: &Section<'_>) -> Option<Receiver> {
         section.missing("secret", "where the routing key is");
     }
     let (name, kind, to) = (name?.to_owned(), kind?, to?);
-    Some(Receiver { name, kind, to, timeout_ms, secret, severities, template, content_type })
+    Some(Receiver { name, kind, to, timeout_ms, secret, each, severities, template, content_type })
 }
 
 /// Reads what says where it is. Every key is asked for, so that one of another kind is told so.

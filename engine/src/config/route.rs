@@ -73,9 +73,10 @@ fn matcher(section: &Section<'_>) -> Matcher {
         customer_tiers: names("customer_tiers", "tiers of customers, where * is any text"),
     };
     let tiers: Vec<&str> = SPECS.iter().map(|spec| spec.name).collect();
-    for (key, names, known) in
-        [("tiers", &matcher.tiers, &*tiers), ("severities", &matcher.severities, &["page", "ticket"])]
-    {
+    for (key, names, known) in [
+        ("tiers", &matcher.tiers, &*tiers),
+        ("severities", &matcher.severities, &["page", "ticket"]),
+    ] {
         for name in names.iter().filter(|name| !name.contains('*') && !known.contains(&&***name)) {
             section.problem(key, format!("{name:?} is unknown"), suggestion(name, known));
         }

@@ -339,6 +339,7 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
 #name = \"script\"
 #kind = \"command\"
 #command = [\"/usr/local/bin/roll-back\", \"--now\"]
+#each = \"alert\"
 
 # Who is told of what: the first route that picks an alert decides, unless it continues.
 # Without any route every receiver is told of everything at once.

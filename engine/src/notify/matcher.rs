@@ -106,12 +106,16 @@ mod tests {
         };
         let list = |name: &str| vec![name.to_owned()];
         assert!(Matcher::default().picks(&scope));
-        let both = Matcher { services: list("api"), severities: list("page"), ..Matcher::default() };
+        let both =
+            Matcher { services: list("api"), severities: list("page"), ..Matcher::default() };
         assert!(both.picks(&scope));
         assert!(!Matcher { services: list("inbox"), ..both.clone() }.picks(&scope));
         assert!(!Matcher { customer_tiers: list("gold"), ..both }.picks(&scope));
         for label in LABELS {
-            assert_eq!(scope.label(label).is_empty(), ["objective", "customer_tier"].contains(&label));
+            assert_eq!(
+                scope.label(label).is_empty(),
+                ["objective", "customer_tier"].contains(&label)
+            );
         }
     }
 }

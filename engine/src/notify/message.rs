@@ -98,9 +98,7 @@ impl Writer {
                 let of_one = |one: &Notification| alertmanager(one, now_ms);
                 (plain("/api/v2/alerts", bundle.notifications.iter().map(of_one).collect()), None)
             }
-            Kind::PagerDuty => {
-                (plain("", pagerduty(&bundle.notifications[0], &self.secret)), None)
-            }
+            Kind::PagerDuty => (plain("", pagerduty(&bundle.notifications[0], &self.secret)), None),
             Kind::Webhook | Kind::Kafka | Kind::Command => {
                 let context = context(bundle);
                 let printed = self.template.as_ref().map(|template| template.render(&context));

@@ -6,8 +6,14 @@
 use serde_json::Value;
 
 use super::matcher::Scope;
-use crate::query::body::{AlertTransition, AlertWindow};
+use crate::query::body::{AlertTransition, AlertWindow, Cause, Incident};
 use crate::time::parse_rfc3339;
+
+/// A notice of one series and tier.
+pub const ALERT: &str = "alert";
+
+/// A notice of what the alerts of many series fold into.
+pub const INCIDENT: &str = "incident";
 
 /// The state of what is on.
 pub const FIRING: &str = "firing";
@@ -15,7 +21,7 @@ pub const FIRING: &str = "firing";
 /// The newest state of an alert, or of anything else that begins and ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notice {
-    /// Under which key our JSON shows `details`: `alert`.
+    /// Under which key our JSON shows `details`: `alert` or `incident`.
     pub subject: &'static str,
     /// What a receiver merges by.
     pub fingerprint: String,
@@ -38,7 +44,8 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// Of an alert of a customer in `customer_tier` (empty = in none).
+    /// Of an alert of a customer in `customer_tier` (empty = in none), or of the incident that it
+    /// stands for.
     pub fn of_alert(transition: &AlertTransition, customer_tier: &str) -> Notice {
         let AlertTransition { customer, service, objective, tier, severity, .. } = transition;
         let AlertTransition { state, at, id, fingerprint, long, short, .. } = transition;
@@ -50,8 +57,11 @@ impl Notice {
             severity: severity.clone(),
             customer_tier: customer_tier.to_owned(),
         };
+        if let Some(incident) = &transition.incident {
+            return Notice { scope, ..of_incident(transition, incident) };
+        }
         Notice {
-            subject: "alert",
+            subject: ALERT,
             fingerprint: fingerprint.clone(),
             id: id.clone(),
             state: state.clone(),
@@ -98,6 +108,35 @@ impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}-{}", self.id, self.state)?;
         if self.revision > 0 { write!(f, "-{}", self.revision) } else { Ok(()) }
+    }
+}
+
+/// An incident that comes again under its id is told again, as a further revision.
+fn of_incident(transition: &AlertTransition, incident: &Incident) -> Notice {
+    let AlertTransition { state, at, id, fingerprint, .. } = transition;
+    let worst = incident.worst.iter().map(|one| one.customer.as_str()).collect::<Vec<_>>();
+    let cause = |cause: &Cause| {
+        let values = cause.dimensions.iter().map(|(name, value)| format!("{name}={value}"));
+        values.collect::<Vec<_>>().join(" ")
+    };
+    let causes = incident.causes.iter().map(cause).collect::<Vec<_>>();
+    let values = vec![
+        ("customers", incident.customers.to_string()),
+        ("requests", format!("{} of {} bad", incident.bad, incident.valid)),
+        ("worst", worst.join(", ")),
+        ("causes", causes.join("; ")),
+    ];
+    Notice {
+        subject: INCIDENT,
+        fingerprint: fingerprint.clone(),
+        id: id.clone(),
+        state: state.clone(),
+        revision: u64::from(incident.reopened),
+        at: at.clone(),
+        scope: Scope::default(),
+        summary: incident.summary.clone(),
+        values,
+        details: serde_json::to_value(incident).expect("an incident is plain data"),
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::notice::{FIRING, Name, Notice};
+use super::notice::{ALERT, FIRING, Name, Notice};
 use super::route::{Grouping, Routes};
 use super::silence::Silence;
 use crate::time::{parse_rfc3339, rfc3339};
@@ -134,11 +134,35 @@ impl Wait {
     }
 }
 
+/// What a receiver is told of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Each {
+    /// Incidents: one notice for all that burns in a service.
+    #[default]
+    Incident,
+    /// The alerts of each series and tier.
+    Alert,
+    /// Both.
+    All,
+}
+
+impl Each {
+    fn takes(self, subject: &str) -> bool {
+        match self {
+            Each::Incident => subject != ALERT,
+            Each::Alert => subject == ALERT,
+            Each::All => true,
+        }
+    }
+}
+
 /// How a receiver is told.
 #[derive(Clone, Debug)]
 pub struct Wants {
     /// Its name.
     pub receiver: String,
+    /// What it is told of.
+    pub each: Each,
     /// Severities that it wants; empty = all.
     pub severities: Vec<String>,
     /// Tell it again while an alert fires, so often: its protocol wants that.
@@ -175,7 +199,10 @@ impl Outbox {
     /// Takes a notice. An older one than is known changes nothing; the same one again confirms
     /// its commit.
     pub fn note(&mut self, notice: &Notice, uncommitted: bool) {
-        let Wants { receiver, severities, routes, .. } = &self.wants;
+        let Wants { receiver, each, severities, routes, .. } = &self.wants;
+        if !each.takes(notice.subject) {
+            return;
+        }
         if !severities.is_empty() && !severities.contains(&notice.scope.severity) {
             return;
         }
@@ -465,6 +492,7 @@ mod tests {
     fn wants() -> Wants {
         Wants {
             receiver: "ops".into(),
+            each: Each::All,
             severities: Vec::new(),
             resend_ms: None,
             repeats: true,
@@ -610,7 +638,10 @@ mod tests {
         outbox.note(&notice_of("inbox", "page_1h", "firing", 5_000), false);
         assert!(outbox.due(9_999).is_empty());
         assert_eq!(outbox.wakes_at_ms(), Some(10_000));
-        outbox.note(&Notice { fingerprint: "other".into(), ..notice("page_1h", "firing", 9_000) }, false);
+        outbox.note(
+            &Notice { fingerprint: "other".into(), ..notice("page_1h", "firing", 9_000) },
+            false,
+        );
         let due = outbox.due(10_000);
         assert_eq!(due.len(), 1, "the other service waits for its own company");
         assert_eq!(due[0].group, [("service".to_owned(), "api".to_owned())]);
@@ -623,6 +654,26 @@ mod tests {
         tell(&mut outbox, 70_000);
         assert!(outbox.due(3_609_999).is_empty());
         assert_eq!(outbox.due(3_610_000).len(), 1, "what still fires is told again");
+    }
+
+    #[test]
+    fn a_receiver_hears_of_incidents_or_of_alerts_as_it_wants() {
+        for (each, expect) in [
+            (Each::Incident, vec!["incident"]),
+            (Each::Alert, vec!["alert"]),
+            (Each::All, vec!["alert", "incident"]),
+        ] {
+            let mut outbox = Outbox::new(Wants { each, ..wants() });
+            outbox.note(&notice("page_1h", "firing", 1), false);
+            let (subject, fingerprint) = ("incident", "fp-incident".to_owned());
+            let scope = Scope { service: "api".into(), ..Scope::default() };
+            let incident =
+                Notice { subject, fingerprint, scope, ..notice("incident", "firing", 2) };
+            outbox.note(&incident, false);
+            let due = outbox.due(10);
+            let told = |one: &Bundle| one.notifications[0].notice.subject;
+            assert_eq!(due.iter().map(told).collect::<Vec<_>>(), expect);
+        }
     }
 
     #[test]
@@ -655,8 +706,14 @@ mod tests {
         outbox.set_silences(silence(5_000, 100_000));
         outbox.note(&notice("page_1h", "firing", 1_000), false);
         assert_eq!(tell(&mut outbox, 2_000).len(), 1, "before it begins");
-        outbox.note(&Notice { fingerprint: "new".into(), ..notice("page_1h", "firing", 6_000) }, false);
-        outbox.note(&Notice { fingerprint: "brief".into(), ..notice("page_1h", "firing", 6_000) }, false);
+        outbox.note(
+            &Notice { fingerprint: "new".into(), ..notice("page_1h", "firing", 6_000) },
+            false,
+        );
+        outbox.note(
+            &Notice { fingerprint: "brief".into(), ..notice("page_1h", "firing", 6_000) },
+            false,
+        );
         outbox.note(&notice_of("inbox", "page_1h", "firing", 6_000), false);
         let due = outbox.due(6_000);
         assert_eq!(due.len(), 1);
@@ -665,7 +722,10 @@ mod tests {
         outbox.note(&notice("page_1h", "resolved", 7_000), false);
         assert_eq!(states(&outbox.due(7_000)), [("page_1h", "resolved")], "it was told before");
         tell(&mut outbox, 7_000);
-        outbox.note(&Notice { fingerprint: "brief".into(), ..notice("page_1h", "resolved", 8_000) }, false);
+        outbox.note(
+            &Notice { fingerprint: "brief".into(), ..notice("page_1h", "resolved", 8_000) },
+            false,
+        );
         assert!(outbox.due(99_999).is_empty());
         let due = outbox.due(100_000);
         assert_eq!(states(&due), [("page_1h", "firing")], "what still fires goes out");

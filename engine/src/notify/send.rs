@@ -74,12 +74,7 @@ impl Sender {
     }
 
     /// As [`Sender::new`], with names resolved by `resolve` from `host:port`.
-    pub fn resolving_by(
-        url: &str,
-        rule: AddressRule,
-        limit: Duration,
-        resolve: Resolve,
-    ) -> Sender {
+    pub fn resolving_by(url: &str, rule: AddressRule, limit: Duration, resolve: Resolve) -> Sender {
         let config = Agent::config_builder()
             .timeout_global(Some(limit))
             .max_redirects(0)

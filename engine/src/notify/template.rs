@@ -63,7 +63,9 @@ impl Template {
     pub fn render(&self, context: &Value) -> Result<String, TemplateError> {
         let template = self.environment.get_template("template").map_err(refused)?;
         let mut output = Bounded(Vec::new());
-        template.render_captured_to(context, &mut output).map_err(refused)?;
+        template
+            .render_captured_to(minijinja::value::Serde(context), &mut output)
+            .map_err(refused)?;
         let text = String::from_utf8(output.0).expect("templates print text");
         if self.is_json {
             serde_json::from_str::<serde::de::IgnoredAny>(&text)
@@ -113,7 +115,12 @@ mod tests {
     #[test]
     fn what_cannot_end_or_grows_without_bound_is_stopped() {
         assert_eq!(render("{{ name }}!").unwrap(), "<b>\"!");
-        assert!(render("{% for n in range(100000) %}{% for m in range(100000) %}.{% endfor %}{% endfor %}").is_err());
+        assert!(
+            render(
+                "{% for n in range(100000) %}{% for m in range(100000) %}.{% endfor %}{% endfor %}"
+            )
+            .is_err()
+        );
         let doubled = "{% set a = name ~ name %}".replace("name", "a");
         let text = format!("{{% set a = name %}}{}{{{{ a }}}}", doubled.repeat(19));
         assert!(render(&text).unwrap_err().to_string().contains("bytes"));

@@ -5,6 +5,7 @@
 //! word may have landed; who repeats it makes a second row that says the same.
 
 use arrow::array::ArrayRef;
+use uuid::Uuid;
 
 use super::{batches, file_of};
 use crate::notify::silence::{Silence, merged};
@@ -12,6 +13,11 @@ use crate::table::correction::Correction;
 use crate::table::schema::Grain;
 use crate::table::{CommitError, Epoch, Filter, Table, TableError};
 use crate::time::{Day, Minute, parse_rfc3339};
+
+/// A name for a further decision.
+pub fn new_id() -> String {
+    Uuid::new_v4().to_string()
+}
 
 /// Commits a correction; returns the version that it made.
 ///

@@ -31,7 +31,8 @@ pub fn settled_alerts(
     let mut alerts: Vec<Alert> = series.par_iter().flat_map_iter(of_series).collect();
     alerts.retain(|alert| alert.transition.look.at >= *minutes.start());
     alerts.par_sort_unstable_by(|a, b| place(a).cmp(&place(b)));
-    Alerts { as_of: Some(as_of.to_string()), alerts: alerts.iter().map(transition).collect() }
+    let alerts = alerts.iter().map(transition).collect();
+    Alerts { as_of: Some(as_of.to_string()), alerts, silences: Vec::new() }
 }
 
 /// The place of a settled transition: a tier changes at most once in a minute.

@@ -9,7 +9,9 @@ use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
+pub use super::excluded::Excluded;
 pub use super::incident::{Incident, Incidents};
+use crate::notify::silence::Silence;
 use crate::slo::verdict;
 use crate::time::Minute;
 
@@ -281,6 +283,9 @@ pub struct Report {
     pub as_of: Option<String>,
     /// Accepted gaps of the sources whose events may lie in the month.
     pub gaps: Vec<DataGap>,
+    /// Maintenance windows and corrections that lie in the month: events that are in no ratio.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclusions: Vec<Excluded>,
     /// In alphabetical order.
     pub customers: Vec<ReportCustomer>,
 }
@@ -469,6 +474,9 @@ pub struct Alerts {
     pub as_of: Option<String>,
     /// Oldest first.
     pub alerts: Vec<AlertTransition>,
+    /// The silences in force: of what they pick nobody is told.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub silences: Vec<Silence>,
 }
 
 /// One row of `top` and of `GET /v1/customers`: a customer and service on one objective.

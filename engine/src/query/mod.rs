@@ -8,6 +8,7 @@ pub mod backtest;
 pub mod body;
 pub mod burn;
 pub mod column;
+pub mod excluded;
 pub mod fleet;
 pub mod gauges;
 pub mod impact;

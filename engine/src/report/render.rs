@@ -113,9 +113,12 @@ fn heading(report: &Report) -> String {
     )
 }
 
-/// A line for each data gap that may lie in the month: its minutes are not 100% uptime.
+/// A line for each data gap that may lie in the month, since its minutes are not 100% uptime, and
+/// for each exclusion.
 fn gap_lines(report: &Report, escaped: impl Fn(&str) -> String) -> String {
-    report.gaps.iter().map(|gap| escaped(&gap.to_string()) + "\n").collect()
+    let gaps = report.gaps.iter().map(ToString::to_string);
+    let lines = gaps.chain(report.exclusions.iter().map(ToString::to_string));
+    lines.map(|line| escaped(&line) + "\n").collect()
 }
 
 /// Broken promises before kept ones, the most consumed budget first, then by name.
