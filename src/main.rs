@@ -8,6 +8,7 @@
 mod allocator;
 mod ask;
 mod batch;
+mod certificate;
 mod demo;
 mod limits;
 mod live;

@@ -17,6 +17,8 @@ pub struct Board {
     noted: Arc<Mutex<Noted>>,
     outbox: Outbox,
     kafka: Arc<Mutex<KafkaHealth>>,
+    /// Why the certificate in its files is not served.
+    certificate: Arc<Mutex<Option<String>>>,
 }
 
 #[derive(Default)]
@@ -29,7 +31,7 @@ struct Noted {
 impl Board {
     /// A board that also tells what `outbox` has sent, and how the Kafka source is.
     pub fn new(outbox: Outbox, kafka: Arc<Mutex<KafkaHealth>>) -> Board {
-        Board { noted: Arc::default(), outbox, kafka }
+        Board { noted: Arc::default(), outbox, kafka, certificate: Arc::default() }
     }
 
     /// Writes down how things are, and since when something is not committed.
@@ -42,11 +44,18 @@ impl Board {
         lock(&self.noted).uncommitted_since = Some(since);
     }
 
+    /// Writes down why the certificate in its files is not served; `None` = it is.
+    pub fn note_certificate(&self, refused: Option<String>) {
+        *lock(&self.certificate) = refused;
+    }
+
     /// How things are.
     pub fn read(&self) -> Health {
         let noted = lock(&self.noted);
         let kafka = lock(&self.kafka).clone();
-        let notes = noted.health.notes.iter().chain(&kafka.notes).cloned().collect();
+        let certificate = lock(&self.certificate).clone();
+        let notes = noted.health.notes.iter().chain(&kafka.notes).cloned();
+        let notes = notes.chain(certificate).collect();
         // 0 is "all is committed".
         let age_ms = |since: Instant| (since.elapsed().as_millis() as u64).max(1);
         Health {
