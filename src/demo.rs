@@ -65,10 +65,10 @@ pub fn demo(port: Option<u16>, seed: u64, for_s: Option<u64>) -> anyhow::Result<
     })?;
     eprintln!("{lines} lines counted and committed in {:.1} s", started.elapsed().as_secs_f64());
     let stop = Arc::clone(&service.stop);
-    let announce = |address: SocketAddr| {
+    let announce = |url: &str| {
         let incident_from_ms = clock_ms() + INCIDENT_AFTER_MS;
         states::lock(&demo).incident_from_ms = Some(incident_from_ms);
-        announce(address, &folder, incident_from_ms)?;
+        announce(url, &folder, incident_from_ms)?;
         std::thread::spawn(move || stream(&demo, writer, &stop, for_s));
         Ok(())
     };
@@ -77,11 +77,11 @@ pub fn demo(port: Option<u16>, seed: u64, for_s: Option<u64>) -> anyhow::Result<
     Ok(ExitCode::SUCCESS)
 }
 
-fn announce(address: SocketAddr, folder: &Folder, incident_from_ms: i64) -> io::Result<()> {
+fn announce(url: &str, folder: &Folder, incident_from_ms: i64) -> io::Result<()> {
     let at = ninefold_engine::time::rfc3339(incident_from_ms);
     let data = folder.0.display();
     let mut out = io::stdout().lock();
-    writeln!(out, "open http://{address}/")?;
+    writeln!(out, "open {url}")?;
     writeln!(out, "a canary release goes wrong at {at}; table in {data}")?;
     writeln!(out, "ask from another terminal: ninefold top --data {data}")?;
     writeln!(out, "Ctrl-C ends the demo and removes the table")
@@ -158,7 +158,8 @@ impl ChunkWriter {
         let chunk = Chunk { first, next: self.offset, kind: ChunkKind::Lines, bytes, tail };
         // The demo's table is its own: nobody fences it.
         let (generation, partition) = (0, PARTITION.to_owned());
-        send(&self.sender, Message::Chunk { generation, partition, chunk })
+        let arrived = Instant::now();
+        send(&self.sender, Message::Chunk { generation, partition, chunk, arrived })
     }
 
     fn end(&self) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ mod allocator;
 mod ask;
 mod backtest;
 mod batch;
+mod certificate;
 mod decide;
 mod demo;
 mod limits;

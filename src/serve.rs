@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
-use ninefold_api::{Intake, Options, Silencer};
-use ninefold_engine::config::{Access, Config};
+use ninefold_api::{Intake, Listening, Options, Silencer};
+use ninefold_engine::config::Config;
 use ninefold_engine::query::Answers;
 use ninefold_engine::slo::objective::TARGET_DEFAULT;
 use tokio::net::TcpListener;
@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::ask::Asker;
+use crate::certificate::Certificate;
 use crate::live::{Current, Handle, Service, clock_ms};
 use crate::states::{TableStates, open_table};
 use crate::{Place, batch};
@@ -26,15 +27,19 @@ pub fn serve_table(place: &Place, listen: Option<SocketAddr>) -> anyhow::Result<
     let config = batch::load(place)?;
     let table = open_table(&batch::table_dir(place, &config)?)?;
     let listen = listen.unwrap_or(config.listen);
-    let (options, access) = (options(&config, ""), config.access.clone());
+    let options = options(&config, "");
     let config = Current::new(config);
     let states = TableStates::new(table, config.clone(), clock_ms);
-    let answers = Arc::new(Asker::new(states, config));
+    let answers = Arc::new(Asker::new(states, config.clone()));
     let runtime = Runtime::new()?;
     runtime
         .block_on(async {
-            let listener = bind(listen, &access).await?;
-            eprintln!("ninefold: http://{}/", listener.local_addr()?);
+            let Bound { listener, url, listening, certificate } =
+                bind(listen, &config.get()).await?;
+            eprintln!("ninefold: {url}");
+            if let Some(certificate) = certificate {
+                tokio::spawn(certificate.keep(|_| {}));
+            }
             let router = ninefold_api::router(answers, options);
             let asked = async {
                 match Signals::new() {
@@ -42,23 +47,23 @@ pub fn serve_table(place: &Place, listen: Option<SocketAddr>) -> anyhow::Result<
                     None => std::future::pending().await,
                 }
             };
-            Ok(ninefold_api::serve(listener, router, asked).await?)
+            Ok(ninefold_api::serve(listener, router, listening, asked).await?)
         })
         .map(|()| ExitCode::SUCCESS)
 }
 
 /// Runs a service's loop on this thread, with API and pages beside it, until the loop ends or a
-/// signal asks for it; `announce` is told the address before the loop begins. `intake` takes
-/// the events that are sent, where any are taken.
+/// signal asks for it; `announce` is told the address, as a URL, before the loop begins. `intake`
+/// takes the events that are sent, where any are taken.
 ///
 /// # Errors
-/// The address cannot be bound, or the loop fails.
+/// The address cannot be bound, its certificate cannot be used, or the loop fails.
 pub fn beside(
     service: &Service,
     listen: SocketAddr,
     title: &str,
     intake: Option<Intake>,
-    announce: impl FnOnce(SocketAddr) -> anyhow::Result<()>,
+    announce: impl FnOnce(&str) -> anyhow::Result<()>,
     run: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let answers: Arc<dyn Answers> = Arc::new(service.answers()?);
@@ -67,16 +72,20 @@ pub fn beside(
     options.silencer = Some(Silencer(Arc::new(service.silences()?)));
     let router = ninefold_api::router(answers, options);
     let runtime = Runtime::new()?;
-    let listener = runtime.block_on(bind(listen, &service.config().access))?;
-    let address = listener.local_addr()?;
+    let Bound { listener, url, listening, certificate } =
+        runtime.block_on(bind(listen, &service.config()))?;
+    if let Some(certificate) = certificate {
+        let board = service.handle().board;
+        runtime.spawn(certificate.keep(move |refused| board.note_certificate(refused)));
+    }
     runtime.spawn(stop_when_asked(service.handle()));
     runtime.spawn(reload_when_asked(service.handle()));
     let (ended, mut ending) = watch::channel(false);
-    let serving = runtime.spawn(ninefold_api::serve(listener, router, async move {
+    let serving = runtime.spawn(ninefold_api::serve(listener, router, listening, async move {
         // An error says that the sender is gone: the loop has ended as well.
         let _ = ending.wait_for(|ended| *ended).await;
     }));
-    announce(address)?;
+    announce(&url)?;
     let outcome = run();
     service.stop.store(true, Ordering::Relaxed);
     ended.send_replace(true);
@@ -103,9 +112,32 @@ pub fn default_target(config: &Config) -> f64 {
     default.map_or(TARGET_DEFAULT, |objective| objective.target).to_f64()
 }
 
-async fn bind(listen: SocketAddr, access: &Access) -> anyhow::Result<TcpListener> {
+/// An address that is listened on.
+struct Bound {
+    listener: TcpListener,
+    /// With its port, and the scheme that it speaks.
+    url: String,
+    listening: Listening,
+    certificate: Option<Certificate>,
+}
+
+async fn bind(listen: SocketAddr, config: &Config) -> anyhow::Result<Bound> {
+    let access = &config.access;
+    let certificate = match &access.tls {
+        Some(files) => Some(Certificate::open(files).await?),
+        None => None,
+    };
     let listener = TcpListener::bind(access.check_listen(listen)?).await;
-    listener.with_context(|| format!("cannot listen on {listen}: give another --listen or --port"))
+    let listener = listener
+        .with_context(|| format!("cannot listen on {listen}: give another --listen or --port"))?;
+    let scheme = if certificate.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}/", listener.local_addr()?);
+    let listening = Listening {
+        tls: certificate.as_ref().map(|certificate| certificate.tls.clone()),
+        header_timeout: Duration::from_millis(config.header_timeout_ms),
+        connections_max: config.connections_max,
+    };
+    Ok(Bound { listener, url, listening, certificate })
 }
 
 /// How long a question that runs may keep the process from ending.

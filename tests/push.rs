@@ -1,6 +1,8 @@
 //! What is sent or piped to the real binary: acknowledged once, counted once, whatever happens.
 //!
-//! The kill loop sends 40,000 events; `NINEFOLD_PUSH_EVENTS=200000` sends more.
+//! The kill loop sends 40,000 events as fast as they are taken and kills by their number;
+//! `NINEFOLD_PUSH_EVENTS=200000` sends so many over more than a minute, and kills at random
+//! every two to four seconds.
 
 #[path = "common/program.rs"]
 mod program;
@@ -12,13 +14,16 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ninefold_engine::failpoint::{POINTS, VARIABLE};
-use program::{minutes, ninefold, run};
+use ninefold_engine::table::Filter;
+use ninefold_engine::table::read::GapRow;
+use program::{assert_clean, minutes, ninefold, run, table};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -27,6 +32,9 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// So many events are in one request of the kill loop.
 const BATCH: u64 = 10;
+
+/// The long form of the kill loop takes at least so long.
+const LONG: Duration = Duration::from_secs(75);
 
 #[expect(clippy::disallowed_methods, reason = "events have to be of now, or they are dead")]
 fn now_ms() -> u64 {
@@ -65,6 +73,25 @@ impl World {
 
     /// The same with variables of the environment.
     fn start_with(&mut self, variables: &[(&str, &str)]) {
+        let announced = self.spawn(variables).recv_timeout(DEADLINE);
+        assert!(announced.is_ok(), "no address: {}", self.said());
+    }
+
+    /// Starts it with a failpoint that kills it before it answers.
+    fn dies_at(&mut self, point: &str) {
+        // It announces nothing.
+        drop(self.spawn(&[(VARIABLE, point)]));
+        self.died(point);
+    }
+
+    /// Waits until it has been killed at a failpoint.
+    fn died(&mut self, point: &str) {
+        let status = self.ended();
+        assert_eq!(status.code(), None, "{point}: {}", self.said());
+    }
+
+    /// Starts it; the receiver hears of its address.
+    fn spawn(&mut self, variables: &[(&str, &str)]) -> Receiver<()> {
         let mut command = ninefold();
         command.envs(variables.iter().copied());
         command.arg("run").args(&self.arguments).arg("--data").arg(self.data());
@@ -85,8 +112,7 @@ impl World {
         });
         self.stdin = child.stdin.take();
         self.child = Some(child);
-        let announced = announced.recv_timeout(DEADLINE);
-        assert!(announced.is_ok(), "no address: {}", self.said());
+        announced
     }
 
     fn said(&self) -> String {
@@ -102,18 +128,44 @@ impl World {
 
     /// SIGTERM, and its end.
     fn stop(&mut self) {
-        let mut child = self.child.take().expect("it runs");
-        let id = child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.signal("-TERM");
+        self.end();
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.as_ref().expect("it runs").id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+
+    /// Waits until a signal or a failpoint has stopped it.
+    fn until_stopped(&self) {
+        let stat = format!("/proc/{}/stat", self.child.as_ref().expect("it runs").id());
         let since = Instant::now();
-        let status = loop {
-            match child.try_wait().unwrap() {
-                Some(status) => break status,
-                None => assert!(since.elapsed() < DEADLINE, "it does not end: {}", self.said()),
+        while !fs::read_to_string(&stat).unwrap().contains(") T ") {
+            assert!(since.elapsed() < DEADLINE, "it is not stopped: {}", self.said());
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits for its end, which is a good one.
+    fn end(&mut self) {
+        let status = self.ended();
+        assert!(status.success(), "{}", self.said());
+    }
+
+    fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        let since = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            if since.elapsed() > DEADLINE {
+                let _ = child.kill();
+                panic!("it does not end: {}", self.said());
             }
             std::thread::park_timeout(Duration::from_millis(20));
-        };
-        assert!(status.success(), "{}", self.said());
+        }
     }
 
     fn url(&self, path: &str) -> String {
@@ -242,9 +294,12 @@ fn send_until_acknowledged(agent: &ureq::Agent, url: &str, customer: &str, body:
 #[test]
 fn acknowledged_events_are_counted_once_while_the_server_is_killed() {
     let asked = std::env::var("NINEFOLD_PUSH_EVENTS").ok();
+    let is_long = asked.is_some();
     let events_max: u64 = asked.map_or(40_000, |text| text.parse().expect("a number"));
     let (clients, kills_min) = (8, 10);
     let batches = events_max / BATCH / clients;
+    let pace = if is_long { LONG / batches as u32 } else { Duration::ZERO };
+    let begun = Instant::now();
     let config = "[run]\ncommit_interval = \"300ms\"\n";
     let mut world = World::new(config, &["--push"]);
     world.start();
@@ -267,16 +322,20 @@ fn acknowledged_events_are_counted_once_while_the_server_is_killed() {
                     }
                     repeated.fetch_add(sent - 1, Ordering::Relaxed);
                     acknowledged.fetch_add(1, Ordering::Relaxed);
+                    std::thread::park_timeout(pace);
                 }
             });
         }
         let all = clients * batches;
         while acknowledged.load(Ordering::Relaxed) < all {
-            // So much is acknowledged between two kills, and then anything may be under way.
+            // So much is acknowledged between two kills, or so long is waited, and then anything
+            // may be under way.
             let next = acknowledged.load(Ordering::Relaxed) + all / (4 * kills_min);
+            let next = if is_long { all } else { next.min(all) };
+            let most_ms = if is_long { 2_000 + random.below(2_000) } else { 3_000 };
             let since = Instant::now();
-            while acknowledged.load(Ordering::Relaxed) < next.min(all)
-                && since.elapsed() < Duration::from_secs(3)
+            while acknowledged.load(Ordering::Relaxed) < next
+                && since.elapsed() < Duration::from_millis(most_ms)
             {
                 std::thread::park_timeout(Duration::from_millis(5));
             }
@@ -290,7 +349,10 @@ fn acknowledged_events_are_counted_once_while_the_server_is_killed() {
     });
     world.stop();
     let repeated = repeated.into_inner();
-    println!("{events_max} events, {kills} kills, {repeated} requests were repeated");
+    let seconds = begun.elapsed().as_secs();
+    println!(
+        "{events_max} events in {seconds} s, {kills} kills, {repeated} requests were repeated"
+    );
     assert!(kills >= kills_min && repeated > clients, "{kills} kills, {repeated} repeated");
     let mut found = BTreeMap::new();
     for ((customer, ..), counts) in minutes(&world.data()) {
@@ -312,10 +374,91 @@ fn acknowledged_events_are_counted_once_while_the_server_is_killed() {
     assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
 }
 
+/// The steps of a write.
+const WRITE_POINTS: [&str; 4] = ["wal.rotate", "wal.write", "wal.sync", "wal.reply"];
+
+/// The steps of a log's life around its writes.
+const LIFE_POINTS: [&str; 4] = ["wal.about", "wal.free", "wal.set_aside", "wal.remove"];
+
+#[test]
+fn every_step_of_the_log_is_named_here() {
+    let steps = POINTS.iter().copied().filter(|point| point.starts_with("wal."));
+    let named: Vec<&str> = WRITE_POINTS.into_iter().chain(LIFE_POINTS).collect();
+    assert_eq!(steps.collect::<Vec<_>>(), named);
+}
+
+/// A stop that comes at a step of a write ends in order; what was acknowledged is counted.
+#[test]
+fn a_stop_at_any_step_of_a_write_is_clean() {
+    for point in WRITE_POINTS {
+        let mut world = World::new("", &["--push"]);
+        world.start_with(&[(VARIABLE, &format!("{point}:1:stop"))]);
+        let (url, body) = (world.url("/v1/events"), events("acme", BATCH));
+        let answer = std::thread::scope(|scope| {
+            let post = scope.spawn(|| post(&agent(), &url, &[NDJSON], body.as_bytes()));
+            world.until_stopped();
+            world.signal("-TERM");
+            world.signal("-CONT");
+            world.end();
+            post.join().unwrap()
+        });
+        world.start();
+        world.stop();
+        let valid = world.valid().get("acme").copied().unwrap_or(0);
+        let is_acknowledged = answer.as_ref().is_some_and(|(status, _)| *status == 200);
+        assert!(valid == BATCH || (valid == 0 && !is_acknowledged), "{point}: {valid} {answer:?}");
+        assert_clean(&world.data(), point);
+    }
+}
+
+/// The log is killed where it is made, freed and set aside, and one of a pipe where it is removed.
+#[test]
+fn a_log_killed_at_any_step_of_its_life_loses_nothing() {
+    let [about, free, set_aside, remove] = LIFE_POINTS;
+    let config = "[run]\ncommit_interval = \"200ms\"\n";
+    let mut world = World::new(config, &["--push"]);
+    world.dies_at(about);
+    world.start();
+    assert_eq!(world.post(&[NDJSON], events("first", 3).as_bytes()).0, 200);
+    world.stop();
+    // Each life begins a segment; the one before is freed once it is committed.
+    world.start_with(&[(VARIABLE, free)]);
+    assert_eq!(world.post(&[NDJSON], events("second", 3).as_bytes()).0, 200);
+    world.died(free);
+    assert_eq!(segments(&world).len(), 2, "it was not freed yet");
+    world.start();
+    world.stop();
+    let segment = segments(&world).pop().expect("the last one stays");
+    assert_eq!(segments(&world).len(), 1, "it is freed");
+    let mut bytes = fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x40;
+    fs::write(&segment, &bytes).unwrap();
+    world.dies_at(set_aside);
+    world.start();
+    assert_eq!(world.post(&[NDJSON], events("third", 3).as_bytes()).0, 200);
+    world.stop();
+    let expect = ["first", "second", "third"].map(|name| (name.to_owned(), 3));
+    assert_eq!(world.valid(), BTreeMap::from(expect), "what was damaged had been counted");
+    assert_clean(&world.data(), "set aside");
+
+    let mut world = World::new(config, &["-"]);
+    world.start_with(&[(VARIABLE, remove)]);
+    world.stdin.as_mut().unwrap().write_all(events("piped", 3).as_bytes()).unwrap();
+    world.stdin = None;
+    world.died(remove);
+    assert_eq!(world.logs().len(), 1, "it was not removed yet");
+    world.start();
+    world.stdin = None;
+    world.end();
+    assert!(world.logs().is_empty(), "{:?}", world.logs());
+    assert_eq!(world.valid(), BTreeMap::from([("piped".to_owned(), 3)]));
+}
+
 /// The server is killed at each step of a write; what is sent again under its key counts once.
 #[test]
 fn a_write_killed_at_any_step_is_repeated_and_counts_once() {
-    for point in POINTS.iter().filter(|point| point.starts_with("wal.")) {
+    for point in WRITE_POINTS {
         let mut world = World::new("[run]\ncommit_interval = \"300ms\"\n", &["--push"]);
         world.start_with(&[(VARIABLE, point)]);
         let headers = [NDJSON, ("idempotency-key", "one")];
@@ -451,6 +594,9 @@ fn a_torn_tail_is_cut_and_a_corrupt_middle_is_set_aside() {
     for part in ["are damaged and were set aside as", "are lost", "did not end, and were cut"] {
         assert!(said.contains(part), "{part} is not in {said}");
     }
+    // What is lost is told while it runs, and kept in the table.
+    let notes = world.get("/readyz")["notes"].to_string();
+    assert!(notes.contains("are damaged and were set aside as"), "{notes}");
     let kept = fs::read_dir(segment.parent().unwrap()).unwrap();
     let is_kept = |path: &Path| path.extension().is_some_and(|end| end == "damaged");
     assert_eq!(kept.filter(|entry| is_kept(&entry.as_ref().unwrap().path())).count(), 1);
@@ -460,6 +606,12 @@ fn a_torn_tail_is_cut_and_a_corrupt_middle_is_set_aside() {
     let valid = world.valid();
     assert_eq!((valid.len(), valid["later"]), (10, 3), "{valid:?}");
     assert!(valid.values().all(|count| *count == 3), "{valid:?}");
+    let mut gaps = Vec::new();
+    let keep = |row: GapRow<'_>| gaps.push((row.first, row.next, row.reason.to_owned()));
+    table(&world.data()).for_each_gap(&Filter::default(), keep).unwrap();
+    let [(15, 18, reason)] = &gaps[..] else { panic!("{gaps:?}") };
+    assert!(reason.contains("bytes ") && reason.contains("records 15 to 18 are lost"), "{reason}");
+    assert_clean(&world.data(), "a gap is accounted for");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ninefold_engine::failpoint::{POINTS, VARIABLE};
 use ninefold_engine::table::{Filter, JUDGE};
 use program::{assert_clean, assert_same, minutes, table, time};
 use recount::{Recount, Rules};
@@ -496,23 +497,55 @@ fn a_reload_takes_what_is_good_and_keeps_the_old_for_what_is_not() {
 }
 
 #[test]
+fn a_stop_at_any_step_of_a_commit_is_clean() {
+    for point in POINTS.iter().filter(|point| point.starts_with("commit")) {
+        let session = session(CONFIG);
+        append(&session, "a.log", &lines(0..100));
+        let armed = format!("{point}:1:stop");
+        let variables = [(VARIABLE, armed.as_str())];
+        let mut service = Service::start_with(&session, &run_line("a.log"), &variables);
+        service.until_stopped();
+        service.signal("TERM");
+        service.signal("CONT");
+        let ended = service.end();
+        assert_eq!(ended.code, Some(0), "{point}: {ended}");
+        let expected = Recount::of(lines(0..100).as_bytes(), Rules::default()).minutes;
+        assert_same(&minutes(&session.path("d")), &expected, point);
+        assert_clean(&session.path("d"), point);
+    }
+}
+
+/// A record that makes decoding panic is found in the second life, one that makes folding panic
+/// in the third: there it panics alone first, with memory half changed.
+#[test]
 fn a_record_that_makes_it_panic_becomes_a_dead_letter() {
+    panics_and_is_dealt_with("decode", 1);
+    panics_and_is_dealt_with("fold", 2);
+}
+
+/// Counts a file with a record that makes it panic at a place, so many times in vain.
+fn panics_and_is_dealt_with(place: &str, lives: u32) {
     let session = session(CONFIG);
     let poison = "{\"ts\":1759708800000,\"customer\":\"poisonous\",\"status\":200}\n";
     let before = lines(0..100);
     append(&session, "a.log", &(before.clone() + poison + &lines(100..300)));
-    let planted = [("NINEFOLD_PANIC", "poisonous")];
+    let planted = [("NINEFOLD_PANIC", format!("{place}:poisonous"))];
     let run = || {
         let line = "run --data d --config c.toml a.log --listen 127.0.0.1:0";
         let words: Vec<&str> = line.split_whitespace().collect();
         let mut command = session.command(&words);
-        command.envs(planted);
+        command.envs(planted.clone());
         session::Ended::of(line.to_owned(), command.output().expect("it starts"))
     };
-    let ended = run();
-    assert_eq!(ended.code, Some(1), "{ended}");
-    assert!(ended.stderr.contains("a bug: counting file/"), "{ended}");
-    assert!(session.path("d/poison").is_file(), "the note");
+    let (first, next) = (before.len(), before.len() + poison.len());
+    for life in 1..=lives {
+        let ended = run();
+        assert_eq!(ended.code, Some(1), "{ended}");
+        assert!(ended.stderr.contains("a bug: counting file/"), "{ended}");
+        let is_alone = ended.stderr.contains(&format!("from offset {first} to {next} panicked"));
+        assert_eq!(is_alone, life == 2, "{ended}");
+        assert!(session.path("d/poison").is_file(), "the note");
+    }
     let ended = run();
     assert_eq!(ended.code, Some(0), "{ended}");
     assert!(!session.path("d/poison").exists(), "it is dealt with");

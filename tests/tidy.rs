@@ -35,7 +35,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("engine/src/delta", &["*", "+time"]),
     ("engine/src/decode", &["*", "+model", "+time"]),
     ("engine/src/source", &["state", "table", "query", "report", "pipeline"]),
-    ("engine/src/state", &["*", "+model", "+time", "+slo"]),
+    ("engine/src/state", &["*", "+failpoint", "+model", "+time", "+slo"]),
     ("engine/src/table", &["state", "query", "report", "pipeline", "source", "decode", "config"]),
     ("engine/src/audit", &["*", "+table", "+delta", "+model", "+time", "+slo"]),
     ("engine/src/query", &["source", "decode", "pipeline"]),

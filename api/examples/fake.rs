@@ -32,7 +32,7 @@ async fn main() -> std::io::Result<()> {
     let router = ninefold_api::router(Arc::new(Fake::new(scene, clock)), options);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     println!("http://{}", listener.local_addr()?);
-    ninefold_api::serve(listener, router, async {
+    ninefold_api::serve(listener, router, ninefold_api::Listening::default(), async {
         tokio::signal::ctrl_c().await.expect("a signal handler can be set");
     })
     .await

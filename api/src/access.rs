@@ -4,6 +4,7 @@
 //! route is asked and before a body is read. What is sent is hashed and compared with every
 //! configured hash in constant time; it is kept nowhere and told to nobody. Where no token is
 //! configured, everybody may do everything: then only the loopback is listened on.
+//! A token that has a rate is charged for every request that needs one, refused ones included.
 //!
 //! Another customer is *unknown* to a customer's token, word by word as one that does not exist.
 
@@ -79,6 +80,9 @@ async fn caller(app: &App, need: Need, request: &mut Request) -> Result<Caller, 
         bearer => Some(known(tokens, bearer, app.now_ms())?),
     };
     let Some(token) = token else { return Ok(Caller { name: String::new(), reads: false }) };
+    if need != Need::Nothing {
+        app.limits.request(&token.name)?;
+    }
     let is_allowed = match (need, &token.role) {
         (_, Role::Admin) | (Need::Nothing | Need::Token, _) => true,
         (Need::Read | Need::Customer, Role::Read) | (Need::Ingest, Role::Ingest) => true,

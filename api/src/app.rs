@@ -17,6 +17,7 @@ use crate::Options;
 use crate::ingest::Desk;
 use crate::pages::Overview;
 use crate::problem::{Kind, Problem};
+use crate::rate::Limits;
 
 /// The state of the router; a clone is a handle to the same one.
 #[derive(Clone)]
@@ -29,6 +30,8 @@ pub(crate) struct App {
     questions: Arc<Semaphore>,
     /// One permit per open stream.
     pub(crate) streams: Arc<Semaphore>,
+    /// How much each token may ask and send.
+    pub(crate) limits: Arc<Limits>,
     /// Takes events, where any are taken.
     pub(crate) desk: Option<Arc<Desk>>,
     /// The fleet, shared by all streams.
@@ -47,6 +50,7 @@ impl App {
             questions: Arc::new(Semaphore::new(options.questions_max)),
             streams: Arc::new(Semaphore::new(options.streams_max)),
             desk: options.intake.clone().map(|intake| Arc::new(Desk::new(intake))),
+            limits: Arc::new(Limits::new(&options.tokens)),
             options: Arc::new(options),
             fleet: Arc::default(),
             overview: Arc::default(),

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::body::{Body, BodyDataStream};
@@ -27,6 +27,7 @@ use crate::access::Caller;
 use crate::app::App;
 use crate::arguments::Arguments;
 use crate::problem::{Kind, Problem};
+use crate::rate::{self, Meter};
 
 /// The longest idempotency key.
 const KEY_BYTES_MAX: usize = 128;
@@ -75,8 +76,12 @@ pub struct Upload {
     pub coding: Coding,
     /// As it was sent.
     pub body: Vec<u8>,
+    /// When it had come.
+    pub received: Instant,
     /// The memory it takes. More has to be asked for before it is used.
     pub held: Held,
+    /// To be charged with its bytes once it is inflated.
+    pub meter: Meter,
 }
 
 /// Why a body was not taken.
@@ -90,6 +95,8 @@ pub enum Refusal {
     KeyReused,
     /// Too much waits to be counted, or too much is being taken.
     Full(String),
+    /// The sender has used up its rate; after so long it may send again.
+    Rate(Duration),
     /// It could not be made durable.
     Log(String),
 }
@@ -237,13 +244,16 @@ async fn take(
     let (media, coding) = (media(headers)?, coding(headers)?);
     let key = key(headers, &caller.name)?;
     check_length(headers, desk.intake.body_bytes_max)?;
+    let meter = Meter { limits: Arc::clone(&app.limits), name: caller.name.clone() };
+    // Who has nothing left need not send the body.
+    meter.charge(0)?;
     let mut held = Held { room: Arc::clone(&desk.room), bytes: 0 };
     let read = read_body(body, desk.intake.body_bytes_max, &mut held);
     let body = tokio::time::timeout(desk.intake.body_timeout, read).await.map_err(|_| {
         let seconds = desk.intake.body_timeout.as_secs_f64();
         Problem::new(Kind::SlowBody, format!("the body has to come within {seconds} s"))
     })??;
-    let upload = Upload { key, media, coding, body, held };
+    let upload = Upload { key, media, coding, body, received: Instant::now(), held, meter };
     let desk = Arc::clone(desk);
     app.in_time(async move {
         let taken = Arc::clone(&desk.taken);
@@ -340,6 +350,7 @@ impl From<Refusal> for Problem {
             Refusal::Large(detail) => Problem::new(Kind::Body, detail),
             Refusal::Broken(detail) => Problem::new(Kind::Content, detail),
             Refusal::Full(detail) => Problem::new(Kind::Full, detail),
+            Refusal::Rate(wait) => rate::problem(wait, "bytes"),
             Refusal::Log(detail) => Problem::new(Kind::Log, detail),
             Refusal::KeyReused => {
                 let detail = "the Idempotency-Key came before, with other events";

@@ -18,7 +18,8 @@
 //! let options = ninefold_api::Options::new(|| 1_764_547_200_000);
 //! let router = ninefold_api::router(answers, options);
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
-//! ninefold_api::serve(listener, router, async { /* until a signal comes */ }).await
+//! let listening = ninefold_api::Listening::default();
+//! ninefold_api::serve(listener, router, listening, async { /* until a signal comes */ }).await
 //! # }
 //! ```
 
@@ -29,29 +30,27 @@ mod assets;
 mod docs;
 mod guard;
 mod ingest;
+mod listen;
 mod metrics;
 mod pages;
 mod problem;
+mod rate;
 mod routes;
 mod silences;
 mod stream;
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::{Extension, Router};
+use axum::Router;
 use ninefold_engine::config::Token;
 use ninefold_engine::query::Answers;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 pub use ingest::{Coding, Held, Ingest, IngestFigures, Intake, Media, Refusal, Upload};
+pub use listen::{Listening, Tls, serve};
+pub use rate::Meter;
 pub use routes::paths;
 pub use silences::{Silencer, Silencing};
-
-/// How long open connections may take to end once the shutdown has begun.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// What the binary decides about the API.
 ///
@@ -114,31 +113,4 @@ impl Options {
 /// The router is complete: every path that it does not have is answered by a problem detail.
 pub fn router(answers: Arc<dyn Answers>, options: Options) -> Router {
     routes::router(app::App::new(answers, options))
-}
-
-/// Serves `router` on `listener` until `shutdown` is ready, then ends the streams, lets the
-/// requests under way finish, and returns; connections still open after five seconds are cut.
-///
-/// # Errors
-/// What [`axum::serve()`] gives: in practice never, since it retries a failing `accept`.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let (close, closing) = watch::channel(false);
-    let mut closed = closing.clone();
-    let router = router.layer(Extension(stream::Closing(closing)));
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
-        shutdown.await;
-        close.send_replace(true);
-    });
-    let overdue = async move {
-        let _ = closed.wait_for(|closing| *closing).await;
-        tokio::time::sleep(DRAIN).await;
-    };
-    tokio::select! {
-        served = server.into_future() => served,
-        () = overdue => Ok(()),
-    }
 }

@@ -7,7 +7,8 @@
 
 mod kafka;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use axum::extract::State;
@@ -41,7 +42,7 @@ pub(crate) async fn metrics(State(app): State<App>, uri: Uri) -> Result<Response
     let customers_max = app.options.metrics_customers;
     let target = app.options.target;
     let now_ms = app.now_ms();
-    let desk = app.desk.clone();
+    let (desk, limits) = (app.desk.clone(), Arc::clone(&app.limits));
     let text = app
         .ask(move |answers| {
             let mut registry = Registry::default();
@@ -54,6 +55,8 @@ pub(crate) async fn metrics(State(app): State<App>, uri: Uri) -> Result<Response
             if let Some(desk) = desk {
                 register_ingest(&mut registry, &desk);
             }
+            let help = "Requests refused since the start whose token had used up its rate";
+            registry.register("ninefold_rate_limited", help, ConstCounter::new(limits.refused()));
             register_slos(&mut registry, gauges(answers, customers_max, target, now_ms)?);
             let mut text = String::new();
             encode(&mut text, &registry).expect("a string takes all that is written");

@@ -41,6 +41,8 @@ pub(crate) enum Kind {
     Key,
     /// Too much waits to be counted.
     Full,
+    /// The token has used up its rate.
+    Rate,
     /// The headers are too large.
     Headers,
     /// A bug.
@@ -59,7 +61,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// All of them, in the order of their status; what `/docs` lists.
-    pub(crate) const ALL: [Kind; 21] = [
+    pub(crate) const ALL: [Kind; 22] = [
         Kind::Argument,
         Kind::Content,
         Kind::Token,
@@ -74,6 +76,7 @@ impl Kind {
         Kind::Media,
         Kind::Key,
         Kind::Full,
+        Kind::Rate,
         Kind::Headers,
         Kind::Internal,
         Kind::Table,
@@ -108,6 +111,9 @@ impl Kind {
                 (StatusCode::UNPROCESSABLE_ENTITY, "key", "the key was used for something else")
             }
             Kind::Full => (StatusCode::TOO_MANY_REQUESTS, "full", "too much waits to be counted"),
+            Kind::Rate => {
+                (StatusCode::TOO_MANY_REQUESTS, "rate", "the token has used up its rate")
+            }
             Kind::Headers => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "headers",
@@ -138,21 +144,23 @@ pub(crate) struct Problem {
     pub(crate) detail: String,
     /// The argument at fault.
     pub(crate) field: Option<String>,
+    /// After how many seconds it may be tried again, where the status says that it may.
+    pub(crate) retry_after_s: u64,
 }
+
+/// What is overloaded is given so many seconds.
+const RETRY_AFTER_S: u64 = 2;
 
 impl Problem {
     /// A problem with the request as a whole.
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Problem {
-        Problem { kind, detail: detail.into(), field: None }
+        Problem { kind, detail: detail.into(), field: None, retry_after_s: RETRY_AFTER_S }
     }
 
     /// An argument that cannot be used; `problem` says what is wrong and what it takes.
     pub(crate) fn argument(field: &str, problem: impl std::fmt::Display) -> Problem {
-        Problem {
-            kind: Kind::Argument,
-            detail: format!("{field}: {problem}"),
-            field: Some(field.to_owned()),
-        }
+        let detail = format!("{field}: {problem}");
+        Problem { field: Some(field.to_owned()), ..Problem::new(Kind::Argument, detail) }
     }
 
     /// A bug. Its message goes to standard error with the panic, not to the caller.
@@ -189,7 +197,7 @@ impl From<AskError> for Problem {
             AskError::Argument { field, .. } => (Kind::Argument, Some(field)),
             AskError::Table(_) => (Kind::Table, None),
         };
-        Problem { kind, detail, field: field.map(str::to_owned) }
+        Problem { field: field.map(str::to_owned), ..Problem::new(kind, detail) }
     }
 }
 
@@ -202,7 +210,7 @@ impl IntoResponse for Problem {
 impl Problem {
     /// The response, with the keys of `extension` (an object) beside those of the problem.
     pub(crate) fn into_response_with(self, extension: serde_json::Value) -> Response {
-        let status = self.status();
+        let (status, retry_after_s) = (self.status(), self.retry_after_s);
         let mut body = self.body();
         if let (serde_json::Value::Object(more), Some(body)) = (extension, body.as_object_mut()) {
             for (key, value) in more {
@@ -214,7 +222,7 @@ impl Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         match status {
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
             }
             StatusCode::UNAUTHORIZED => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

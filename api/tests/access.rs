@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, StatusCode};
 use fake::{Fake, NOW_MS, Scene};
-use ninefold_api::{Ingest, IngestFigures, Intake, Options, Refusal, Upload};
+use ninefold_api::{Ingest, IngestFigures, Intake, Listening, Options, Refusal, Upload};
 use ninefold_engine::config::{Role, Token, token_hash};
 use serde_json::Value;
 use tower::ServiceExt;
@@ -21,6 +21,7 @@ struct Sink;
 
 impl Ingest for Sink {
     fn take(&self, upload: Upload) -> Result<u64, Refusal> {
+        upload.meter.charge(upload.body.len() as u64)?;
         Ok(upload.body.iter().filter(|byte| **byte == b'\n').count() as u64)
     }
 
@@ -52,6 +53,8 @@ fn with_tokens() -> Options {
         role,
         sha256: token_hash(name.as_bytes()),
         expires_ms,
+        requests_per_second: None,
+        bytes_per_second: None,
     };
     let mut options = options(Duration::from_secs(30));
     options.tokens = roles.map(token).into();
@@ -222,7 +225,7 @@ async fn a_slow_body_and_an_endless_one_are_ended() {
     let fake = Arc::new(Fake::new(Scene::Quiet, || NOW_MS));
     let router = ninefold_api::router(fake, options(Duration::from_millis(200)));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(ninefold_api::serve(listener, router, async move {
+    let server = tokio::spawn(ninefold_api::serve(listener, router, Listening::default(), async move {
         // An error says that the test has ended.
         let _ = stopped.await;
     }));
@@ -257,4 +260,45 @@ async fn a_slow_body_and_an_endless_one_are_ended() {
     assert!(endless.starts_with("HTTP/1.1 413"), "{endless}");
     drop(stop);
     server.await.expect("no panic").expect("it ends");
+}
+
+/// A token that has used up its rate is told when to come again; others are not held up.
+#[tokio::test]
+async fn a_token_over_its_rate_is_told_to_wait() {
+    let mut options = with_tokens();
+    let limit = |options: &mut Options, name: &str, requests, bytes| {
+        let token = options.tokens.iter_mut().find(|token| token.name == name);
+        let token = token.expect("it is there");
+        (token.requests_per_second, token.bytes_per_second) = (requests, bytes);
+    };
+    limit(&mut options, "read", Some(1), None);
+    limit(&mut options, "ingest", None, Some(1));
+    let router = ninefold_api::router(Arc::new(Fake::new(Scene::Quiet, || NOW_MS)), options);
+    let ask = async |method: &str, path: &str, token: &str, body: &'static str| {
+        let request = Request::builder().method(method).uri(path).header("host", "localhost");
+        let request = request.header("content-type", "application/x-ndjson");
+        let request = request.header("authorization", format!("Bearer {token}"));
+        let request = request.body(Body::from(body)).expect("a request");
+        router.clone().oneshot(request).await.expect("a router never fails")
+    };
+    let is_told = async |response: Response<Body>, most_s: u64| {
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        let after = response.headers()["retry-after"].to_str().expect("a text");
+        assert!((1..=most_s).contains(&after.parse().expect("seconds")), "{after}");
+        assert_eq!(problem(response).await["type"], "/docs#problem-rate");
+    };
+    for _ in 0..10 {
+        assert_eq!(ask("GET", "/v1/burn", "read", "").await.status(), StatusCode::OK);
+    }
+    is_told(ask("GET", "/v1/burn", "read", "").await, 2).await;
+    assert_eq!(ask("GET", "/v1/burn", "admin", "").await.status(), StatusCode::OK);
+    assert_eq!(ask("GET", "/healthz", "read", "").await.status(), StatusCode::OK, "it is public");
+    // One body is taken whole; it takes 90 seconds too much.
+    const BODY: &str = concat!("0123456789012345678901234567890123456789012345678\n", "0123456789012345678901234567890123456789012345678\n");
+    assert_eq!(ask("POST", "/v1/events", "ingest", BODY).await.status(), StatusCode::OK);
+    is_told(ask("POST", "/v1/events", "ingest", "").await, 91).await;
+    let metrics = ask("GET", "/metrics", "admin", "").await;
+    let text = to_bytes(metrics.into_body(), usize::MAX).await.expect("a body");
+    let text = String::from_utf8(text.into()).expect("a text");
+    assert!(text.contains("ninefold_rate_limited_total 2\n"), "{text}");
 }

@@ -12,7 +12,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use fake::{Fake, HOSTILE, NOW_MS, Scene};
-use ninefold_api::Options;
+use ninefold_api::{Listening, Options};
 use ninefold_engine::query::Answers;
 use ninefold_engine::time::Minute;
 use serde_json::Value;
@@ -574,7 +574,7 @@ async fn shutdown_ends_open_streams() {
     let address = listener.local_addr().expect("an address");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let router = router_of(Scene::Incident, |_| {});
-    let server = tokio::spawn(ninefold_api::serve(listener, router, async {
+    let server = tokio::spawn(ninefold_api::serve(listener, router, Listening::default(), async {
         let _ = stopped.await;
     }));
     let client = tokio::task::spawn_blocking(move || {

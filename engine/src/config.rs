@@ -32,7 +32,7 @@ mod value;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-pub use access::{Access, OpenAddress, Role, Token, token_hash};
+pub use access::{Access, OpenAddress, Role, TlsFiles, Token, token_hash};
 pub use kafka::{GROUP, KafkaOption, KafkaSource, KafkaStart};
 pub use memory::{Budget, BudgetError, Limit, Memory};
 pub use openslo::{ImportError, Imported, import_openslo};
@@ -87,6 +87,11 @@ pub struct Config {
     pub report_zone: String,
     /// Where the API listens, `[api] listen`; an address that [`Access::check_listen`] allows.
     pub listen: SocketAddr,
+    /// How long the headers of a request may take, and how long a connection may be idle, `[api]
+    /// header_timeout`, in milliseconds.
+    pub header_timeout_ms: u64,
+    /// How many connections may be open at once, `[api] connections_max`.
+    pub connections_max: usize,
     /// Who is told of alerts, `[[notify]]`.
     pub receivers: Vec<Receiver>,
     /// Of which, `[[route]]`.
@@ -98,7 +103,7 @@ pub struct Config {
     pub metrics_customers_max: usize,
     /// Where these gauges are sent, `[remote_write]`.
     pub remote_write: Option<RemoteWrite>,
-    /// Who may ask, `[[api.token]]` and `[api] insecure`.
+    /// Who may ask, `[[api.token]]` and `[api] insecure`, `tls_certificate` and `tls_key`.
     pub access: Access,
     /// What `run` reads, `[[source.file]]`, `[source.stdin]`, `[source.http]`
     /// and `[source.kafka]`.
@@ -179,6 +184,10 @@ const COMMIT_INTERVAL_MS: u64 = 10_000;
 const EPOCH_EVENTS_MAX: usize = 2_000_000;
 /// Less than what service managers wait before they kill.
 const STOP_TIMEOUT_MS: u64 = 30_000;
+/// Long for a head of some kilobytes, short for whoever means to hold connections open.
+const HEADER_TIMEOUT_MS: u64 = 30_000;
+/// A fraction of the file descriptors that services get.
+const CONNECTIONS_MAX: usize = 1_024;
 /// Loopback: without tokens nobody else may ask.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8089);
 /// Some thousand series, which a Prometheus does not notice.
@@ -224,6 +233,8 @@ impl Default for Config {
             credits: Vec::new(),
             report_zone: "UTC".to_owned(),
             listen: LISTEN,
+            header_timeout_ms: HEADER_TIMEOUT_MS,
+            connections_max: CONNECTIONS_MAX,
             access: Access::default(),
             receivers: Vec::new(),
             routes: Routes::default(),
@@ -418,6 +429,9 @@ fn read_dedupe(section: Section<'_>, config: &mut Config) {
 
 fn read_api(section: Section<'_>, config: &mut Config) {
     config.access = access::read(&section);
+    set(&mut config.header_timeout_ms, section.duration_ms("header_timeout", 100..=300_000));
+    let connections = section.whole("connections_max", 16..=100_000);
+    set(&mut config.connections_max, connections.map(|count| count as usize));
     let takes = "an address and port such as \"127.0.0.1:8089\"";
     if let Some(text) = section.text("listen", takes) {
         match text.parse().map(|address| config.access.check_listen(address)) {
@@ -499,6 +513,7 @@ fn read_wal(section: Section<'_>, config: &mut Config) {
         section.problem("uncommitted_bytes_max", what, takes);
     }
     wal.keep_records = config.dedupe_window_records;
+    wal.queue_bytes_max = config.memory.wal_bytes;
     section.finish();
 }
 

@@ -1,9 +1,12 @@
-//! Places where a test can kill the process, as `kill -9` would.
+//! Places where a test can kill the process, as `kill -9` would, stop it, or make it panic.
 //!
 //! What is tested is what ships: the points are always compiled in, and cost one relaxed load
 //! each. The environment variable `NINEFOLD_FAILPOINT=name` or `name:nth` arms one of them: when
 //! it is reached for the nth time (the first, unless said), the process aborts. Nothing is
-//! unwound, flushed or cleaned up.
+//! unwound, flushed or cleaned up. `name:nth:stop` stops it there in the place of that, as
+//! SIGSTOP does: a test can send it other signals at that very step.
+//!
+//! `NINEFOLD_PANIC=place:text` plants a panic: at the place, where it holds the text.
 //!
 //! ```
 //! use ninefold_engine::failpoint;
@@ -38,6 +41,11 @@ pub const POINTS: &[&str] = &[
     "wal.write",
     "wal.sync",
     "wal.reply",
+    // A log is made, freed, found to be damaged, and removed.
+    "wal.about",
+    "wal.free",
+    "wal.set_aside",
+    "wal.remove",
     // Upkeep; its entry is an epoch's.
     "compact.merged",
     "vacuum.delete",
@@ -51,6 +59,9 @@ pub const POINTS: &[&str] = &[
     "relay.send",
     "relay.sent",
 ];
+
+/// The variable that plants a panic.
+pub const PANIC: &str = "NINEFOLD_PANIC";
 
 /// The variable that arms a point.
 pub const VARIABLE: &str = "NINEFOLD_FAILPOINT";
@@ -75,28 +86,58 @@ fn reach_armed(point: &'static str) {
     let armed = ARMED.get_or_init(|| std::env::var(VARIABLE).ok().map(|text| Armed::parse(&text)));
     match armed {
         None => MAY_BE_ARMED.store(false, Ordering::Relaxed),
-        Some(armed) if armed.is_due(point) => {
-            eprintln!("ninefold: killed at failpoint {point}");
-            std::process::abort();
-        }
+        Some(armed) if armed.is_due(point) => match armed.stops {
+            true => stop(point),
+            false => {
+                eprintln!("ninefold: killed at failpoint {point}");
+                std::process::abort();
+            }
+        },
         Some(_) => {}
+    }
+}
+
+/// Stops the process until somebody lets it go on.
+fn stop(point: &str) {
+    eprintln!("ninefold: stopped at failpoint {point}");
+    let id = std::process::id().to_string();
+    let stopped = std::process::Command::new("kill").args(["-STOP", &id]).status();
+    assert!(stopped.is_ok_and(|status| status.success()), "a test needs kill");
+}
+
+/// Panics where a test has planted it: `place` is `decode` (the bytes of a chunk) or `fold` (the
+/// name of a customer).
+pub fn planted_panic(place: &str, bytes: &[u8]) {
+    static PLANTED: OnceLock<Option<(String, String)>> = OnceLock::new();
+    let planted = PLANTED.get_or_init(|| {
+        let text = std::env::var(PANIC).ok()?;
+        let planted = text.split_once(':').map(|(place, text)| (place.to_owned(), text.to_owned()));
+        assert!(planted.is_some(), "{PANIC}={text}: takes a place and a text");
+        planted
+    });
+    if let Some((_, text)) = planted.as_ref().filter(|(planted, _)| planted == place) {
+        let found = memchr::memmem::find(bytes, text.as_bytes());
+        assert!(found.is_none(), "a panic was planted at {text:?}");
     }
 }
 
 /// What the variable says.
 struct Armed {
     point: String,
+    /// Whether the process is stopped there, and not killed.
+    stops: bool,
     /// How often it is still passed unharmed, and once more.
     left: AtomicU32,
 }
 
 impl Armed {
     fn parse(text: &str) -> Armed {
+        let (text, stops) = text.strip_suffix(":stop").map_or((text, false), |text| (text, true));
         let (point, nth) = text.split_once(':').unwrap_or((text, "1"));
         let nth = nth.parse().ok().filter(|nth| *nth > 0);
         let nth: u32 = nth.unwrap_or_else(|| panic!("{VARIABLE}={text}: the number begins at 1"));
         assert!(POINTS.contains(&point), "{VARIABLE}={text}: there is no such failpoint");
-        Armed { point: point.to_owned(), left: AtomicU32::new(nth) }
+        Armed { point: point.to_owned(), stops, left: AtomicU32::new(nth) }
     }
 
     /// Whether it is `point` that is armed, and for this time.

@@ -143,15 +143,41 @@ impl Loop<'_> {
                 self.follow(pipeline)?;
                 if pipeline.is_complete() { self.commit(pipeline) } else { Ok(()) }
             }
-            Err(PipelineError::Commit(error @ CommitError::Fenced { .. })) => {
-                self.fenced(&error.to_string());
-                if let CommitError::Fenced { partition, .. } = &error {
-                    self.service.rivals.saw(partition);
-                }
-                self.rebuild(pipeline)
-            }
-            Err(error) => self.failed(error),
+            Err(error) => self.not_landed(pipeline, error),
         }
+    }
+
+    /// Accepts that a partition is not counted up to `next`, in a commit of its own; false where
+    /// it has not landed.
+    pub(super) fn accept_gap(
+        &mut self,
+        pipeline: &mut Pipeline,
+        partition: &str,
+        next: u64,
+        reason: &str,
+    ) -> anyhow::Result<bool> {
+        if self.commits.must_wait() {
+            return Ok(false);
+        }
+        self.commit(pipeline)?;
+        let is_counted = pipeline.is_complete() && pipeline.number_of(partition).is_some();
+        if !is_counted || pipeline.has_moved() {
+            return Ok(false);
+        }
+        match pipeline.accept_gap(partition, next, reason, Minute::of_ms(clock_ms())) {
+            Ok(()) => Ok(true),
+            Err(error) => self.not_landed(pipeline, error).map(|()| false),
+        }
+    }
+
+    /// Goes on after a commit that did not land.
+    fn not_landed(&mut self, pipeline: &mut Pipeline, error: PipelineError) -> anyhow::Result<()> {
+        if let PipelineError::Commit(CommitError::Fenced { partition, .. }) = &error {
+            self.fenced(&error.to_string());
+            self.service.rivals.saw(partition);
+            return self.rebuild(pipeline);
+        }
+        self.failed(error)
     }
 
     fn fenced(&self, what: &str) {

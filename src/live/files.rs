@@ -217,12 +217,13 @@ impl SourceReader {
             })),
         )?;
         while let Some(chunk) = chunks.next_chunk()? {
+            let arrived = Instant::now();
             if is_old() {
                 return Ok(false);
             }
             if chunk.kind != ChunkKind::Unterminated || !follow {
                 let partition = partition.clone();
-                send(&self.sender, Message::Chunk { generation, partition, chunk })?;
+                send(&self.sender, Message::Chunk { generation, partition, chunk, arrived })?;
             }
         }
         send(&self.sender, Message::End { generation, partition })?;

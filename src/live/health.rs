@@ -19,6 +19,8 @@ pub struct Board {
     outbox: Outbox,
     kafka: Arc<Mutex<KafkaHealth>>,
     remote_write: Note,
+    /// Why the certificate in its files is not served.
+    certificate: Arc<Mutex<Option<String>>>,
 }
 
 #[derive(Default)]
@@ -31,7 +33,8 @@ struct Noted {
 impl Board {
     /// A board that also tells what `outbox` has sent, and how the Kafka source is.
     pub fn new(outbox: Outbox, kafka: Arc<Mutex<KafkaHealth>>) -> Board {
-        Board { noted: Arc::default(), outbox, kafka, remote_write: Note::default() }
+        let (remote_write, certificate) = (Note::default(), Arc::default());
+        Board { noted: Arc::default(), outbox, kafka, remote_write, certificate }
     }
 
     /// Where remote-write says how it is.
@@ -49,6 +52,11 @@ impl Board {
         lock(&self.noted).uncommitted_since = Some(since);
     }
 
+    /// Writes down why the certificate in its files is not served; `None` = it is.
+    pub fn note_certificate(&self, refused: Option<String>) {
+        *lock(&self.certificate) = refused;
+    }
+
     /// How things are.
     pub fn read(&self) -> Health {
         let noted = lock(&self.noted);
@@ -56,8 +64,9 @@ impl Board {
         let remote_write = lock(&self.remote_write).clone();
         let complaint = remote_write.as_ref().and_then(|one| one.complaint.as_ref());
         let complaint = complaint.map(|complaint| format!("remote-write: {complaint}"));
+        let certificate = lock(&self.certificate).clone();
         let notes = noted.health.notes.iter().chain(&kafka.notes).cloned();
-        let notes = notes.chain(complaint).collect();
+        let notes = notes.chain(complaint).chain(certificate).collect();
         // 0 is "all is committed".
         let age_ms = |since: Instant| (since.elapsed().as_millis() as u64).max(1);
         Health {

@@ -123,6 +123,22 @@ pub enum Message {
         partition: String,
         /// Its bytes.
         chunk: Chunk,
+        /// When they came to this process, the oldest of them.
+        arrived: Instant,
+    },
+    /// Records of a partition that has begun cannot be read, and nobody else has them: from
+    /// where it stands up to an offset it is not counted.
+    Gap {
+        /// The generation of its begin.
+        generation: u64,
+        /// Which.
+        partition: String,
+        /// The first offset that is counted again.
+        next: u64,
+        /// Why: it is kept with the gap.
+        reason: String,
+        /// Told whether that has landed in the table; where not, it has to be asked again.
+        done: SyncSender<bool>,
     },
     /// Records of the dedupe window of a partition that has begun: their ids are remembered.
     #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "files give theirs at once"))]
@@ -172,6 +188,8 @@ pub struct Service {
     pub pipeline: Arc<RwLock<Pipeline>>,
     /// Set to end it.
     pub stop: Arc<AtomicBool>,
+    /// What was found to be damaged in what was sent to us, for people.
+    pub damages: Arc<Mutex<Vec<String>>>,
     /// How often the pipeline was built afresh.
     pub generation: Arc<AtomicU64>,
     /// How the Kafka source is.
@@ -238,6 +256,7 @@ impl Service {
             notifiers,
             pipeline: Arc::new(RwLock::new(pipeline)),
             stop: Arc::new(AtomicBool::new(false)),
+            damages: Arc::default(),
             generation: Arc::new(AtomicU64::new(0)),
             kafka: Arc::clone(&kafka),
             leaving: Arc::new(()),
@@ -324,7 +343,7 @@ struct Loop<'a> {
     ticked: Instant,
     /// When the table was last followed.
     followed: Instant,
-    /// When the oldest events came that were counted since the last tick.
+    /// When the oldest events came to this process that were counted since the last tick.
     arrived: Option<Instant>,
     poison: poison::Note,
     /// When the board was last written.
@@ -372,8 +391,8 @@ pub fn run(place: &Place, args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     let push = Push::start(&service, stdin, args.verbose, &sender)?;
     drop(sender);
-    let announce = |address| {
-        eprintln!("ninefold: http://{address}/");
+    let announce = |url: &str| {
+        eprintln!("ninefold: {url}");
         Ok(())
     };
     let intake = push.intake();

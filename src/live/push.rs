@@ -10,8 +10,8 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, RwLock};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -24,10 +24,12 @@ use ninefold_engine::pipeline::{Pipeline, Unit};
 use ninefold_engine::source::body::{self, BodyFault};
 use ninefold_engine::source::chunk::{Chunk, ChunkKind, LINE_BYTES_MAX, Pace, Tail};
 use ninefold_engine::source::file;
-use ninefold_engine::source::wal::{self, Batch, Folder, Kind, Read, Records, SYNC_SECONDS, Wal};
+use ninefold_engine::source::wal::{
+    self, Batch, Damage, Folder, Kind, Read, Records, SYNC_SECONDS, Wal,
+};
 
 use super::{Before, Begin, Message, Service, clock_ms, send};
-use crate::states::read;
+use crate::states::{lock, read};
 
 /// How long a reader waits for records before it looks whether something else has changed.
 const POLL: Duration = Duration::from_millis(200);
@@ -58,6 +60,7 @@ struct Desk {
     /// The folder of all logs.
     root: PathBuf,
     verbose: bool,
+    damages: Arc<Mutex<Vec<String>>>,
     sender: SyncSender<Message>,
 }
 
@@ -89,6 +92,7 @@ impl Push {
             options: config.wal,
             root: root(&config, &service.data),
             verbose,
+            damages: Arc::clone(&service.damages),
             sender: sender.clone(),
         };
         let mut push = Push { http: None, feeds: Vec::new(), stdin: None };
@@ -152,7 +156,7 @@ impl Desk {
     fn open(&self, folder: Folder) -> anyhow::Result<Arc<Wal>> {
         let committed = self.offset(&folder.partition())?;
         let wal = Wal::open(folder, committed, self.options)?;
-        tell_damage(&wal);
+        tell_damage(&wal, &self.damages);
         Ok(Arc::new(wal))
     }
 
@@ -311,11 +315,39 @@ impl Feed {
     fn before(&self, offset: u64) -> Before {
         let first = offset.saturating_sub(self.desk.options.keep_records);
         let mut reader = self.wal.reader(first, Some(offset));
-        Box::new(std::iter::from_fn(move || match reader.next_chunk(Duration::ZERO) {
-            Ok(Read::Chunk(chunk)) => Some(Ok(chunk)),
+        let chunks = std::iter::from_fn(move || match reader.next_chunk(Duration::ZERO) {
+            Ok(Read::Chunk(chunk)) => Some(Some(Ok(chunk))),
+            // What the window lacks is no more than a repetition that counts.
+            Ok(Read::Lost { .. }) => Some(None),
             Ok(Read::Nothing | Read::Ended) => None,
-            Err(error) => Some(Err(error.into())),
-        }))
+            Err(error) => Some(Some(Err(error.into()))),
+        });
+        Box::new(chunks.flatten())
+    }
+
+    /// Has it accepted that records up to `next` cannot be read, however often the store
+    /// refuses; false where the service ends, or the pipeline is built afresh, before that.
+    fn give_up(&self, generation: u64, next: u64, reason: String) -> anyhow::Result<bool> {
+        loop {
+            let (done, accepted) = sync_channel(1);
+            let (partition, reason) = (self.wal.partition(), reason.clone());
+            let gap = Message::Gap { generation, partition, next, reason, done };
+            send(&self.desk.sender, gap)?;
+            // A loop that has ended answers nothing.
+            if accepted.recv().unwrap_or(false) {
+                return Ok(true);
+            }
+            let is_old = self.desk.generation.load(Ordering::Acquire) != generation;
+            if is_old || self.desk.stop.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            std::thread::sleep(RETRY_INTERVAL);
+        }
+    }
+
+    /// Tells what was found to be damaged.
+    fn tell_damage(&self) {
+        tell_damage(&self.wal, &self.desk.damages);
     }
 
     fn send_from(&mut self, generation: u64, offset: u64) -> anyhow::Result<Fed> {
@@ -331,7 +363,15 @@ impl Feed {
             let partition = partition.clone();
             match reader.next_chunk(if is_last { Duration::ZERO } else { POLL })? {
                 Read::Chunk(chunk) => {
-                    send(&self.desk.sender, Message::Chunk { generation, partition, chunk })?;
+                    let arrived = self.wal.received(chunk.next).unwrap_or_else(Instant::now);
+                    let message = Message::Chunk { generation, partition, chunk, arrived };
+                    send(&self.desk.sender, message)?;
+                }
+                Read::Lost { records, reason } => {
+                    self.tell_damage();
+                    if !self.give_up(generation, records.end, reason)? && is_last {
+                        return Ok(Fed::All);
+                    }
                 }
                 Read::Nothing if is_last => return Ok(Fed::All),
                 Read::Nothing => {}
@@ -349,7 +389,7 @@ impl Feed {
 
     /// Frees what the table has, and tells what is wrong.
     fn keep_house(&mut self) -> anyhow::Result<()> {
-        tell_damage(&self.wal);
+        self.tell_damage();
         let failure = self.wal.figures().failure;
         match (&failure, &self.said_failure) {
             (Some(failure), None) => {
@@ -370,7 +410,7 @@ impl Feed {
     /// Waits until all that was sent is committed, or the service has ended, and removes a log
     /// that nobody goes on with. The loop is not kept waiting: it ends with its senders.
     fn end(mut self) {
-        let (unused, _) = std::sync::mpsc::sync_channel(0);
+        let (unused, _) = sync_channel(0);
         self.desk.sender = unused;
         loop {
             let is_last = self.desk.stop.load(Ordering::Relaxed);
@@ -392,9 +432,14 @@ impl Feed {
     }
 }
 
-fn tell_damage(wal: &Wal) {
+/// Says what was found to be damaged, and keeps it for the notes of the service, but for a write
+/// that did not end: nobody was told that it had.
+fn tell_damage(wal: &Wal, damages: &Mutex<Vec<String>>) {
     for damage in wal.take_damages() {
         eprintln!("ninefold: {damage}");
+        if !matches!(damage, Damage::Torn { .. }) {
+            lock(damages).push(damage.to_string());
+        }
     }
 }
 
@@ -406,7 +451,7 @@ struct HttpIngest {
 
 impl Ingest for HttpIngest {
     fn take(&self, upload: Upload) -> Result<u64, Refusal> {
-        let Upload { key, media, coding, body, mut held } = upload;
+        let Upload { key, media, coding, body, received, mut held, meter } = upload;
         let coding = match coding {
             Coding::Identity => body::Coding::Identity,
             Coding::Gzip => body::Coding::Gzip,
@@ -419,15 +464,17 @@ impl Ingest for HttpIngest {
         let mut room = |bytes| held.grow(bytes);
         let text = body::inflate(body, coding, self.decoded_bytes_max, &mut room);
         let text = text.map_err(refusal)?;
+        meter.charge(text.len() as u64)?;
         // The records are a second copy of the text while they are cut out of it.
         if !held.grow(text.len() as u64) {
             return Err(refusal(BodyFault::Room));
         }
         let records = body::records(&text, media).map_err(refusal)?;
         drop(text);
-        let appended = self.wal.append(Batch { time_ms: clock_ms(), key, records });
+        let batch = Batch { time_ms: clock_ms(), key, records };
+        let appended = self.wal.append_received(batch, received);
         appended.map(|accepted| u64::from(accepted.count)).map_err(|refusal| match refusal {
-            wal::Refusal::Full { .. } => Refusal::Full(refusal.to_string()),
+            wal::Refusal::Full { .. } | wal::Refusal::Queue { .. } => Refusal::Full(refusal.to_string()),
             wal::Refusal::Disk { .. } | wal::Refusal::Closed => Refusal::Log(refusal.to_string()),
             wal::Refusal::KeyReused => Refusal::KeyReused,
         })

@@ -10,6 +10,7 @@ use std::sync::{Arc, RwLock};
 
 use ninefold_engine::config::Config;
 use ninefold_engine::pipeline::Pipeline;
+use ninefold_engine::source::wal;
 
 use super::Loop;
 use crate::batch;
@@ -77,14 +78,19 @@ fn live_part(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
     note("[table] reserve", new.reserve_bytes != old.reserve_bytes);
     note("[memory]", new.memory != old.memory);
     note("[api] listen", new.listen != old.listen);
-    note("[[api.token]] or [api] insecure", new.access != old.access);
+    note("[[api.token]], [api] tls_… or insecure", new.access != old.access);
+    let connections = |config: &Config| (config.header_timeout_ms, config.connections_max);
+    note("[api] header_timeout or connections_max", connections(&new) != connections(old));
     let told = |config: &Config| (config.receivers.clone(), config.routes.clone());
     note("[[notify]] or [[route]]", told(&new) != told(old));
     note("[[silence]]", new.silences != old.silences);
     let metrics = |config: &Config| (config.metrics_customers_max, config.remote_write.clone());
     note("[metrics] or [remote_write]", metrics(&new) != metrics(old));
     note("[source]", new.sources != old.sources);
-    note("[wal]", (new.wal, &new.wal_dir) != (old.wal, &old.wal_dir));
+    // Its bound for what waits for the disk is a part of the memory.
+    let queue_bytes_max = old.wal.queue_bytes_max;
+    let wal = wal::Options { queue_bytes_max, ..new.wal };
+    note("[wal]", (wal, &new.wal_dir) != (old.wal, &old.wal_dir));
     note("[decode] or [dimensions] attributes", new.decode != old.decode);
     note("[dimensions] values_max", new.dimension_values_max != old.dimension_values_max);
     let windows = |config: &Config| (config.dedupe_window_bytes, config.dedupe_window_records);
@@ -96,6 +102,8 @@ fn live_part(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
         memory: old.memory,
         listen: old.listen,
         access: old.access.clone(),
+        header_timeout_ms: old.header_timeout_ms,
+        connections_max: old.connections_max,
         receivers: old.receivers.clone(),
         routes: old.routes.clone(),
         silences: old.silences.clone(),

@@ -33,6 +33,9 @@ const QUIET: Duration = Duration::from_millis(250);
 /// How often the board is written at most.
 const NOTE_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How many reports of damage the notes hold.
+const DAMAGE_NOTES_MAX: usize = 10;
+
 /// How many chunks the loop takes at once.
 const BATCH_CHUNKS: usize = 16;
 
@@ -257,7 +260,16 @@ impl<'a> Loop<'a> {
                 Message::End { generation, partition } if is_current(generation) => {
                     lock(&self.service.claims).remove(&partition);
                 }
-                Message::Chunk { generation, partition, chunk } if is_current(generation) => {
+                Message::Gap { generation, partition, next, reason, done } => {
+                    let landed = is_current(generation)
+                        && self.accept_gap(pipeline, &partition, next, &reason)?;
+                    // Who asked may have given up waiting.
+                    let _ = done.send(landed);
+                }
+                Message::Chunk { generation, partition, chunk, arrived }
+                    if is_current(generation) =>
+                {
+                    self.arrived = Some(self.arrived.map_or(arrived, |oldest| oldest.min(arrived)));
                     let number = pipeline.number_of(&partition).context("it has begun")?;
                     match &mut waiting {
                         Some((same, chunks)) if *same == number => chunks.push(chunk),
@@ -293,7 +305,6 @@ impl<'a> Loop<'a> {
         number: u16,
         chunks: &[Chunk],
     ) -> anyhow::Result<()> {
-        self.arrived.get_or_insert_with(Instant::now);
         if let Err(poison) = pipeline.try_ingest(number, chunks) {
             let Poison { partition, first, next, message, .. } = (*poison).clone();
             self.poison.add(*poison)?;
@@ -348,6 +359,11 @@ impl<'a> Loop<'a> {
         }
         if let Some(refused) = &self.refused {
             notes.push(format!("the configuration stays as it was: {refused}"));
+        }
+        let damages = lock(&service.damages);
+        notes.extend(damages.iter().take(DAMAGE_NOTES_MAX).cloned());
+        if let Some(more) = damages.len().checked_sub(DAMAGE_NOTES_MAX).filter(|more| *more > 0) {
+            notes.push(format!("{more} more reports of damage are on standard error"));
         }
         for one in self.poison.places() {
             let Poison { partition, first, next, .. } = one;

@@ -29,7 +29,7 @@ pub struct Service {
     line: String,
     child: Child,
     stdin: Option<ChildStdin>,
-    /// `http://127.0.0.1:PORT`.
+    /// `http://127.0.0.1:PORT`, or `https:` where it has a certificate.
     pub address: String,
     stdout: Option<JoinHandle<String>>,
     stderr: Option<JoinHandle<String>>,
@@ -172,6 +172,19 @@ impl Service {
         assert!(sent.success());
     }
 
+    /// Waits until a signal or a failpoint has stopped it; it answers nothing then.
+    pub fn until_stopped(&mut self) {
+        self.until("the stop", |service| {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", service.id()));
+            stat.expect("Linux").contains(") T ").then_some(())
+        });
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for an end that has been asked for, or that comes by itself.
     pub fn end(mut self) -> Ended {
         self.wait();
@@ -233,7 +246,7 @@ fn lines(
     std::thread::spawn(move || {
         let mut text = String::new();
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            if let Some(at) = line.find("http://") {
+            if let Some(at) = line.find("http://").or_else(|| line.find("https://")) {
                 let address = line[at..].split_whitespace().next().unwrap_or_default();
                 // Nobody waits for a second one.
                 let _ = addresses.send(address.trim_end_matches('/').to_owned());

@@ -1,10 +1,12 @@
 //! Who may ask what: `[[api.token]]`, and on which addresses.
 //!
 //! The configuration holds hashes alone. Without a token the API listens on the loopback only;
-//! with tokens on any address, but on one that others can reach only where `insecure` says that
-//! the tokens may travel in the clear, which is right behind a proxy that speaks TLS.
+//! with tokens on any address, but on one that others can reach only over TLS, or where
+//! `insecure` says that the tokens may travel in the clear, which is right behind a proxy that
+//! speaks TLS.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
@@ -35,6 +37,19 @@ pub struct Token {
     pub sha256: [u8; 32],
     /// From when on it is refused, in epoch milliseconds; `None` = never.
     pub expires_ms: Option<i64>,
+    /// Requests a second, over time; `None` = any number.
+    pub requests_per_second: Option<u64>,
+    /// Bytes of events a second once they are inflated, over time; `None` = any number.
+    pub bytes_per_second: Option<u64>,
+}
+
+/// Where the certificate of the API and its key are, both PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The chain, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// Who may ask, and on which addresses.
@@ -44,6 +59,8 @@ pub struct Access {
     pub tokens: Vec<Token>,
     /// Whether tokens may be sent in the clear to an address that others can reach.
     pub insecure: bool,
+    /// Speaks TLS with this certificate; `None` = in the clear.
+    pub tls: Option<TlsFiles>,
 }
 
 /// An address that may not be listened on.
@@ -57,8 +74,8 @@ pub enum OpenAddress {
     NoToken(SocketAddr),
     /// Tokens would be sent in the clear.
     #[error(
-        "{0} is open to others, and tokens would be sent there in the clear; put a proxy with TLS \
-         before a loopback address, or set [api] insecure"
+        "{0} is open to others, and tokens would be sent there in the clear; give [api] \
+         tls_certificate and tls_key, or set insecure behind a proxy that speaks TLS"
     )]
     Plain(SocketAddr),
 }
@@ -74,12 +91,12 @@ impl Access {
     /// ```
     ///
     /// # Errors
-    /// It is not loopback, and there is no token or no leave to send tokens in the clear.
+    /// It is not loopback, and there is no token, or neither TLS nor leave to do without.
     pub fn check_listen(&self, address: SocketAddr) -> Result<SocketAddr, OpenAddress> {
         if address.ip().is_loopback() {
             return Ok(address);
         }
-        match (self.tokens.is_empty(), self.insecure) {
+        match (self.tokens.is_empty(), self.insecure || self.tls.is_some()) {
             (true, _) => Err(OpenAddress::NoToken(address)),
             (false, false) => Err(OpenAddress::Plain(address)),
             (false, true) => Ok(address),
@@ -97,10 +114,10 @@ const NAME_BYTES_MAX: usize = 64;
 
 const ROLE_TAKES: &str = "admin, read, ingest or customer:ID";
 
-/// Reads `[[api.token]]` and `[api] insecure`.
+/// Reads `[[api.token]]`, and `insecure`, `tls_certificate` and `tls_key` of `[api]`.
 pub(super) fn read(section: &Section<'_>) -> Access {
-    let mut access =
-        Access { tokens: Vec::new(), insecure: section.flag("insecure").unwrap_or(false) };
+    let insecure = section.flag("insecure").unwrap_or(false);
+    let mut access = Access { tokens: Vec::new(), insecure, tls: read_tls(section) };
     for token in section.sections("token") {
         let read = read_token(&token);
         token.finish();
@@ -116,11 +133,24 @@ pub(super) fn read(section: &Section<'_>) -> Access {
     access
 }
 
+fn read_tls(section: &Section<'_>) -> Option<TlsFiles> {
+    let path = |key| section.name(key, "the path of a PEM file").map(PathBuf::from);
+    let (certificate, key) = (path("tls_certificate"), path("tls_key"));
+    for (one, other) in [("tls_certificate", "tls_key"), ("tls_key", "tls_certificate")] {
+        if section.has(other) && !section.has(one) {
+            section.missing(one, format!("a path where {other} is given"));
+        }
+    }
+    Some(TlsFiles { certificate: certificate?, key: key? })
+}
+
 fn read_token(section: &Section<'_>) -> Option<Token> {
     let name = section.name("name", "a name");
     let role = section.name("role", ROLE_TAKES);
     let sha256 = section.name("sha256", "64 hexadecimal digits");
     let expires = section.text("expires", "an RFC 3339 time");
+    let requests_per_second = section.whole("requests_per_second", 1..=1_000_000);
+    let bytes_per_second = section.size_bytes("bytes_per_second", 1 << 10..=1 << 40);
     for key in ["name", "role", "sha256"].into_iter().filter(|key| !section.has(key)) {
         section.missing(key, "name, role and sha256; `ninefold token` writes all three");
     }
@@ -156,6 +186,8 @@ fn read_token(section: &Section<'_>) -> Option<Token> {
         sha256: sha256?,
         // One that cannot be read is no token without an end.
         expires_ms: expires_ms.map_or(Some(None), |ms| ms.map(Some))?,
+        requests_per_second,
+        bytes_per_second,
     })
 }
 

@@ -6,6 +6,7 @@
 
 use super::reader::Section;
 use super::set;
+use crate::source::wal;
 
 /// Smallest budget of a part that is worth having, and of the total.
 const PART_BYTES_MIN: u64 = 1 << 20;
@@ -32,7 +33,7 @@ pub struct Memory {
     pub series_bytes: Option<u64>,
     /// The ids of the dedupe window of one partition, `dedupe`; nothing where it is off.
     pub dedupe_bytes: u64,
-    /// Buffers of the write-ahead log, `wal`.
+    /// What was sent to us and waits for the disk, `wal`.
     pub wal_bytes: u64,
     /// New customers a minute above which the service says so, `new_customers_per_minute`;
     /// 0 = never.
@@ -47,7 +48,7 @@ impl Default for Memory {
             uncommitted_bytes: None,
             series_bytes: None,
             dedupe_bytes: 64 << 20,
-            wal_bytes: 32 << 20,
+            wal_bytes: wal::Options::default().queue_bytes_max,
             new_customers_per_minute: 100_000,
         }
     }
@@ -66,7 +67,7 @@ pub struct Budget {
     pub series: u64,
     /// The ids of the dedupe window of one partition.
     pub dedupe: u64,
-    /// Buffers of the write-ahead log.
+    /// What was sent to us and waits for the disk.
     pub wal: u64,
 }
 

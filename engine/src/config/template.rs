@@ -298,13 +298,21 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
 # API and pages. Without tokens on the loopback only. `ninefold token` makes a token.
 [api]
 #listen = \"{listen}\"
+# TLS: a chain of certificates and the private key, both PEM; read again when they change.
+#tls_certificate = \"/etc/ninefold/tls.crt\"
+#tls_key = \"/etc/ninefold/tls.key\"
 # Whether tokens may be sent in the clear, as behind a proxy that speaks TLS.
 #insecure = false
+# How long headers may take, and a connection be idle; how many may be open.
+#header_timeout = \"{header_timeout}\"
+#connections_max = {connections_max}
 #[[api.token]]
 #name = \"gateway\"
 #role = \"ingest\"
 #sha256 = \"{no_hash}\"
 #expires = \"2030-01-01T00:00:00Z\"
+#requests_per_second = 50
+#bytes_per_second = \"4MiB\"
 
 # Who is told of alerts: a webhook, an Alertmanager, PagerDuty, a topic of Kafka or a program.
 #[[notify]]
@@ -419,6 +427,8 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
         new_customers = config.memory.new_customers_per_minute,
         zone = config.report_zone,
         listen = config.listen,
+        header_timeout = duration_text(config.header_timeout_ms),
+        connections_max = config.connections_max,
         no_hash = "0".repeat(64),
         metrics_customers = config.metrics_customers_max,
         interval = duration_text(config.commit_interval_ms),

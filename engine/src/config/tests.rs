@@ -285,8 +285,30 @@ fn an_open_address_is_refused_with_the_reason() {
     check(
         &format!("{open}{}", token("read", "")),
         &["2: api.listen 0.0.0.0:80 is open to others, and tokens would be sent there in the \
-           clear; put a proxy with TLS before a loopback address, or set [api] insecure"],
+           clear; give [api] tls_certificate and tls_key, or set insecure behind a proxy that \
+           speaks TLS"],
     );
+    let tls = "tls_certificate = \"a.crt\"\ntls_key = \"a.key\"\n";
+    let config = good(&format!("{open}{tls}{}", token("read", "")));
+    let files = TlsFiles { certificate: "a.crt".into(), key: "a.key".into() };
+    assert_eq!((config.listen.port(), config.access.tls), (80, Some(files)));
+    check(
+        &format!("{open}{tls}"),
+        &["2: api.listen 0.0.0.0:80 is open to others, who would need no token; listen on a \
+           loopback address, with a proxy before it, or configure [[api.token]]"],
+    );
+    check(
+        "[api]\ntls_key = \"a.key\"\nheader_timeout = \"1ms\"\nconnections_max = 1\n",
+        &[
+            "1: api.tls_certificate is missing; takes a path where tls_key is given",
+            "3: api.header_timeout \"1ms\" is out of range; takes 100ms to 5m",
+            "4: api.connections_max 1 is out of range; takes 16 to 100000",
+        ],
+    );
+    let limits = "requests_per_second = 5\nbytes_per_second = \"1MiB\"";
+    let limited = &good(&token("ingest", limits)).access.tokens[0];
+    let limits = (limited.requests_per_second, limited.bytes_per_second);
+    assert_eq!(limits, (Some(5), Some(1 << 20)));
     let config = good(&format!("{open}insecure = true\n{}", token("customer:a:b", "")));
     assert_eq!(config.access.tokens[0].role, Role::Customer("a:b".to_owned()));
     assert_eq!(config.access.tokens[0].sha256, [0xab; 32]);
@@ -378,6 +400,8 @@ fn every_setting_of_the_template_is_taken_and_shows_its_default() {
     assert_eq!(on.dedupe_window_records, default.dedupe_window_records);
     assert_eq!((on.wal, on.sources.http), (default.wal, Some(HttpSource::default())));
     assert!(!on.access.insecure);
+    assert_eq!(on.header_timeout_ms, default.header_timeout_ms);
+    assert_eq!(on.connections_max, default.connections_max);
 }
 
 /// Every `(table, key)` that the reader knows, from a text that holds each table once.

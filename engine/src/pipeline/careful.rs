@@ -8,7 +8,6 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,9 +17,6 @@ use crate::state::block::{Block, BlockBuilder};
 
 /// Why such a record is a dead letter.
 pub const REASON: &str = "made the program panic";
-
-/// The variable with which tests plant a panic: decoding text that holds its value panics.
-pub const VARIABLE: &str = "NINEFOLD_PANIC";
 
 /// A place that has made the program panic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,14 +160,4 @@ fn dead_block((number, seed): (u16, u64), piece: &Chunk) -> Block {
 fn said(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
-}
-
-/// Panics where a test has planted it, see [`VARIABLE`].
-pub(super) fn planted_panic(chunk: &Chunk) {
-    static PLANTED: OnceLock<Option<String>> = OnceLock::new();
-    let planted = PLANTED.get_or_init(|| std::env::var(VARIABLE).ok());
-    if let Some(text) = planted {
-        let found = memchr::memmem::find(&chunk.bytes, text.as_bytes());
-        assert!(found.is_none(), "a panic was planted at {text:?}");
-    }
 }

@@ -155,8 +155,12 @@ impl Pipeline {
 
     /// Whether something was counted, or decided, that no commit has taken.
     pub fn has_uncommitted(&self) -> bool {
-        let moved = self.has_transitions() || !self.sent.is_empty();
-        moved || self.partitions.iter().any(|one| one.movement().is_some())
+        self.has_transitions() || !self.sent.is_empty() || self.has_moved()
+    }
+
+    /// Whether offsets were counted that no commit has taken.
+    pub fn has_moved(&self) -> bool {
+        self.partitions.iter().any(|one| one.movement().is_some())
     }
 
     /// Lines that no commit has taken.

@@ -4,6 +4,9 @@
 //! end of the gap, and a row of the grain `gap` says who has let go of what, and why. So a gap
 //! and counting are fenced against each other, and offsets still tile.
 //!
+//! Records of a write-ahead log that are damaged are a gap that the service accepts by itself:
+//! nobody else has them.
+//!
 //! Nobody knows the times of events that cannot be read. They lie, as far as can be told, between
 //! the newest minute that was counted of the partition and the minute in which the gap was
 //! accepted: those are the minutes in which reports tell of it.
@@ -12,7 +15,7 @@ use std::ops::RangeInclusive;
 
 use arrow::array::ArrayRef;
 
-use super::{batches, file_of};
+use super::{Pipeline, PipelineError, batches, file_of};
 use crate::query::body::DataGap;
 use crate::table::schema::Grain;
 use crate::table::{CommitError, Epoch, Filter, Move, Table, TableError};
@@ -68,6 +71,47 @@ pub fn accept(
         let partition = partition.to_owned();
         return Err(GapError::Backwards { partition, found: first, next });
     }
+    let moved = Move { partition: partition.to_owned(), base, next };
+    let epoch = epoch(table, moved, reason, now)?;
+    let version = table.commit(epoch)?;
+    Ok((first, version))
+}
+
+impl Pipeline {
+    /// Accepts that a partition that is being counted is not counted from where it stands up to
+    /// `next`. `now` is the minute of the wall clock.
+    ///
+    /// # Errors
+    /// The gap did not land, and nothing has moved.
+    ///
+    /// # Panics
+    /// If the partition is not being counted, if anything was counted that no commit has taken,
+    /// or if the gap is empty.
+    pub fn accept_gap(
+        &mut self,
+        partition: &str,
+        next: u64,
+        reason: &str,
+        now: Minute,
+    ) -> Result<(), PipelineError> {
+        assert!(!self.has_moved(), "what stands before a gap is committed first");
+        let number = self.number_of(partition).expect("it is being counted");
+        let ledger = &self.partitions[usize::from(number)].ledger;
+        let (base, first) = (ledger.base(), ledger.next());
+        assert!(first < next, "a gap holds something");
+        let moved = Move { partition: partition.to_owned(), base, next };
+        let epoch = epoch(&self.table, moved.clone(), reason, now)?;
+        let version = self.table.commit(epoch)?;
+        self.partitions[usize::from(number)].ledger.advance(first..next);
+        self.moved(version, &[moved]);
+        self.partitions[usize::from(number)].ledger.landed(next);
+        Ok(())
+    }
+}
+
+/// The epoch that accepts a gap.
+fn epoch(table: &Table, moved: Move, reason: &str, now: Minute) -> Result<Epoch, TableError> {
+    let (partition, first, next) = (&*moved.partition, moved.base.unwrap_or(0), moved.next);
     let from = newest_of(table, partition)?.unwrap_or(now).min(now);
     let one = |value: u64| batches::ints(std::iter::once(value));
     let text = |text: &str| -> ArrayRef { batches::texts(std::iter::once(text)) };
@@ -75,10 +119,8 @@ pub fn accept(
     let columns =
         vec![minute(from), minute(now), text(partition), one(first), one(next), text(reason)];
     let files = vec![file_of(Grain::Gap, Day(0), columns)];
-    let moves = vec![Move { partition: partition.to_owned(), base, next }];
     let info = format!("gap accepted: {partition} {first}..{next}: {reason}");
-    let version = table.commit(Epoch { files, moves, info })?;
-    Ok((first, version))
+    Ok(Epoch { files, moves: vec![moved], info })
 }
 
 /// The newest minute that was counted of a partition.

@@ -36,6 +36,7 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use crate::decode::{self, Decoder, Line};
+use crate::failpoint;
 use crate::model::Event;
 use crate::notify::outbox::Sent;
 use crate::slo::sli::Slis;
@@ -735,7 +736,7 @@ fn decode_chunk(
     slis: &Slis,
     chunk: &Chunk,
 ) -> Block {
-    careful::planted_panic(chunk);
+    failpoint::planted_panic("decode", &chunk.bytes);
     match &chunk.kind {
         ChunkKind::Lines | ChunkKind::Unterminated => {}
         ChunkKind::Overlong => {

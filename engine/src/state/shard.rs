@@ -16,6 +16,7 @@ use super::names::Names;
 use super::rows::further_counts;
 use super::series::Series;
 use super::{HISTOGRAM_MINUTES, Keep, RECENT_MINUTES};
+use crate::failpoint;
 use crate::model::{Counts, Measures, Outcome};
 use crate::time::Minute;
 
@@ -107,6 +108,7 @@ impl Shard {
             tuple: tuples[record.tuple as usize],
             ..*record
         }));
+        part.customers().for_each(|name| failpoint::planted_panic("fold", name.as_bytes()));
     }
 
     /// The number of a customer, which gets an account at first sight.

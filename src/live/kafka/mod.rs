@@ -256,9 +256,10 @@ impl Reader {
                 let partition = name(topic, *number);
                 self.outlet.push(Message::Remember { generation, partition, chunk });
             }
+            let arrived = partition.oldest();
             if let Some(chunk) = partition.chunk(patience) {
                 let partition = name(topic, *number);
-                self.outlet.push(Message::Chunk { generation, partition, chunk });
+                self.outlet.push(Message::Chunk { generation, partition, chunk, arrived });
             }
         }
     }

@@ -231,6 +231,11 @@ impl Partition {
         chunk
     }
 
+    /// When the oldest record came that was not handed out.
+    pub fn oldest(&self) -> Instant {
+        self.since.unwrap_or_else(Instant::now)
+    }
+
     /// Records to be counted, where there are many, or where they have waited long enough.
     pub fn chunk(&mut self, patience: std::time::Duration) -> Option<Chunk> {
         let is_old = self.since.is_some_and(|since| since.elapsed() >= patience);

@@ -47,6 +47,19 @@ pub enum Refusal {
         /// The limit.
         max_bytes: u64,
     },
+    /// Too much waits for the disk.
+    #[error(
+        "{queued_bytes} bytes wait for the disk, and {bytes} more are above the limit of \
+         {max_bytes}"
+    )]
+    Queue {
+        /// What waits.
+        queued_bytes: u64,
+        /// What was to be added.
+        bytes: u64,
+        /// The limit.
+        max_bytes: u64,
+    },
     /// The disk refused it. A repetition may succeed.
     #[error(
         "cannot write {bytes} bytes to {path}: {message}; {} bytes are free",
@@ -82,6 +95,8 @@ struct Pending {
     batch: Batch,
     key: Option<KeyHash>,
     digest: u32,
+    /// When it came.
+    received: Instant,
     waiter: Waiter,
 }
 
@@ -97,6 +112,12 @@ pub(super) struct Queue {
 }
 
 impl Queue {
+    /// Bytes of the frames that wait or are being written.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Whether nothing waits, and nothing is being written.
     pub(super) fn is_empty(&self) -> bool {
         self.bytes == 0
@@ -114,6 +135,17 @@ impl Wal {
     /// # Panics
     /// If its key is longer than [`KEY_BYTES_MAX`].
     pub fn append(&self, batch: Batch) -> Result<Accepted, Refusal> {
+        self.append_received(batch, Instant::now())
+    }
+
+    /// The same for a batch that came at some time before.
+    ///
+    /// # Errors
+    /// As [`Wal::append`].
+    ///
+    /// # Panics
+    /// As [`Wal::append`].
+    pub fn append_received(&self, batch: Batch, received: Instant) -> Result<Accepted, Refusal> {
         assert!(batch.key.len() <= KEY_BYTES_MAX, "who takes a key bounds it");
         if batch.records.count() == 0 {
             return Ok(Accepted { count: 0, repeated: false });
@@ -121,7 +153,7 @@ impl Wal {
         let key = (!batch.key.is_empty()).then(|| keys::hash(&batch.key));
         let digest = key.map_or(0, |_| batch.digest());
         let (waiter, answer) = sync_channel(1);
-        self.enqueue(Pending { batch, key, digest, waiter })?;
+        self.enqueue(Pending { batch, key, digest, received, waiter })?;
         // The writer answers every batch before it ends.
         answer.recv().unwrap_or(Err(Refusal::Closed))
     }
@@ -156,6 +188,10 @@ impl Wal {
         let max_bytes = self.shared.options.uncommitted_bytes_max;
         if uncommitted_bytes + bytes > max_bytes {
             return Err(Refusal::Full { uncommitted_bytes, bytes, max_bytes });
+        }
+        let (queued_bytes, max_bytes) = (state.queue.bytes, self.shared.options.queue_bytes_max);
+        if queued_bytes > 0 && queued_bytes + bytes > max_bytes {
+            return Err(Refusal::Queue { queued_bytes, bytes, max_bytes });
         }
         state.queue.bytes += bytes;
         if let Some(key) = key {
@@ -326,7 +362,7 @@ fn settle(shared: &Shared, group: Vec<Pending>, written: Result<(PathBuf, u64), 
     state.figures.failures += u64::from(written.is_err());
     state.figures.failure = written.as_ref().err().map(ToString::to_string);
     let mut answers = Vec::new();
-    for Pending { batch, key, digest, waiter } in group {
+    for Pending { batch, key, digest, waiter, .. } in group {
         state.queue.bytes -= batch.frame_bytes();
         let count = batch.records.count() as u32;
         let answer = |repeated| match &written {
@@ -374,6 +410,9 @@ fn extend_segment(state: &mut State, path: &Path, group: &[Pending], bytes: u64)
         segment.keyed |= key.is_some();
     }
     state.mark(next);
+    if let Some(oldest) = group.iter().map(|pending| pending.received).min() {
+        state.note_received(next, oldest);
+    }
 }
 
 /// Starts the thread that writes.

@@ -33,6 +33,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crate::failpoint;
 
 pub use append::{Accepted, Refusal, SYNC_SECONDS};
 pub use frame::{Batch, Frame, Piece, Records, Salt, encode, scan};
@@ -47,6 +50,9 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Most bytes that no commit has taken; more are refused.
     pub uncommitted_bytes_max: u64,
+    /// Most bytes that wait for the disk or are being written; more are refused. One batch
+    /// alone is always taken.
+    pub queue_bytes_max: u64,
     /// For how long an idempotency key is known, in milliseconds.
     pub horizon_ms: i64,
     /// Keys are forgotten sooner where so many bytes came after them.
@@ -62,6 +68,7 @@ impl Default for Options {
         Options {
             segment_bytes: 64 << 20,
             uncommitted_bytes_max: 1 << 30,
+            queue_bytes_max: 32 << 20,
             horizon_ms: 24 * 3_600_000,
             horizon_bytes: 10 << 30,
             keys_max: 2_000_000,
@@ -187,6 +194,8 @@ struct State {
     /// What `written_bytes` was at the last mark that was committed.
     committed_bytes: u64,
     queue: append::Queue,
+    /// When batches came that no reader has asked about, by the offset after them.
+    received: VecDeque<(u64, Instant)>,
     keys: keys::Keys,
     /// Not asked for yet.
     damages: Vec<Damage>,
@@ -231,6 +240,9 @@ impl Shared {
     }
 }
 
+/// So many times of arrival are kept apart: far more than there are between two looks of a reader.
+const RECEIVED_MAX: usize = 4_096;
+
 /// A mark at least so many bytes behind the last one: exact enough for a bound, and few.
 const MARK_BYTES: u64 = 64 << 10;
 
@@ -247,6 +259,15 @@ impl State {
             self.marks.pop_back();
         }
         self.marks.push_back((next, self.written_bytes));
+    }
+
+    /// Takes note of when the batches up to an offset came, the oldest of them.
+    fn note_received(&mut self, next: u64, received: Instant) {
+        if self.received.len() < RECEIVED_MAX {
+            self.received.push_back((next, received));
+        } else if let Some(last) = self.received.back_mut() {
+            last.0 = next;
+        }
     }
 
     /// Takes note of how far the table has counted.
@@ -299,6 +320,18 @@ impl Wal {
         figures
     }
 
+    /// When the oldest batch came that nobody has asked about, of those that end at `next` or
+    /// before; `None` where they came before the log was opened, or were asked about.
+    pub fn received(&self, next: u64) -> Option<Instant> {
+        let received = &mut self.shared.lock().received;
+        let oldest = received.front().map(|(_, received)| *received);
+        let mut asked = None;
+        while received.front().is_some_and(|(end, _)| *end <= next) {
+            (_, asked) = (received.pop_front(), oldest);
+        }
+        asked
+    }
+
     /// The damage that was found since it was last asked for.
     pub fn take_damages(&self) -> Vec<Damage> {
         std::mem::take(&mut self.shared.lock().damages)
@@ -314,6 +347,7 @@ impl Wal {
         state.commit(offset);
         state.keys.forget_before(now_ms.saturating_sub(self.shared.options.horizon_ms));
         while let Some(segment) = state.first_if_free(&self.shared.options, now_ms) {
+            failpoint::reach("wal.free");
             std::fs::remove_file(&segment.path).map_err(WalError::io("remove", &segment.path))?;
             state.segments.pop_front();
         }
@@ -351,6 +385,7 @@ impl Wal {
             let is_kept = path.extension().is_some_and(|extension| extension == KEPT);
             is_empty &= !is_kept;
             if !is_kept {
+                failpoint::reach("wal.remove");
                 std::fs::remove_file(&path).map_err(WalError::io("remove", &path))?;
             }
         }

@@ -13,6 +13,7 @@ use super::append::{self, Queue};
 use super::frame::{Piece, Salt, scan};
 use super::keys::{self, Keys, Known};
 use super::{Damage, Figures, Options, Segment, Shared, State, Wal, WalError};
+use crate::failpoint;
 
 /// Says what a folder is; it is there once the folder is whole.
 pub(super) const ABOUT: &str = "about.json";
@@ -159,6 +160,7 @@ fn write_about(folder: &Path, about: &About) -> io::Result<File> {
     file.lock()?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
+    failpoint::reach("wal.about");
     std::fs::rename(&unnamed, folder.join(ABOUT))?;
     Ok(file)
 }
@@ -227,6 +229,7 @@ impl Wal {
             marks: VecDeque::new(),
             committed_bytes: 0,
             queue: Queue::default(),
+            received: VecDeque::new(),
             keys: Keys::new(options.keys_max),
             damages: Vec::new(),
             known_damages: Vec::new(),
@@ -377,6 +380,7 @@ pub(super) fn set_aside(
 ) -> Result<Damage, WalError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let kept = format!("{name}.{}-{}.{KEPT}", bytes.start, bytes.end);
+    failpoint::reach("wal.set_aside");
     match std::fs::hard_link(path, path.with_file_name(&kept)) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             Err(WalError::io("set aside", path)(error))

@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::frame::{Fault, Frame, decode, resync};
 use super::open::set_aside;
-use super::{Kind, Segment, Shared, Wal, WalError};
+use super::{Damage, Kind, Segment, Shared, Wal, WalError};
 use crate::source::chunk::{CHUNK_BYTES, Chunk, ChunkKind, LINE_BYTES_MAX, RecordMark, Tail};
 
 /// So much of a segment is read at once, unless a frame is longer.
@@ -19,6 +20,13 @@ const WINDOW_BYTES: usize = 1 << 20;
 pub enum Read {
     /// The next records.
     Chunk(Chunk),
+    /// Records that cannot be read: the next chunk begins behind them.
+    Lost {
+        /// Which.
+        records: Range<u64>,
+        /// What was found in their place.
+        reason: String,
+    },
     /// Nothing yet.
     Nothing,
     /// Nothing any more: the log is closed, or the reader's end is reached.
@@ -34,7 +42,7 @@ pub struct Reader {
     until: u64,
     place: Option<Place>,
     /// Cut, not handed out.
-    ready: VecDeque<Chunk>,
+    ready: VecDeque<Read>,
     building: Building,
 }
 
@@ -84,7 +92,7 @@ impl Reader {
             self.wait(wait);
             self.fill()?;
         }
-        Ok(self.ready.pop_front().map_or(Read::Nothing, Read::Chunk))
+        Ok(self.ready.pop_front().unwrap_or(Read::Nothing))
     }
 
     fn is_ended(&self) -> bool {
@@ -104,7 +112,7 @@ impl Reader {
     fn fill(&mut self) -> Result<bool, WalError> {
         while self.ready.is_empty() && self.offset < self.until && self.take_frame()? {}
         if self.ready.is_empty() && !self.building.marks.is_empty() {
-            self.cut(None);
+            self.cut();
         }
         Ok(!self.ready.is_empty())
     }
@@ -119,6 +127,7 @@ impl Reader {
         let found = decode(place.rest(), salt);
         let size = match found {
             Ok(frame) => {
+                self.take_lost(frame.first);
                 self.take_records(&frame);
                 frame.size_bytes
             }
@@ -169,7 +178,7 @@ impl Reader {
             }
             let kept = &record[..record.len().min(LINE_BYTES_MAX)];
             if self.building.bytes.len() + kept.len() > CHUNK_BYTES {
-                self.cut(Some(offset));
+                self.cut();
             }
             let building = &mut self.building;
             building.bytes.extend_from_slice(kept);
@@ -183,18 +192,29 @@ impl Reader {
         }
     }
 
-    /// Hands out what was filled, if anything, as a chunk up to `next`: the offset of the next
-    /// record where that is known, so that a hole is told with what stands before it.
-    fn cut(&mut self, next: Option<u64>) {
+    /// Hands out what was filled, if anything.
+    fn cut(&mut self) {
         let Building { bytes, marks, tail } = std::mem::take(&mut self.building);
         let Some(last) = marks.last() else { return };
-        let next = next.unwrap_or(last.offset + 1);
-        let first = std::mem::replace(&mut self.offset, next);
-        self.ready.push_back(Chunk { first, next, kind: ChunkKind::Records(marks), bytes, tail });
+        let next = last.offset + 1;
+        let (first, kind) = (std::mem::replace(&mut self.offset, next), ChunkKind::Records(marks));
+        self.ready.push_back(Read::Chunk(Chunk { first, next, kind, bytes, tail }));
+    }
+
+    /// Says that the records up to `next` cannot be read, where some before it were not.
+    fn take_lost(&mut self, next: u64) {
+        let records = self.position()..next.min(self.until);
+        if records.is_empty() {
+            return;
+        }
+        self.cut();
+        self.offset = records.end;
+        let reason = self.shared.lock().reason_of(&records);
+        self.ready.push_back(Read::Lost { records, reason });
     }
 
     /// Sets aside what is no frame and says how long it is.
-    fn skip_damage(&self, place: &mut Place) -> Result<usize, WalError> {
+    fn skip_damage(&mut self, place: &mut Place) -> Result<usize, WalError> {
         place.load(usize::MAX)?;
         let (rest, salt) = (place.rest(), self.shared.about.salt);
         let size = resync(rest, salt).unwrap_or(rest.len());
@@ -203,7 +223,22 @@ impl Reader {
         let bytes = place.at..place.at + size as u64;
         let damage = set_aside(&place.segment.path, bytes, position..next.max(position))?;
         self.shared.lock().note_damage(damage);
+        self.take_lost(next);
         Ok(size)
+    }
+}
+
+impl super::State {
+    /// What was found in the place of records.
+    fn reason_of(&self, lost: &Range<u64>) -> String {
+        let meets = |damage: &&Damage| match damage {
+            Damage::Bytes { records, .. } | Damage::Missing { records, .. } => {
+                records.start < lost.end && lost.start < records.end
+            }
+            Damage::Torn { .. } => false,
+        };
+        let found = self.known_damages.iter().find(meets);
+        found.map_or("they are in no segment".to_owned(), ToString::to_string)
     }
 }
 

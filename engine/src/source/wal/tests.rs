@@ -11,11 +11,12 @@ use tempfile::TempDir;
 
 use super::append::Disk;
 use super::*;
-use crate::source::chunk::{Chunk, ChunkKind};
+use crate::source::chunk::ChunkKind;
 
 const SMALL: Options = Options {
     segment_bytes: 400,
     uncommitted_bytes_max: 1 << 20,
+    queue_bytes_max: 1 << 20,
     horizon_ms: 1_000,
     horizon_bytes: 1 << 20,
     keys_max: 1_000,
@@ -110,20 +111,31 @@ fn accepted(count: u32) -> Result<Accepted, Refusal> {
     Ok(Accepted { count, repeated: false })
 }
 
-fn chunks(wal: &Wal, from: u64) -> Vec<Chunk> {
+/// What a reader finds from an offset on.
+fn reads(wal: &Wal, from: u64) -> Vec<Read> {
     let mut reader = wal.reader(from, None);
     std::iter::from_fn(|| match reader.next_chunk(Duration::ZERO).unwrap() {
-        Read::Chunk(chunk) => Some(chunk),
         Read::Nothing | Read::Ended => None,
+        read => Some(read),
     })
     .collect()
 }
 
-/// The records from an offset on, with their offsets; chunks tile.
+/// The records from an offset on, with their offsets; chunks and what is lost tile.
 fn records(wal: &Wal, from: u64) -> Vec<(u64, String)> {
     let mut offset = from;
     let mut records = Vec::new();
-    for chunk in chunks(wal, from) {
+    for read in reads(wal, from) {
+        let chunk = match read {
+            Read::Chunk(chunk) => chunk,
+            Read::Lost { records, .. } => {
+                assert_eq!(records.start, offset, "chunks tile");
+                assert!(!records.is_empty(), "something is lost");
+                offset = records.end;
+                continue;
+            }
+            Read::Nothing | Read::Ended => unreachable!("it ends before"),
+        };
         assert_eq!(chunk.first, offset, "chunks tile");
         offset = chunk.next;
         let ChunkKind::Records(marks) = &chunk.kind else { panic!("{chunk:?}") };
@@ -212,6 +224,76 @@ fn it_is_full_until_commits_come() {
     assert_eq!(wal.append(batch("", 1, "0123456789")), accepted(1));
 }
 
+/// A disk whose syncs wait until they are let through.
+#[derive(Clone, Default)]
+struct SlowDisk(Arc<(Mutex<bool>, Condvar)>);
+
+impl SlowDisk {
+    fn let_through(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+}
+
+impl Disk for SlowDisk {
+    fn sync(&self, file: &File) -> io::Result<()> {
+        let open = self.0.0.lock().unwrap();
+        drop(self.0.1.wait_while(open, |open| !*open).unwrap());
+        append::RealDisk.sync(file)
+    }
+}
+
+/// Waits until so many bytes are queued; the deadline is far longer than that takes.
+fn until_queued(wal: &Wal, bytes: u64) {
+    let since = Instant::now();
+    while wal.shared.lock().queue.bytes() != bytes {
+        assert!(since.elapsed() < Duration::from_secs(60), "{bytes} bytes are not queued");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_waits_for_the_disk_is_bounded_and_one_batch_is_always_taken() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = Folder::create(root.path(), Kind::Http, "ndjson").unwrap();
+    let disk = SlowDisk::default();
+    let size = batch("", 1, "0123456789").frame_bytes();
+    let options = Options { queue_bytes_max: 2 * size, ..SMALL };
+    let wal = Wal::open_on(disk.clone(), folder, 0, options).unwrap();
+    std::thread::scope(|scope| {
+        let send = || wal.append(batch("", 1, "0123456789"));
+        let writing = scope.spawn(send);
+        until_queued(&wal, size);
+        let waiting = scope.spawn(send);
+        until_queued(&wal, 2 * size);
+        let refusal = send().unwrap_err();
+        let expect = Refusal::Queue { queued_bytes: 2 * size, bytes: size, max_bytes: 2 * size };
+        assert_eq!(refusal, expect);
+        disk.let_through();
+        assert_eq!(writing.join().unwrap(), accepted(1));
+        assert_eq!(waiting.join().unwrap(), accepted(1));
+    });
+    let large = wal.append(batch("", 1, &"x".repeat(10 * size as usize)));
+    assert_eq!(large, accepted(1), "alone it is taken");
+    assert_eq!(records(&wal, 0).len(), 3, "what was refused is not there");
+}
+
+#[test]
+fn the_oldest_arrival_is_told_once() {
+    let world = World::new();
+    let wal = world.open(0, SMALL);
+    assert_eq!(wal.received(5), None);
+    let earlier = Instant::now();
+    let later = earlier + Duration::from_millis(5);
+    for received in [later, earlier, later] {
+        wal.append_received(batch("", 1, "a\nb"), received).unwrap();
+    }
+    assert_eq!(wal.received(1), None, "nothing ends there");
+    assert_eq!(wal.received(2), Some(later));
+    assert_eq!(wal.received(6), Some(earlier));
+    assert_eq!(wal.received(6), None, "it was asked about");
+}
+
 #[test]
 fn segments_are_freed_past_commit_and_horizon() {
     let world = World::new();
@@ -275,6 +357,14 @@ fn damage_while_it_runs_is_set_aside_and_reading_goes_on() {
     let [Damage::Bytes { bytes, records, kept, .. }] = &damages[..] else { panic!("{damages:?}") };
     assert_eq!((bytes.clone(), records.clone()), (size as u64..2 * size as u64, 1..2));
     assert!(path.with_file_name(kept).exists());
+    let lost: Vec<(Range<u64>, String)> = reads(&wal, 0)
+        .into_iter()
+        .filter_map(|read| match read {
+            Read::Lost { records, reason } => Some((records, reason)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(lost, [(1..2, damages[0].to_string())]);
 }
 
 /// One thing that happens to a log.
