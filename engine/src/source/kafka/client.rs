@@ -86,7 +86,7 @@ pub fn consumer(source: &KafkaSource) -> Result<ClientConfig, SettingsError> {
 /// # Errors
 /// As [`settings`].
 pub fn producer(source: &KafkaSource) -> Result<ClientConfig, SettingsError> {
-    let mut producer = settings(source)?;
+    let mut producer = settings(&source.brokers, &source.options)?;
     for (key, value) in
         [("enable.idempotence", "true"), ("acks", "all"), ("message.timeout.ms", "30000")]
     {
