@@ -4,143 +4,21 @@
 //! Tests share one broker, and each has topics, a group and a table of its own; those that stop
 //! or damage a broker have one of their own. The long form of the first test is `tests/soak`.
 
+#[path = "common/asked.rs"]
+mod asked;
 #[path = "common/broker.rs"]
 mod broker;
 #[path = "common/chaos.rs"]
 mod chaos;
+#[path = "common/world.rs"]
+mod world;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Arc, Mutex, Weak};
+use std::path::PathBuf;
 
-use broker::{Broker, START_MS, Writer};
-use chaos::{Instance, Plan, Sums, assert_same, sums_of, until, write_config};
-use ninefold_engine::table::{Filter, Table};
-use tempfile::TempDir;
-
-/// The broker that tests share: the last one that uses it stops it.
-fn shared() -> Option<Arc<(Broker, TempDir)>> {
-    static SHARED: Mutex<Weak<(Broker, TempDir)>> = Mutex::new(Weak::new());
-    let mut shared = SHARED.lock().expect("nobody has panicked with it");
-    if let Some(running) = shared.upgrade() {
-        return Some(running);
-    }
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let started = Arc::new((Broker::start(folder.path())?, folder));
-    *shared = Arc::downgrade(&started);
-    Some(started)
-}
-
-/// A topic with its table, group and configuration.
-struct World {
-    topic: &'static str,
-    folder: TempDir,
-    config: PathBuf,
-}
-
-/// What was produced, and the next offset of each partition.
-#[derive(Default)]
-struct Produced {
-    sums: Sums,
-}
-
-impl World {
-    fn new(broker: &Broker, topic: &'static str, partitions: i32, more: &str) -> World {
-        broker.create_topic(topic, partitions, &[]);
-        World::of(broker, topic, more)
-    }
-
-    /// A world of a topic that is there.
-    fn of(broker: &Broker, topic: &'static str, more: &str) -> World {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let more = format!("group = \"{topic}\"\n{more}");
-        let config = write_config(folder.path(), &broker.address(), &[topic], &more);
-        World { topic, folder, config }
-    }
-
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
-
-    fn start(&self, name: &str) -> Instance {
-        let log = self.folder.path().join(name);
-        Instance::start(Path::new(env!("CARGO_BIN_EXE_ninefold")), &self.config, &self.data(), &log)
-    }
-
-    fn table(&self) -> Option<Table> {
-        Table::open(&self.data().join("rollups")).expect("readable")
-    }
-
-    fn offset(&self, partition: i32) -> u64 {
-        let name = format!("kafka/{}/{partition}", self.topic);
-        let table = self.table();
-        table.and_then(|table| table.offset(&name).expect("readable")).unwrap_or(0)
-    }
-
-    /// Waits until the table stands at an offset.
-    fn until_at(&self, partition: i32, offset: u64) {
-        let what = format!("offset {offset} of {}/{partition}", self.topic);
-        until(&what, || self.offset(partition) == offset);
-    }
-
-    /// Accepts a gap.
-    fn skip_to(&self, partition: i32, offset: u64) {
-        let partition = format!("kafka/{}/{partition}", self.topic);
-        let output = Command::new(env!("CARGO_BIN_EXE_ninefold"))
-            .args(["source", "skip", "--yes", "--reason", "accepted", &partition, "--to"])
-            .args([&offset.to_string(), "--data"])
-            .arg(self.data())
-            .output()
-            .expect("the program starts");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    /// Sums of one column of the `source` rows.
-    fn sum(&self, column: fn(&ninefold_engine::table::read::SourceRow<'_>) -> u64) -> u64 {
-        let mut sum = 0;
-        let table = self.table().expect("there is one");
-        table.for_each_source(&Filter::default(), |row| sum += column(&row)).expect("readable");
-        sum
-    }
-
-    fn check(&self, produced: &Produced) {
-        assert_same(&sums_of(&self.data()), &produced.sums);
-    }
-}
-
-impl Produced {
-    /// Sends `count` events of a customer for each number, two of ten bad, and counts them.
-    fn send(&mut self, writer: &Writer, topic: &str, partition: i32, count: u64) {
-        self.sum(count);
-        send(writer, topic, partition, count);
-    }
-
-    fn sum(&mut self, count: u64) {
-        for n in 0..count {
-            let (customer, minute) = (format!("c{}", n % 7), n % 5);
-            let minute = (START_MS / 60_000) as u32 + minute as u32;
-            let sums = self.sums.entry((customer, minute)).or_default();
-            sums.0 += 1;
-            sums.1 += u64::from(n % 10 < 2);
-        }
-    }
-}
-
-fn line(n: u64) -> (String, i64) {
-    let (customer, time_ms) = (n % 7, START_MS + (n % 5) as i64 * 60_000);
-    let status = if n % 10 < 2 { 500 } else { 200 };
-    let line = format!("{{\"ts\":{time_ms},\"customer\":\"c{customer}\",\"status\":{status}}}");
-    (line, time_ms)
-}
-
-fn send(writer: &Writer, topic: &str, partition: i32, count: u64) {
-    for n in 0..count {
-        let (line, time_ms) = line(n);
-        writer.send(topic, partition, &n.to_string(), line.as_bytes(), time_ms);
-    }
-    writer.flush();
-}
+use broker::{Broker, START_MS};
+use chaos::{Instance, Plan, until, write_config};
+use world::{Produced, World, line, send, shared};
 
 #[test]
 fn instances_killed_put_to_sleep_and_cut_off_count_every_event_once() {
@@ -206,6 +84,7 @@ fn partitions_that_are_added_are_read_from_their_beginning_and_shared() {
     world.until_at(2, 200);
     second.stop();
     world.check(&produced);
+    world.verify();
 }
 
 #[test]
@@ -385,6 +264,7 @@ fn aborted_transactions_are_not_counted_and_their_holes_are() {
         world.until_at(0, 7 * 31 - 1);
         instance.stop();
         world.check(&produced);
+        world.verify();
         assert_eq!(world.sum(|row| row.holes), 3 * 31 + 3, "three aborted, three more markers");
         assert_eq!(world.sum(|row| row.read), 120);
     }
@@ -524,6 +404,7 @@ fn ids_are_known_over_a_restart_of_the_instance() {
     world.until_at(0, 120);
     instance.stop();
     assert_eq!((world.sum(|row| row.counted), world.sum(|row| row.duplicate)), (60, 60));
+    world.verify();
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! Places where a test can kill the process, as `kill -9` would.
+//! Places where a test can kill the process, as `kill -9` would, or hold a thread.
 //!
 //! What is tested is what ships: the points are always compiled in, and cost one relaxed load
 //! each. The environment variable `NINEFOLD_FAILPOINT=name` or `name:nth` arms one of them: when
 //! it is reached for the nth time (the first, unless said), the process aborts. Nothing is
-//! unwound, flushed or cleaned up.
+//! unwound, flushed or cleaned up. With `name:nth:file` the thread that reaches it is held instead
+//! for as long as the file is there, as a disk that hangs would do it.
 //!
 //! ```
 //! use ninefold_engine::failpoint;
@@ -11,8 +12,10 @@
 //! failpoint::reach("commit.check"); // Nothing happens: the variable is not set.
 //! ```
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 /// Every point there is, in the order of the protocol: a test kills the program at each.
 ///
@@ -52,7 +55,7 @@ pub const VARIABLE: &str = "NINEFOLD_FAILPOINT";
 /// False once it is known that nothing is armed.
 static MAY_BE_ARMED: AtomicBool = AtomicBool::new(true);
 
-/// Ends the process here if this point is armed, and this is the time for it.
+/// Ends the process here, or holds this thread, if this point is armed and it is the time.
 ///
 /// # Panics
 /// If the variable arms a point that is not in [`POINTS`]: a test that kills nobody.
@@ -69,10 +72,18 @@ fn reach_armed(point: &'static str) {
     let armed = ARMED.get_or_init(|| std::env::var(VARIABLE).ok().map(|text| Armed::parse(&text)));
     match armed {
         None => MAY_BE_ARMED.store(false, Ordering::Relaxed),
-        Some(armed) if armed.is_due(point) => {
-            eprintln!("ninefold: killed at failpoint {point}");
-            std::process::abort();
-        }
+        Some(armed) if armed.is_due(point) => match &armed.held {
+            None => {
+                eprintln!("ninefold: killed at failpoint {point}");
+                std::process::abort();
+            }
+            Some(file) => {
+                eprintln!("ninefold: held at failpoint {point}");
+                while file.exists() {
+                    std::thread::park_timeout(Duration::from_millis(10));
+                }
+            }
+        },
         Some(_) => {}
     }
 }
@@ -82,15 +93,22 @@ struct Armed {
     point: String,
     /// How often it is still passed unharmed, and once more.
     left: AtomicU32,
+    /// The file by which the thread is held; `None` = the process ends.
+    held: Option<PathBuf>,
 }
 
 impl Armed {
     fn parse(text: &str) -> Armed {
-        let (point, nth) = text.split_once(':').unwrap_or((text, "1"));
+        let (point, rest) = text.split_once(':').unwrap_or((text, "1"));
+        let (nth, held) = match rest.split_once(':') {
+            Some((nth, held)) => (nth, Some(held)),
+            None => (rest, None),
+        };
+        let held = held.map(PathBuf::from);
         let nth = nth.parse().ok().filter(|nth| *nth > 0);
         let nth: u32 = nth.unwrap_or_else(|| panic!("{VARIABLE}={text}: the number begins at 1"));
         assert!(POINTS.contains(&point), "{VARIABLE}={text}: there is no such failpoint");
-        Armed { point: point.to_owned(), left: AtomicU32::new(nth) }
+        Armed { point: point.to_owned(), left: AtomicU32::new(nth), held }
     }
 
     /// Whether it is `point` that is armed, and for this time.
@@ -101,6 +119,8 @@ impl Armed {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -113,6 +133,10 @@ mod tests {
         assert_eq!(due("commit.entry"), [true, false, false, false]);
         assert_eq!(due("commit.entry:2"), [false, false, true, false]);
         assert_eq!(due("commit.check"), [false, true, false, false]);
+        assert_eq!(due("commit.entry:1:/f:g"), [true, false, false, false]);
+        let held = |text: &str| Armed::parse(text).held;
+        assert_eq!(held("commit.entry:1:/f:g").as_deref(), Some(Path::new("/f:g")));
+        assert_eq!(held("commit.entry:1"), None);
     }
 
     #[test]

@@ -37,10 +37,20 @@ pub struct Instance {
 impl Instance {
     /// Starts `ninefold run` with a configuration on a table; what it says goes to `log`.
     pub fn start(program: &Path, config: &Path, data: &Path, log: &Path) -> Instance {
+        Instance::start_with(program, (config, data, log), &[])
+    }
+
+    /// The same with variables in its environment.
+    pub fn start_with(
+        program: &Path,
+        (config, data, log): (&Path, &Path, &Path),
+        variables: &[(&str, &str)],
+    ) -> Instance {
         let out = File::options().create(true).append(true).open(log).expect("a log");
         let mut command = Command::new(program);
         command.arg("run").arg("-c").arg(config).arg("--data").arg(data);
         command.args(["--listen", "127.0.0.1:0", "--threads", "2"]);
+        command.envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(out);
         Instance { child: command.spawn().expect("the program starts"), log: log.to_owned() }
     }
@@ -356,7 +366,7 @@ impl Plan {
             expect.len(),
             self.fenced()
         ));
-        self.audit(&data, &mut log);
+        self.prove(&data, config, &mut log);
     }
 
     /// Kills, pauses and restarts that are not done yet.
@@ -400,13 +410,16 @@ impl Plan {
         (held, sums)
     }
 
-    /// Asks the program to prove its table.
-    fn audit(&self, data: &Path, log: &mut impl FnMut(String)) {
-        let output = Command::new(&self.program).arg("audit").arg("--data").arg(data).output();
-        let output = output.expect("the program starts");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-        log(format!("audit: {}", said.lines().last().unwrap_or_default()));
+    /// Asks the program to prove its table: from itself, and from the topic.
+    fn prove(&self, data: &Path, config: &Path, log: &mut impl FnMut(String)) {
+        for proof in ["audit", "verify"] {
+            let mut command = Command::new(&self.program);
+            command.arg(proof).arg("--data").arg(data).arg("-c").arg(config);
+            let output = command.output().expect("the program starts");
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+            log(format!("{proof}: {}", said.lines().last().unwrap_or_default()));
+        }
     }
 
     /// Waits until the table has counted every log to its end.
