@@ -104,13 +104,30 @@ pub fn verify(place: &Place, files: &Files, json: bool) -> anyhow::Result<ExitCo
     set_format(&mut config, files.format);
     let table = open_table(&table_dir(place, &config)?)?;
     let paths = expand(&files.files)?;
-    let verdict: Verdict = pipeline::verify::verify(options(&config), &table, &paths)?;
+    let mut verdict: Verdict = pipeline::verify::verify(options(&config), &table, &paths)?;
+    if paths.is_empty() {
+        verify_topics(&config, &table, &mut verdict)?;
+        verdict = verdict.judged();
+    }
     if json {
         show::json(&verdict)?;
     } else {
         show::verdict(&verdict)?;
     }
     Ok(ExitCode::from(u8::from(!verdict.equal)))
+}
+
+/// Adds the topics of the configuration to a verdict.
+#[cfg(feature = "kafka")]
+fn verify_topics(config: &Config, table: &Table, verdict: &mut Verdict) -> anyhow::Result<()> {
+    let said = "what is the source? Name files, or give the configuration of [source.kafka]";
+    let source = config.sources.kafka.as_ref().ok_or_else(|| Usage(said.to_owned()))?;
+    crate::kafka::verify(config, source, &options(config), table, verdict)
+}
+
+#[cfg(not(feature = "kafka"))]
+fn verify_topics(_: &Config, _: &Table, _: &mut Verdict) -> anyhow::Result<()> {
+    Err(Usage("name files: this program was built without Kafka".to_owned()).into())
 }
 
 /// `ninefold check`.

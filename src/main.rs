@@ -12,6 +12,8 @@ mod batch;
 mod certificate;
 mod decide;
 mod demo;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod limits;
 mod live;
 mod prove;
@@ -280,12 +282,19 @@ Examples:
         #[arg(long, value_name = "ADDRESS")]
         listen: Option<std::net::SocketAddr>,
     },
-    /// Recount files and compare the table with them, minute by minute.
+    /// Recount sources and compare the table with them, minute by minute.
+    ///
+    /// Without files, the topics of [source.kafka] are read again, as far as the brokers still
+    /// have them; what they have let go of is named, and never taken for equal.
+    #[command(after_help = "\
+Examples:
+  ninefold verify access.log --data d
+  ninefold verify --data d -c ninefold.toml")]
     Verify {
         #[command(flatten)]
         place: Place,
         /// The files that were counted, or copies of them; folders of write-ahead logs.
-        #[arg(required = true, value_name = "FILE")]
+        #[arg(value_name = "FILE")]
         files: Vec<String>,
         /// Format of the files, such as combined; told from their first lines unless given.
         #[arg(long)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use ninefold_engine::audit::{self, Advice, Audit, Finding, Level};
-use ninefold_engine::config::Config;
+use ninefold_engine::config::{Budget, Config};
 use ninefold_engine::pipeline::gap::{self, gaps_in};
 use ninefold_engine::query::body::DataGap;
 use ninefold_engine::report::text::{Side, aligned, printable};
@@ -16,10 +16,7 @@ use ninefold_engine::time::Minute;
 use serde::Serialize;
 
 use crate::states::open_table;
-use crate::{Place, Usage, batch, live, show};
-
-/// Bytes of memory for each event of an epoch: its record, and as much again while it is sorted.
-const EVENT_BYTES: u64 = 64;
+use crate::{Place, Usage, batch, limits, live, show};
 
 /// `ninefold audit`: exit 1 where something does not hold.
 pub fn audit(place: &Place, json: bool) -> anyhow::Result<ExitCode> {
@@ -98,8 +95,12 @@ pub fn doctor(place: &Place, json: bool) -> anyhow::Result<ExitCode> {
     let dir = batch::table_dir(place, &config)?;
     let mut advice = audit::doctor(&dir, live::clock_ms());
     advice.push(zones());
-    advice.extend(memory(&config));
+    advice.push(memory(&config));
     advice.extend(set_aside(&live::push::root(&config, &dir)));
+    #[cfg(feature = "kafka")]
+    if let Some(source) = &config.sources.kafka {
+        advice.extend(crate::kafka::advice(&config, source, &dir));
+    }
     let healthy = advice.iter().all(|one| one.level < Level::Error);
     if json {
         show::json(&Advices { healthy, advice })?;
@@ -136,20 +137,25 @@ fn zones() -> Advice {
     }
 }
 
-/// Whether an epoch of the configured size fits the memory that this process may have.
-fn memory(config: &Config) -> Option<Advice> {
-    let limit = memory_limit()?;
-    let epoch = config.epoch_events_max as u64 * EVENT_BYTES;
-    let found = format!(
-        "{} MiB are allowed by the control group, and an epoch takes up to {} MiB",
-        limit >> 20,
-        epoch >> 20
-    );
-    if epoch <= limit / 2 {
-        return Some(Advice::ok("memory", found));
+/// Whether the configured parts fit the memory that this process may have.
+fn memory(config: &Config) -> Advice {
+    match limits::budget(config) {
+        Ok(Budget { total, queue, uncommitted, series, dedupe, wal }) => {
+            let mib = |bytes: u64| bytes >> 20;
+            let found = format!(
+                "{} MiB: queue {}, uncommitted {}, series {}, dedupe {} for each partition, wal {}",
+                mib(total),
+                mib(queue),
+                mib(uncommitted),
+                mib(series),
+                mib(dedupe),
+                mib(wal)
+            );
+            Advice::ok("memory", found)
+        }
+        // It says itself what to do.
+        Err(error) => Advice::new(Level::Error, "memory", format!("{error:#}"), ""),
     }
-    let remedy = "allow more, or lower [run] epoch_events_max";
-    Some(Advice::new(Level::Warning, "memory", found, remedy))
 }
 
 /// Segments of write-ahead logs that were found damaged, and kept under a second name.
@@ -165,14 +171,6 @@ fn set_aside(logs: &Path) -> Option<Advice> {
     let remedy = "records in them may be lost: `source list` shows holes; look at the disk, and \
                   delete these files once they are not needed";
     (!kept.is_empty()).then(|| Advice::new(Level::Warning, "write-ahead log", found, remedy))
-}
-
-/// The limit of the control group of this process, where it has one.
-fn memory_limit() -> Option<u64> {
-    let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    let limit = files.into_iter().find_map(|file| std::fs::read_to_string(file).ok())?;
-    // Version 1 writes a number next to 2^63 where there is none, version 2 the word `max`.
-    limit.trim().parse().ok().filter(|limit| *limit < 1 << 60)
 }
 
 /// What `source list --json` prints.

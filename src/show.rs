@@ -69,7 +69,11 @@ fn of(count: u64, what: &str) -> String {
 pub fn verdict(verdict: &verify::Verdict) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let verify::Verdict { compared, different, version, .. } = verdict;
-    writeln!(out, "table version {version}: {compared} customer minutes compared")?;
+    write!(out, "table version {version}: {compared} customer minutes compared")?;
+    match verdict.ranges_compared {
+        0 => writeln!(out)?,
+        ranges => writeln!(out, ", {ranges} ranges of offsets")?,
+    }
     for path in &verdict.unknown {
         writeln!(out, "not counted: {}", printable(path))?;
     }
@@ -82,7 +86,13 @@ pub fn verdict(verdict: &verify::Verdict) -> io::Result<()> {
         writeln!(out, "  source: {}", measures(&one.source))?;
         writeln!(out, "  table:  {}", measures(&one.table))?;
     }
-    match (verdict.equal, different) {
+    for one in &verdict.ranges {
+        let (partition, first, next) = (printable(&one.partition), one.first, one.next);
+        writeln!(out, "{partition} offsets {first}..{next}:")?;
+        writeln!(out, "  source: {}", lines_of(&one.source))?;
+        writeln!(out, "  table:  {}", lines_of(&one.table))?;
+    }
+    match (verdict.equal, different + verdict.ranges_different) {
         (true, _) => writeln!(out, "equal"),
         (false, 0) => writeln!(out, "not complete"),
         (false, different) => writeln!(out, "{different} differ"),
@@ -96,6 +106,12 @@ fn measures(values: &[u64; 7]) -> String {
         "{valid} valid, {bad} bad, {excluded} excluded, {timed} timed, {slow} slow, \
          {sum_us} µs in all, {max_us} µs at most"
     )
+}
+
+/// What became of the records of a range, by name.
+fn lines_of(values: &[u64; 5]) -> String {
+    let [read, counted, dead, duplicate, events] = values;
+    format!("{read} read, {counted} counted, {dead} dead, {duplicate} duplicate, {events} events")
 }
 
 /// Prints one customer.

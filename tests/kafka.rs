@@ -4,6 +4,8 @@
 //! Tests share one broker, and each has topics, a group and a table of its own; those that stop
 //! or damage a broker have one of their own. The long form of the first test is `tests/soak`.
 
+#[path = "common/asked.rs"]
+mod asked;
 #[path = "common/broker.rs"]
 mod broker;
 #[path = "common/chaos.rs"]
@@ -82,6 +84,7 @@ fn partitions_that_are_added_are_read_from_their_beginning_and_shared() {
     world.until_at(2, 200);
     second.stop();
     world.check(&produced);
+    world.verify();
 }
 
 #[test]
@@ -261,6 +264,7 @@ fn aborted_transactions_are_not_counted_and_their_holes_are() {
         world.until_at(0, 7 * 31 - 1);
         instance.stop();
         world.check(&produced);
+        world.verify();
         assert_eq!(world.sum(|row| row.holes), 3 * 31 + 3, "three aborted, three more markers");
         assert_eq!(world.sum(|row| row.read), 120);
     }
@@ -400,6 +404,7 @@ fn ids_are_known_over_a_restart_of_the_instance() {
     world.until_at(0, 120);
     instance.stop();
     assert_eq!((world.sum(|row| row.counted), world.sum(|row| row.duplicate)), (60, 60));
+    world.verify();
 }
 
 #[test]

@@ -1,10 +1,12 @@
-//! Places where a test can kill the process, as `kill -9` would, stop it, or make it panic.
+//! Places where a test can kill the process, as `kill -9` would, stop it, hold a thread, or make it
+//! panic.
 //!
 //! What is tested is what ships: the points are always compiled in, and cost one relaxed load
 //! each. The environment variable `NINEFOLD_FAILPOINT=name` or `name:nth` arms one of them: when
 //! it is reached for the nth time (the first, unless said), the process aborts. Nothing is
 //! unwound, flushed or cleaned up. `name:nth:stop` stops it there in the place of that, as
-//! SIGSTOP does: a test can send it other signals at that very step.
+//! SIGSTOP does: a test can send it other signals at that very step. `name:nth:file` holds the
+//! thread that reaches it for as long as the file is there, as a disk that hangs would do it.
 //!
 //! `NINEFOLD_PANIC=place:text` plants a panic: at the place, where it holds the text.
 //!
@@ -14,8 +16,10 @@
 //! failpoint::reach("commit.check"); // Nothing happens: the variable is not set.
 //! ```
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 /// Every point there is, in the order of the protocol: a test kills the program at each.
 ///
@@ -69,7 +73,7 @@ pub const VARIABLE: &str = "NINEFOLD_FAILPOINT";
 /// False once it is known that nothing is armed.
 static MAY_BE_ARMED: AtomicBool = AtomicBool::new(true);
 
-/// Ends the process here if this point is armed, and this is the time for it.
+/// Ends the process here, or holds this thread, if this point is armed and it is the time.
 ///
 /// # Panics
 /// If the variable arms a point that is not in [`POINTS`]: a test that kills nobody.
@@ -86,11 +90,17 @@ fn reach_armed(point: &'static str) {
     let armed = ARMED.get_or_init(|| std::env::var(VARIABLE).ok().map(|text| Armed::parse(&text)));
     match armed {
         None => MAY_BE_ARMED.store(false, Ordering::Relaxed),
-        Some(armed) if armed.is_due(point) => match armed.stops {
-            true => stop(point),
-            false => {
+        Some(armed) if armed.is_due(point) => match &armed.deed {
+            Deed::Kill => {
                 eprintln!("ninefold: killed at failpoint {point}");
                 std::process::abort();
+            }
+            Deed::Stop => stop(point),
+            Deed::Hold(file) => {
+                eprintln!("ninefold: held at failpoint {point}");
+                while file.exists() {
+                    std::thread::park_timeout(Duration::from_millis(10));
+                }
             }
         },
         Some(_) => {}
@@ -121,23 +131,37 @@ pub fn planted_panic(place: &str, bytes: &[u8]) {
     }
 }
 
+/// What happens at a point.
+enum Deed {
+    /// The process ends.
+    Kill,
+    /// The process is stopped.
+    Stop,
+    /// The thread is held while the file is there.
+    Hold(PathBuf),
+}
+
 /// What the variable says.
 struct Armed {
     point: String,
-    /// Whether the process is stopped there, and not killed.
-    stops: bool,
+    /// What happens there.
+    deed: Deed,
     /// How often it is still passed unharmed, and once more.
     left: AtomicU32,
 }
 
 impl Armed {
     fn parse(text: &str) -> Armed {
-        let (text, stops) = text.strip_suffix(":stop").map_or((text, false), |text| (text, true));
-        let (point, nth) = text.split_once(':').unwrap_or((text, "1"));
+        let (point, rest) = text.split_once(':').unwrap_or((text, "1"));
+        let (nth, deed) = match rest.split_once(':') {
+            None => (rest, Deed::Kill),
+            Some((nth, "stop")) => (nth, Deed::Stop),
+            Some((nth, file)) => (nth, Deed::Hold(PathBuf::from(file))),
+        };
         let nth = nth.parse().ok().filter(|nth| *nth > 0);
         let nth: u32 = nth.unwrap_or_else(|| panic!("{VARIABLE}={text}: the number begins at 1"));
         assert!(POINTS.contains(&point), "{VARIABLE}={text}: there is no such failpoint");
-        Armed { point: point.to_owned(), stops, left: AtomicU32::new(nth) }
+        Armed { point: point.to_owned(), deed, left: AtomicU32::new(nth) }
     }
 
     /// Whether it is `point` that is armed, and for this time.
@@ -148,6 +172,8 @@ impl Armed {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -160,6 +186,10 @@ mod tests {
         assert_eq!(due("commit.entry"), [true, false, false, false]);
         assert_eq!(due("commit.entry:2"), [false, false, true, false]);
         assert_eq!(due("commit.check"), [false, true, false, false]);
+        assert_eq!(due("commit.entry:1:/f:g"), [true, false, false, false]);
+        let held = |text: &str| Armed::parse(text).held;
+        assert_eq!(held("commit.entry:1:/f:g").as_deref(), Some(Path::new("/f:g")));
+        assert_eq!(held("commit.entry:1"), None);
     }
 
     #[test]

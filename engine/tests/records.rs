@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ninefold_engine::decode::{self, Format};
-use ninefold_engine::pipeline::verify::{Recorded, Verdict, verify};
+use ninefold_engine::pipeline::gap;
+use ninefold_engine::pipeline::verify::{Recorded, Verdict, recounts_from, verify};
 use ninefold_engine::pipeline::{Options, Pipeline, PipelineError, Start, Unit};
 use ninefold_engine::slo::objective::Slis;
 use ninefold_engine::slo::sli::SliKind;
 use ninefold_engine::source::chunk::{Chunk, ChunkKind, LINE_BYTES_MAX, RecordMark, Tail};
 use ninefold_engine::source::wal::{self, Folder, Kind, Wal};
-use ninefold_engine::table::{CommitError, Filter, Table};
+use ninefold_engine::table::{CommitError, Epoch, Filter, Move, Table};
 use ninefold_engine::time::{Day, Minute, parse_rfc3339, rfc3339};
 use proptest::prelude::*;
 
@@ -313,10 +314,121 @@ fn a_recount_of_records_finds_what_differs_and_leaves_out_what_is_not_committed(
     let fewer = verified(table, 0, &sent[..3], 7);
     assert_eq!((fewer.equal, fewer.different), (false, 1));
     assert_eq!((fewer.differences[0].source[0], fewer.differences[0].table[0]), (3, 4));
-    // Where the begin is gone, a difference would prove nothing.
+    assert_eq!((fewer.ranges_compared, fewer.ranges_different), (1, 1));
+    assert_eq!((fewer.ranges[0].source[0], fewer.ranges[0].table[0]), (3, 4));
+    // The one commit cannot be told from what is left of it.
     let gone = verified(table, 4, &sent[2..], 7);
-    assert_eq!((gone.equal, gone.compared), (false, 0));
+    assert_eq!((gone.equal, gone.compared, gone.ranges_compared), (false, 0, 0));
     assert!(gone.gone[0].contains("offsets 0..4 are gone"), "{:?}", gone.gone);
+    assert!(gone.gone[0].contains("0..7 cannot be verified"), "{:?}", gone.gone);
+}
+
+#[test]
+fn what_a_log_still_holds_is_recounted_commit_by_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pipeline = pipeline(dir.path(), 0);
+    let number = pipeline.partition(start(&pipeline, 0)).unwrap();
+    let now = now_ms();
+    let record = |offset: u64| match offset {
+        13 => (offset, Some(now), b"poison".to_vec()),
+        _ => (offset, Some(now), event(now, "x")),
+    };
+    let sent: Vec<Record> = (0..30).map(record).collect();
+    for first in (0..30).step_by(5) {
+        let part = &sent[first as usize..first as usize + 5];
+        pipeline.ingest(number, &[chunk(first, part, first + 5)]);
+        pipeline.commit().unwrap();
+    }
+    let mut table = Table::open(dir.path()).unwrap().unwrap();
+    let whole = verified(&table, 0, &sent, 30);
+    assert_eq!((whole.equal, whole.compared, whole.ranges_compared), (true, 1, 6), "{whole:?}");
+    // Retention has taken what stood before 12: the rest of 10..15 proves nothing.
+    let rest = verified(&table, 12, &sent[12..], 30);
+    assert_eq!((rest.equal, rest.different, rest.ranges_different), (false, 0, 0), "{rest:?}");
+    assert_eq!((rest.compared, rest.ranges_compared), (1, 3));
+    assert!(rest.gone[0].contains("0..15 cannot be verified"), "{:?}", rest.gone);
+    // What came between, or became another, is found in its range.
+    for change in [
+        |sent: &mut Vec<Record>| drop(sent.remove(20)),
+        |sent: &mut Vec<Record>| sent[20].2 = b"poison".to_vec(),
+    ] {
+        let mut other = sent.clone();
+        change(&mut other);
+        let found = verified(&table, 12, &other[12..], 30);
+        assert_eq!((found.different, found.ranges_different), (0, 1), "{found:?}");
+        assert_eq!((found.ranges[0].first, found.ranges[0].next), (20, 25));
+    }
+    // A row that holds less than what is left says differs also where older ranges are gone.
+    let bad = sent.iter().cloned().map(|(offset, at, _)| {
+        let line = String::from_utf8(event(now, "x")).unwrap().replace("200", "500");
+        (offset, at, line.into_bytes())
+    });
+    let bad: Vec<Record> = bad.collect();
+    let found = verified(&table, 12, &bad[12..], 30);
+    assert_eq!((found.different, found.differences[0].source[1]), (1, 15), "{found:?}");
+
+    // Records of a gap that was accepted were never counted, whether they are there or not.
+    gap::accept(&mut table, LOG, 33, "accepted", Minute::of_ms(now)).unwrap();
+    pipeline.rebuild(Minute(0)..=Minute(u32::MAX)).unwrap();
+    let number = pipeline.partition(start(&pipeline, 33)).unwrap();
+    let sent: Vec<Record> = (0..36).map(record).collect();
+    pipeline.ingest(number, &[chunk(33, &sent[33..], 36)]);
+    pipeline.commit().unwrap();
+    let table = Table::open(dir.path()).unwrap().unwrap();
+    for there in [sent.clone(), [&sent[..30], &sent[33..]].concat()] {
+        let whole = verified(&table, 0, &there, 36);
+        assert_eq!((whole.equal, whole.ranges_compared), (true, 7), "{whole:?}");
+    }
+}
+
+#[test]
+fn a_recount_with_a_dedupe_window_knows_the_ids_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pipeline = pipeline(dir.path(), 4);
+    let now = now_ms();
+    let ids = ["a", "b", "c", "d", "c", "e", "d", "f", "g", "h"];
+    let sent: Vec<Record> =
+        (0..).zip(ids).map(|(offset, id)| (offset, Some(now), event(now, id))).collect();
+    // The table begins at 3: what stands before is remembered only.
+    let table = pipeline.table();
+    assert_eq!(table.offset(LOG).unwrap(), None);
+    let mut table = Table::open(dir.path()).unwrap().unwrap();
+    let moves = vec![Move { partition: LOG.to_owned(), base: None, next: 3 }];
+    table.commit(Epoch { moves, ..Epoch::default() }).unwrap();
+    pipeline.rebuild(Minute(0)..=Minute(u32::MAX)).unwrap();
+    let number = pipeline.partition(start(&pipeline, 3)).unwrap();
+    pipeline.remember(number, &[chunk(0, &sent[..3], 3)]);
+    for (first, next) in [(3, 5), (5, 8), (8, 10)] {
+        pipeline.ingest(number, &[chunk(first, &sent[first as usize..next as usize], next)]);
+        pipeline.commit().unwrap();
+    }
+    assert_eq!(pipeline.lines().duplicate, 2, "c and d");
+    let table = Table::open(dir.path()).unwrap().unwrap();
+    let of = |first: u64| {
+        let mut chunks = std::iter::once(Ok(chunk(first, &sent[first as usize..], 10)));
+        let mut verdict = Verdict::of(&table);
+        let recorded = Recorded {
+            partition: LOG,
+            label: LOG,
+            unit: Unit::Records,
+            decode: options(4).decode,
+            first,
+            chunks: &mut chunks,
+        };
+        verdict.add(&options(4), &table, recorded).unwrap();
+        verdict.judged()
+    };
+    assert_eq!(recounts_from(&options(4), &table, LOG).unwrap(), 0);
+    assert!(of(0).equal, "{:?}", of(0));
+    // Without what stands before 4 nobody knows that c is one too many at 4; from 8 on all is
+    // known again.
+    let rest = of(4);
+    assert_eq!(
+        (rest.ranges_compared, rest.ranges_different, rest.different),
+        (1, 0, 0),
+        "{rest:?}"
+    );
+    assert!(rest.gone[0].contains("3..8 cannot be verified"), "{:?}", rest.gone);
 }
 
 #[test]

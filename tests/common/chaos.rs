@@ -366,7 +366,7 @@ impl Plan {
             expect.len(),
             self.fenced()
         ));
-        self.audit(&data, &mut log);
+        self.prove(&data, config, &mut log);
     }
 
     /// Kills, pauses and restarts that are not done yet.
@@ -410,13 +410,16 @@ impl Plan {
         (held, sums)
     }
 
-    /// Asks the program to prove its table.
-    fn audit(&self, data: &Path, log: &mut impl FnMut(String)) {
-        let output = Command::new(&self.program).arg("audit").arg("--data").arg(data).output();
-        let output = output.expect("the program starts");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-        log(format!("audit: {}", said.lines().last().unwrap_or_default()));
+    /// Asks the program to prove its table: from itself, and from the topic.
+    fn prove(&self, data: &Path, config: &Path, log: &mut impl FnMut(String)) {
+        for proof in ["audit", "verify"] {
+            let mut command = Command::new(&self.program);
+            command.arg(proof).arg("--data").arg(data).arg("-c").arg(config);
+            let output = command.output().expect("the program starts");
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+            log(format!("{proof}: {}", said.lines().last().unwrap_or_default()));
+        }
     }
 
     /// Waits until the table has counted every log to its end.

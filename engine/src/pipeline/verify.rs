@@ -1,22 +1,31 @@
 //! Proving the table against its source: what the source still holds is counted again, apart from
 //! the table, and compared with its rows by customer, service and minute.
 //!
-//! A source takes part as [`Recorded`]: a partition, and its chunks from its first one on. Rows do
-//! not say from which offsets they were counted, so a partition is compared as a whole, or not
-//! at all where its source has let go of its begin.
+//! A source takes part as [`Recorded`]: a partition, and its chunks from its first one on. A log
+//! of records is compared range by range as well, as its commits have counted it.
+//!
+//! Rows do not say from which offsets they were counted. So where a source has let go of its
+//! begin, a row can only be shown to hold at least what the rest of the source says; what is gone
+//! is named, and the verdict is never that all is equal.
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+mod scope;
+
+pub use scope::RangeDifference;
+use scope::Scope;
+
 use super::dedupe::DedupeWindow;
 use super::replay::settled_decode;
-use super::{Options, PipelineError, Unit, columnar, decode_chunks, known_in, settle};
+use super::{LineCounts, Options, PipelineError, Unit, columnar, decode_chunks, known_in, settle};
 use crate::decode;
 use crate::model::Measures;
-use crate::source::chunk::{Chunk, ChunkKind};
+use crate::source::chunk::Chunk;
 use crate::source::file::{self, Known, Opened, SourceError};
 use crate::source::wal::{self, WalError};
 use crate::state::State;
@@ -45,11 +54,25 @@ pub struct Verdict {
     pub different: u64,
     /// The first of those.
     pub differences: Vec<Difference>,
+    /// Ranges of offsets that were compared, each counted by one commit.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub ranges_compared: u64,
+    /// How many of them differ.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub ranges_different: u64,
+    /// The first of those.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ranges: Vec<RangeDifference>,
     /// Sources of which the table knows nothing.
     pub unknown: Vec<String>,
-    /// Partitions of which the source has let go of a part, so that they cannot be compared.
+    /// Parts of partitions that cannot be compared: the source has let go of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gone: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// What a source holds of a partition.
@@ -64,7 +87,8 @@ pub struct Recorded<'a> {
     pub decode: decode::Options,
     /// The first offset that the source still has.
     pub first: u64,
-    /// Its chunks from there on. Records behind the committed offset are not counted; a source of
+    /// Its chunks from there on, or from where the table has begun and as many records before as
+    /// the dedupe window has. Records behind the committed offset are not counted; a source of
     /// lines ends at that offset.
     pub chunks: &'a mut dyn Iterator<Item = io::Result<Chunk>>,
 }
@@ -103,7 +127,7 @@ pub fn verify(
             verdict.add_log(&options, table, path)?;
         } else if columnar::is_parquet(&options.decode, path)? {
             match rows_of(&corrected(&options, table)?, path, &known)? {
-                Some((partition, source)) => verdict.compare(table, &partition, source)?,
+                Some((partition, source)) => verdict.compare(table, &partition, source, true)?,
                 None => verdict.unknown.push(path.display().to_string()),
             }
         } else if let Some(opened) = file::open(path, &known)? {
@@ -133,20 +157,37 @@ impl Verdict {
             self.unknown.push(recorded.label.to_owned());
             return Ok(());
         };
-        let begun = first_of(table, recorded.partition)?.unwrap_or(next);
-        if recorded.first > begun {
-            let (name, first) = (recorded.partition, recorded.first);
-            self.gone.push(format!("{name}: offsets {begun}..{first} are gone from the source"));
-            return Ok(());
+        let mut scope = Scope::of(options, table, &recorded, next)?;
+        let (partition, first) = (recorded.partition, recorded.first);
+        if let Some(gone) = &scope.gone {
+            let Range { start, end } = gone;
+            self.gone.push(format!(
+                "{partition}: offsets {start}..{first} are gone from the source, so {start}..{end} \
+                 cannot be verified"
+            ));
         }
-        let partition = recorded.partition;
-        let source = recount(&corrected(options, table)?, recorded, next)?;
-        self.compare(table, partition, source)
+        let source = recount(&corrected(options, table)?, recorded, &mut scope)?;
+        self.ranges_compared += scope.compared();
+        for difference in scope.differences(partition) {
+            self.ranges_different += 1;
+            if self.ranges.len() < DIFFERENCES_MAX {
+                self.ranges.push(difference);
+            }
+        }
+        self.compare(table, partition, source, scope.gone.is_none())
+    }
+
+    /// Adds that a partition cannot be compared at all, and why.
+    pub fn add_gone(&mut self, partition: &str, why: &str) {
+        self.gone.push(format!("{partition}: {why}"));
     }
 
     /// The verdict once all sources were added.
     pub fn judged(mut self) -> Verdict {
-        self.equal = self.different == 0 && self.unknown.is_empty() && self.gone.is_empty();
+        self.equal = self.different == 0
+            && self.ranges_different == 0
+            && self.unknown.is_empty()
+            && self.gone.is_empty();
         self
     }
 
@@ -203,14 +244,20 @@ fn corrected(options: &Options, table: &Table) -> Result<Options, TableError> {
     Ok(options)
 }
 
-/// The first offset that the table has counted of a partition.
-fn first_of(table: &Table, partition: &str) -> Result<Option<u64>, PipelineError> {
-    let mut first: Option<u64> = None;
+/// From which offset on records of a partition take part in a recount: where the table has begun
+/// to count it, and as many before that as the dedupe window has.
+///
+/// # Errors
+/// The table cannot be read.
+pub fn recounts_from(
+    options: &Options,
+    table: &Table,
+    partition: &str,
+) -> Result<u64, PipelineError> {
+    let mut begun = table.offset(partition)?.unwrap_or(0);
     let filter = Filter { partition: Some(partition.to_owned()), ..Filter::default() };
-    table.for_each_source(&filter, |row| {
-        first = Some(first.map_or(row.first, |first| first.min(row.first)));
-    })?;
-    Ok(first)
+    table.for_each_source(&filter, |row| begun = begun.min(row.first))?;
+    Ok(begun.saturating_sub(window_records(options)))
 }
 
 /// A partition and what its source counts up to the committed offset.
@@ -238,31 +285,45 @@ fn rows_of(
 fn window_of(options: &Options, unit: Unit) -> Option<DedupeWindow> {
     let window = match unit {
         Unit::Bytes => options.dedupe_window_bytes,
-        Unit::Records => options.dedupe_window_records,
+        Unit::Records => window_records(options),
     };
     (window > 0).then(|| DedupeWindow::new(window, options.dedupe_ids_max))
 }
 
-/// The counts of a partition up to the committed offset.
+fn window_records(options: &Options) -> u64 {
+    options.dedupe_window_records
+}
+
+/// The counts of what is compared of a partition; those of its ranges are added to `scope`.
 fn recount(
     options: &Options,
     recorded: Recorded<'_>,
-    next: u64,
+    scope: &mut Scope,
 ) -> Result<HashMap<Key, Measures>, PipelineError> {
+    let is_counted = |place: Option<usize>| place.is_some() || recorded.unit == Unit::Bytes;
     let mut sums = HashMap::new();
     let mut window = window_of(options, recorded.unit);
     let mut state = State::new(usize::MAX, options.slis.further.len(), false, SEED);
     let fail = |source| SourceError::Read { path: PathBuf::from(recorded.label), source };
     loop {
-        let batch = next_chunks(recorded.chunks, next).map_err(fail)?;
+        let batch = next_chunks(recorded.chunks, scope.next).map_err(fail)?;
         if batch.is_empty() {
             break;
         }
-        let mut blocks = decode_chunks(options, &recorded.decode, (0, SEED), &batch);
-        for block in &mut blocks {
-            settle(block, window.as_mut());
+        let pieces = batch.into_iter().flat_map(|chunk| scope.cut(chunk));
+        let (places, chunks): (Vec<Option<usize>>, Vec<Chunk>) = pieces.unzip();
+        let blocks = decode_chunks(options, &recorded.decode, (0, SEED), &chunks);
+        let mut counted = Vec::with_capacity(blocks.len());
+        for (place, mut block) in places.into_iter().zip(blocks) {
+            let counts: LineCounts = settle(&mut block, window.as_mut());
+            if let Some(place) = place {
+                scope.count(place, &counts);
+            }
+            if is_counted(place) {
+                counted.push(block);
+            }
         }
-        state.apply(blocks);
+        state.apply(counted);
         drain(&mut state, &mut sums);
     }
     Ok(sums)
@@ -276,13 +337,9 @@ fn next_chunks(
     let most = rayon::current_num_threads() * 4;
     let mut batch = Vec::new();
     while batch.len() < most
-        && let Some(mut chunk) = chunks.next().transpose()?
+        && let Some(chunk) = chunks.next().transpose()?
         && chunk.first < next
     {
-        if let ChunkKind::Records(marks) = &mut chunk.kind {
-            marks.retain(|mark| mark.offset < next);
-            chunk.next = chunk.next.min(next);
-        }
         batch.push(chunk);
     }
     Ok(batch)
@@ -309,6 +366,7 @@ impl Verdict {
         table: &Table,
         partition: &str,
         mut source: HashMap<Key, Measures>,
+        is_whole: bool,
     ) -> Result<(), PipelineError> {
         let mut held: HashMap<Key, Measures> = HashMap::new();
         let filter = Filter { partition: Some(partition.to_owned()), ..Filter::default() };
@@ -316,14 +374,16 @@ impl Verdict {
             let key = (row.customer.to_owned(), row.service.to_owned(), row.minute);
             held.entry(key).or_default().add(&row.measures);
         })?;
-        let mut keys: Vec<Key> = source.keys().chain(held.keys()).cloned().collect();
+        // What is gone from the source may stand behind any row.
+        let unsourced = held.keys().filter(|key| is_whole && !source.contains_key(*key));
+        let mut keys: Vec<Key> = source.keys().chain(unsourced).cloned().collect();
         keys.sort_unstable();
-        keys.dedup();
         self.compared += keys.len() as u64;
         for key in keys {
             let source = source.remove(&key).unwrap_or_default();
             let table = held.remove(&key).unwrap_or_default();
-            if source != table {
+            let is_held = numbers(&source).iter().zip(numbers(&table)).all(|(a, b)| *a <= b);
+            if if is_whole { source != table } else { !is_held } {
                 self.differ(partition, key, &source, &table);
             }
         }

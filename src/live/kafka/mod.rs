@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use ninefold_engine::config::{Config, KafkaSource};
-use ninefold_engine::decode::{self, Format};
+use ninefold_engine::decode;
 use ninefold_engine::failpoint;
 use ninefold_engine::pipeline::{Pipeline, Unit};
 use ninefold_engine::query::KafkaHealth;
@@ -40,6 +40,7 @@ use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{Begin, Message, Service};
+use crate::kafka::{BROKER_LIMIT, decode_of, span};
 use crate::states::read;
 use group::{Change, Group, Id};
 use look::Look;
@@ -63,9 +64,6 @@ const PAUSE_AFTER: Duration = Duration::from_millis(500);
 /// How long a partition that is given back waits for its commit.
 const REVOKE_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long a broker may take to answer a question.
-const BROKER_LIMIT: Duration = Duration::from_secs(5);
-
 /// How long the loop may take to see the version of the table that this thread has seen.
 const FOLLOW_LIMIT: Duration = Duration::from_millis(1_500);
 
@@ -86,12 +84,7 @@ pub fn start(
     sender: SyncSender<Message>,
 ) -> anyhow::Result<()> {
     let Some(source) = config.sources.kafka.clone() else { return Ok(()) };
-    let mut decode = config.decode.clone();
-    decode.format = source.format.unwrap_or(decode.format);
-    decode.service = source.service.clone().or(decode.service);
-    if decode.format == Format::Auto {
-        decode.format = Format::Ndjson;
-    }
+    let decode = decode_of(config, &source);
     let settings = client::consumer(&source)?;
     let consumer: BaseConsumer<Group> =
         settings.create_with_context(Group::default()).context("source.kafka")?;
@@ -555,9 +548,7 @@ impl Reader {
     }
 
     fn span(&self, (topic, number): &Id) -> anyhow::Result<place::Span> {
-        let (begin, end) = self.consumer.fetch_watermarks(topic, *number, BROKER_LIMIT)?;
-        let offset = |offset: i64| u64::try_from(offset).context("a log begins below 0");
-        Ok(place::Span { begin: offset(begin)?, end: offset(end)? })
+        span(&*self.consumer, topic, *number)
     }
 
     /// Some batch is corrupt; the client does not say of which partition. Each is fetched once

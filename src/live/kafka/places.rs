@@ -3,16 +3,16 @@
 //! The table is read through a handle of its own, so that the loop's is not waited for. What the
 //! loop is counting itself goes on where the loop stands.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 
 use anyhow::{Context, anyhow};
 use ninefold_engine::pipeline::Pipeline;
 use ninefold_engine::source::kafka::{cluster_of, name};
-use ninefold_engine::table::{CommitError, Epoch, Filter, Move, Table, TableError};
+use ninefold_engine::table::{CommitError, Epoch, Move, Table, TableError};
 
 use super::group::Id;
+use crate::kafka::newest_rows;
 use crate::states::read;
 
 /// What is known of a partition.
@@ -31,13 +31,6 @@ pub struct Places {
     data: PathBuf,
     table: Option<Table>,
     pipeline: Arc<RwLock<Pipeline>>,
-}
-
-/// The newest row of a partition in the table.
-struct Counted {
-    next: u64,
-    tail: Option<[u8; 32]>,
-    label: String,
 }
 
 impl Places {
@@ -117,18 +110,4 @@ impl Places {
             Err(error) => Err(anyhow!(error)).with_context(|| format!("topic {topic}")),
         }
     }
-}
-
-/// The newest row of every partition of Kafka.
-fn newest_rows(table: &Table) -> Result<HashMap<String, Counted>, TableError> {
-    let mut rows: HashMap<String, Counted> = HashMap::new();
-    table.for_each_source(&Filter::default(), |row| {
-        let is_newer = rows.get(row.partition).is_none_or(|known| known.next < row.next);
-        if row.partition.starts_with("kafka/") && is_newer {
-            let (next, tail) = (row.next, row.tail.try_into().ok());
-            let counted = Counted { next, tail, label: row.name.to_owned() };
-            rows.insert(row.partition.to_owned(), counted);
-        }
-    })?;
-    Ok(rows)
 }

@@ -6,7 +6,8 @@ use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::group::Id;
-use super::{BROKER_LIMIT, Reader, add};
+use super::{Reader, add};
+use crate::kafka::BROKER_LIMIT;
 
 impl Reader {
     /// Begins the topics that are there by now, and subscribes to them with the others.

@@ -6,6 +6,9 @@ use rdkafka::ClientConfig;
 
 use crate::config::{KafkaOption, KafkaSource, SecretError};
 
+/// How the members of a group share partitions.
+pub const STRATEGY: &str = "cooperative-sticky";
+
 /// A secret is not where the configuration says.
 #[derive(Debug, thiserror::Error)]
 #[error("Kafka options {key:?}: {source}")]
@@ -61,7 +64,7 @@ pub fn consumer(source: &KafkaSource) -> Result<ClientConfig, SettingsError> {
         ("check.crcs", "true"),
         ("isolation.level", "read_committed"),
         ("group.protocol", "classic"),
-        ("partition.assignment.strategy", "cooperative-sticky"),
+        ("partition.assignment.strategy", STRATEGY),
         ("enable.partition.eof", "false"),
         ("statistics.interval.ms", "1000"),
     ] {

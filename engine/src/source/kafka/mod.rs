@@ -20,6 +20,18 @@ pub fn name(topic: &str, partition: i32) -> String {
     format!("kafka/{topic}/{partition}")
 }
 
+/// The topic and the number of the partition that has this name in the table.
+///
+/// ```
+/// use ninefold_engine::source::kafka::split;
+/// assert_eq!(split("kafka/requests/7"), Some(("requests", 7)));
+/// assert_eq!(split("file/7"), None);
+/// ```
+pub fn split(name: &str) -> Option<(&str, i32)> {
+    let (topic, number) = name.strip_prefix("kafka/")?.rsplit_once('/')?;
+    Some((topic, number.parse().ok()?))
+}
+
 /// What people call it; the cluster's id stands first, so that a table knows its cluster again.
 pub fn label(cluster: &str, topic: &str, partition: i32) -> String {
     format!("{cluster}/{topic}/{partition}")
