@@ -62,7 +62,8 @@ impl Certificate {
                 () = tokio::time::sleep(LOOK_INTERVAL) => {}
             }
             let refused = self.look().await.err();
-            let refused = refused.map(|error| format!("the certificate stays as it was: {error:#}"));
+            let refused =
+                refused.map(|error| format!("the certificate stays as it was: {error:#}"));
             if refused != self.refused {
                 refused.iter().for_each(|refused| eprintln!("ninefold: {refused}"));
                 note(refused.clone());

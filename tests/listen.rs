@@ -42,7 +42,8 @@ fn trusting(certificate: &str) -> ureq::Agent {
 }
 
 fn ready(service: &Service, agent: &ureq::Agent) -> Result<Value, ureq::Error> {
-    let text = agent.get(format!("{}/readyz", service.address)).call()?.body_mut().read_to_string()?;
+    let text =
+        agent.get(format!("{}/readyz", service.address)).call()?.body_mut().read_to_string()?;
     Ok(serde_json::from_str(&text).expect("JSON"))
 }
 
@@ -118,13 +119,15 @@ fn memory_peak(service: &Service) -> u64 {
 }
 
 /// Far more connections than are taken, each with headers that never end: they are closed when
-/// their time is over, those that wait come after them, and memory stays flat.
+/// their time is over, those that wait come after them, and memory stays flat. A stream, which
+/// sends no further headers, goes on meanwhile.
 #[test]
 fn headers_that_never_end_hold_nobody_up_for_long() {
     let session = Session::new();
     session.write("c.toml", b"[api]\nheader_timeout = \"1s\"\nconnections_max = 100\n");
     let service = Service::start(&session, RUN);
     service.json("/healthz");
+    let stream = service.lines("/v1/stream");
     let before = memory_peak(&service);
     let address = service.address.trim_start_matches("http://").to_owned();
     let head = format!("GET / HTTP/1.1\r\nhost: localhost\r\nx: {}", "x".repeat(32 << 10));
@@ -144,6 +147,7 @@ fn headers_that_never_end_hold_nobody_up_for_long() {
         let _ = stream.read_to_end(&mut rest);
         assert_eq!(String::from_utf8_lossy(&rest), "", "no answer to half a request");
     }
+    assert_eq!(stream.filter(|line| line == "event: fleet").take(6).count(), 6);
     let grown = memory_peak(&service).saturating_sub(before);
     assert!(grown < 48 << 20, "{grown} bytes for slow clients");
     service.stop().ok_with_notes();

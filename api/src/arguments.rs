@@ -7,7 +7,7 @@
 use axum::extract::Query;
 use axum::http::Uri;
 use ninefold_engine::model::CUSTOMER_BYTES_MAX;
-use ninefold_engine::query::{Basis, By};
+use ninefold_engine::query::{AskError, Basis, By};
 use ninefold_engine::time::{DAY_MINUTES, Minute, TS_MS_END, TS_MS_MIN, parse_rfc3339};
 
 use crate::problem::Problem;
@@ -20,6 +20,8 @@ pub(crate) const LIMIT_DEFAULT: usize = 50;
 pub(crate) const RANGE_MINUTES_MAX: u32 = 400 * DAY_MINUTES;
 /// The longest range whose causes are searched: every candidate is counted for every minute.
 pub(crate) const IMPACT_MINUTES_MAX: u32 = 31 * DAY_MINUTES;
+/// The most transitions of alerts in one answer.
+pub(crate) const ALERTS_MAX: usize = 10_000;
 /// The most steps of one time series: a week by minutes.
 pub(crate) const STEPS_MAX: u32 = 7 * DAY_MINUTES;
 /// Texts other than customers: names of zones and services, cursors.
@@ -197,6 +199,16 @@ pub(crate) fn check_range(from: Minute, to: Minute, minutes_max: u32) -> Result<
     Ok(())
 }
 
+/// Refuses an answer of more rows than one may have: leaving some out would read as fewer.
+pub(crate) fn check_rows(rows: usize, rows_max: usize) -> Result<(), AskError> {
+    if rows <= rows_max {
+        return Ok(());
+    }
+    let problem =
+        format!("{rows} rows in this range; takes one of at most {rows_max}: ask for less time");
+    Err(AskError::Argument { field: "from", problem })
+}
+
 /// Epoch milliseconds, or RFC 3339.
 ///
 /// A `+` that a caller did not escape reaches us as a space; the only place where it can have
@@ -253,6 +265,13 @@ mod tests {
         for text in ["now", "-1", "0", "4133980800000", "2026-11-01", "99999999999999999999"] {
             check_minute(text, None);
         }
+    }
+
+    #[test]
+    fn an_answer_of_too_many_rows_is_refused_whole() {
+        assert_eq!(check_rows(10, 10).map_err(Problem::from), Ok(()));
+        let refused = Problem::from(check_rows(11, 10).expect_err("one too many"));
+        assert_eq!(refused.field.as_deref(), Some("from"));
     }
 
     #[test]

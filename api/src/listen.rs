@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use axum::{Extension, Router};
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
-use axum_server::{Address, AddrListener, Handle, Server};
+use axum_server::{AddrListener, Address, Handle, Server};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};

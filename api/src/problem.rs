@@ -111,9 +111,7 @@ impl Kind {
                 (StatusCode::UNPROCESSABLE_ENTITY, "key", "the key was used for something else")
             }
             Kind::Full => (StatusCode::TOO_MANY_REQUESTS, "full", "too much waits to be counted"),
-            Kind::Rate => {
-                (StatusCode::TOO_MANY_REQUESTS, "rate", "the token has used up its rate")
-            }
+            Kind::Rate => (StatusCode::TOO_MANY_REQUESTS, "rate", "the token has used up its rate"),
             Kind::Headers => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "headers",

@@ -101,7 +101,8 @@ impl Limits {
 
     /// Takes one request of a token.
     pub(crate) fn request(&self, name: &str) -> Result<(), Problem> {
-        self.take(name, |buckets| &mut buckets.requests, 1).map_err(|wait| problem(wait, "requests"))
+        self.take(name, |buckets| &mut buckets.requests, 1)
+            .map_err(|wait| problem(wait, "requests"))
     }
 
     /// Takes bytes of events of a token; 0 only asks.

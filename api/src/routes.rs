@@ -21,7 +21,7 @@ use tower_http::compression::CompressionLayer;
 
 use crate::access::{Caller, Need, Needs, authorize};
 use crate::app::App;
-use crate::arguments::{self, Arguments, IMPACT_MINUTES_MAX, RANGE_MINUTES_MAX};
+use crate::arguments::{self, ALERTS_MAX, Arguments, IMPACT_MINUTES_MAX, RANGE_MINUTES_MAX};
 use crate::guard::guard;
 use crate::problem::{Kind, Problem};
 use crate::{assets, docs, ingest, metrics, pages, silences, stream};
@@ -165,7 +165,12 @@ async fn alerts(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     let arguments = Arguments::read(&uri, &["from", "to", "basis"])?;
     let (from, to) = arguments.open_range()?;
     let basis = arguments.basis()?;
-    json(&app, move |answers| answers.alerts(from, to, basis)).await
+    json(&app, move |answers| {
+        let found = answers.alerts(from, to, basis)?;
+        arguments::check_rows(found.alerts.len(), ALERTS_MAX)?;
+        Ok(found)
+    })
+    .await
 }
 
 async fn impact(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {

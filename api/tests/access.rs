@@ -225,10 +225,11 @@ async fn a_slow_body_and_an_endless_one_are_ended() {
     let fake = Arc::new(Fake::new(Scene::Quiet, || NOW_MS));
     let router = ninefold_api::router(fake, options(Duration::from_millis(200)));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(ninefold_api::serve(listener, router, Listening::default(), async move {
-        // An error says that the test has ended.
-        let _ = stopped.await;
-    }));
+    let server =
+        tokio::spawn(ninefold_api::serve(listener, router, Listening::default(), async move {
+            // An error says that the test has ended.
+            let _ = stopped.await;
+        }));
     let clients = tokio::task::spawn_blocking(move || {
         let send = |head: &str, piece: &[u8], count: usize| {
             let mut stream = TcpStream::connect(address).expect("it listens");
@@ -294,7 +295,10 @@ async fn a_token_over_its_rate_is_told_to_wait() {
     assert_eq!(ask("GET", "/v1/burn", "admin", "").await.status(), StatusCode::OK);
     assert_eq!(ask("GET", "/healthz", "read", "").await.status(), StatusCode::OK, "it is public");
     // One body is taken whole; it takes 90 seconds too much.
-    const BODY: &str = concat!("0123456789012345678901234567890123456789012345678\n", "0123456789012345678901234567890123456789012345678\n");
+    const BODY: &str = concat!(
+        "0123456789012345678901234567890123456789012345678\n",
+        "0123456789012345678901234567890123456789012345678\n"
+    );
     assert_eq!(ask("POST", "/v1/events", "ingest", BODY).await.status(), StatusCode::OK);
     is_told(ask("POST", "/v1/events", "ingest", "").await, 91).await;
     let metrics = ask("GET", "/metrics", "admin", "").await;

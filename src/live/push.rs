@@ -474,7 +474,9 @@ impl Ingest for HttpIngest {
         let batch = Batch { time_ms: clock_ms(), key, records };
         let appended = self.wal.append_received(batch, received);
         appended.map(|accepted| u64::from(accepted.count)).map_err(|refusal| match refusal {
-            wal::Refusal::Full { .. } | wal::Refusal::Queue { .. } => Refusal::Full(refusal.to_string()),
+            wal::Refusal::Full { .. } | wal::Refusal::Queue { .. } => {
+                Refusal::Full(refusal.to_string())
+            }
             wal::Refusal::Disk { .. } | wal::Refusal::Closed => Refusal::Log(refusal.to_string()),
             wal::Refusal::KeyReused => Refusal::KeyReused,
         })
