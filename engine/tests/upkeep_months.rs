@@ -7,6 +7,10 @@
 //!   cargo test --release --test upkeep_months -- --nocapture
 //! ```
 //!
+//! Broken off, it goes on where it was when it is started again with the same settings: how many
+//! commits landed, the table says, and what was in them is drawn once more from the same seed.
+//! What it tells is added to `UPKEEP_DIR` with the suffix `.log`.
+//!
 //! The disk is real but for two things: nothing is synced, and files carry the simulated time.
 //! After each simulated day it holds that days outside the last 26 hours have a handful of files
 //! of each grain, that the kept log is bounded, that opening reads the newest checkpoint and the
@@ -18,6 +22,7 @@ mod rows;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -28,7 +33,7 @@ use futures_core::stream::BoxStream;
 use ninefold_engine::table::schema::Grain;
 use ninefold_engine::table::upkeep::{Done, Upkeep};
 use ninefold_engine::table::{DataFile, Epoch, Filter, Move, Table};
-use ninefold_engine::time::{DAY_MINUTES, Day, MINUTE_MS, Minute};
+use ninefold_engine::time::{DAY_MINUTES, Day, Minute};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
@@ -36,6 +41,8 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 use rows::{Row, batch, series_files, source_file};
+
+const PARTITION: &str = "kafka/requests/0";
 
 /// The first simulated day. Far enough in the past that 13 months end before now: the kernel
 /// forgets removed files by the real clock.
@@ -60,6 +67,19 @@ impl SimulatedDisk {
             disk: Arc::new(LocalFileSystem::new()),
             now_ms: Arc::new(AtomicI64::new(now_ms)),
             log_reads: Arc::default(),
+        }
+    }
+
+    /// Gives files that a killed run has left without a simulated time the time of now.
+    fn age(&self, dir: &FsPath) {
+        let now = UNIX_EPOCH + Duration::from_millis(self.now_ms.load(Ordering::Relaxed) as u64);
+        for entry in std::fs::read_dir(dir).into_iter().flatten().map(std::io::Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                self.age(&entry.path());
+            } else if entry.metadata().unwrap().modified().unwrap() > now {
+                let file = File::options().write(true).open(entry.path()).unwrap();
+                file.set_modified(now).unwrap();
+            }
         }
     }
 
@@ -186,8 +206,10 @@ struct Simulation {
 }
 
 impl Simulation {
-    fn new(dir: &FsPath) -> Simulation {
-        let disk = SimulatedDisk::new(Minute(START.0 * DAY_MINUTES).start_ms());
+    /// The simulation as it stands after so many seconds, on the table under `dir`.
+    fn new(dir: &FsPath, second: i64) -> Simulation {
+        let disk = SimulatedDisk::new(ms_at(second));
+        disk.age(dir);
         let open = || Table::open_or_create_on(dir, Arc::new(disk.clone())).unwrap();
         Simulation {
             writer: open(),
@@ -203,9 +225,8 @@ impl Simulation {
         }
     }
 
-    /// One commit at `now_ms`: the running minute, sometimes late rows, each tenth time further
-    /// grains.
-    fn commit(&mut self, now_ms: i64) {
+    /// What is counted at `now_ms`: a row of the running minute, sometimes late ones.
+    fn count(&mut self, now_ms: i64) -> Vec<Row> {
         let now = Minute::of_ms(now_ms);
         let mut rows = vec![self.row(now)];
         if self.random.below(40) == 0 {
@@ -222,19 +243,24 @@ impl Simulation {
             let sum = self.oracle.entry((customer, row.minute.0 / 60)).or_default();
             *sum = (sum.0 + row.valid as u64, sum.1 + row.bad as u64);
         }
-        let partition = "kafka/requests/0".to_owned();
-        let base = (self.commits > 0).then_some(self.commits);
-        let step = Move { partition, base, next: self.commits + 1 };
-        let mut files = series_files(&rows, &step.partition);
+        self.commits += 1;
+        rows
+    }
+
+    /// Commits what was counted at `now_ms`, each tenth time with further grains.
+    fn commit(&mut self, rows: &[Row], now_ms: i64) {
+        let (next, now) = (self.commits, Minute::of_ms(now_ms));
+        let base = (next > 1).then_some(next - 1);
+        let step = Move { partition: PARTITION.to_owned(), base, next };
+        let mut files = series_files(rows, &step.partition);
         files.push(source_file(&step, now.day()));
-        if self.commits.is_multiple_of(10) {
+        if next % 10 == 1 {
             files.extend([Grain::Dimension, Grain::Failure].map(|grain| further(grain, now)));
         }
         self.writer.commit(Epoch { files, moves: vec![step], info: String::new() }).unwrap();
         if let Some(error) = self.writer.take_upkeep_error() {
             panic!("{error}");
         }
-        self.commits += 1;
     }
 
     fn row(&mut self, minute: Minute) -> Row {
@@ -276,7 +302,7 @@ impl Simulation {
         // Each entry is read once for the protocol and the schema, once for the offsets; the
         // checkpoint by its footer and some columns.
         assert!(reads <= 2 * 102 + 20, "opening read {reads} files of the log");
-        assert_eq!(table.offset("kafka/requests/0").unwrap(), Some(self.commits));
+        assert_eq!(table.offset(PARTITION).unwrap(), Some(self.commits));
 
         for ((grain, day), count) in table.file_counts().unwrap() {
             let day = day.unwrap();
@@ -316,10 +342,10 @@ impl Simulation {
         assert_eq!(next, self.commits);
     }
 
-    fn tell(&self, now_ms: i64, began: Instant) {
+    fn tell(&self, now_ms: i64, began: Instant) -> String {
         let files: usize = self.keeper.file_counts().unwrap().values().sum();
         let entries = names(&self.dir.join("_delta_log")).len();
-        println!(
+        format!(
             "{}: {} commits, {files} live files, {entries} files of the log, {:?}, {:.0} s, of \
              it commits {:.0} s and upkeep {:.0} s",
             Minute::of_ms(now_ms),
@@ -328,7 +354,7 @@ impl Simulation {
             began.elapsed().as_secs_f64(),
             self.spent[0].as_secs_f64(),
             self.spent[1].as_secs_f64(),
-        );
+        )
     }
 }
 
@@ -357,7 +383,7 @@ fn further(grain: Grain, minute: Minute) -> DataFile {
     let text = |name: &str, _: usize| match name {
         "customer" => Some("c0".to_owned()),
         "service" => Some("api".to_owned()),
-        "partition" => Some("kafka/requests/0".to_owned()),
+        "partition" => Some(PARTITION.to_owned()),
         _ => None,
     };
     let int = |name: &str, _: usize| i64::from(name == "bad" || name == "valid");
@@ -369,39 +395,75 @@ fn setting(name: &str, default: i64) -> i64 {
     std::env::var(name).map_or(default, |value| value.parse().expect("a number"))
 }
 
-#[test]
-fn months_of_commits_leave_few_files_a_short_log_and_equal_sums() {
-    let (days, commit_s) = (setting("UPKEEP_DAYS", 4), setting("UPKEEP_COMMIT_S", 300));
-    let keep_minutes = setting("UPKEEP_EVERY_MIN", 20);
-    let temporary = tempfile::tempdir().unwrap();
-    let dir = std::env::var("UPKEEP_DIR").map_or(temporary.path().join("rollups"), PathBuf::from);
-    let began = Instant::now();
-    let mut simulation = Simulation::new(&dir);
-    let start_ms = Minute(START.0 * DAY_MINUTES).start_ms();
-    let (day_ms, check_days) = (i64::from(DAY_MINUTES) * MINUTE_MS, 1 + days / 40);
-    let mut kept_ms = start_ms;
-    for second in (0..days * 86_400).step_by(commit_s as usize) {
-        let now_ms = start_ms + second * 1_000;
+/// Epoch milliseconds of a second of the simulation.
+fn ms_at(second: i64) -> i64 {
+    Minute(START.0 * DAY_MINUTES).start_ms() + second * 1_000
+}
+
+/// How many commits the table under `dir` has.
+fn landed(dir: &FsPath) -> u64 {
+    let table = Table::open(dir).unwrap();
+    table.and_then(|table| table.offset(PARTITION).unwrap()).unwrap_or(0)
+}
+
+/// Takes the table under `dir` from where it stands to `commits` commits, one each `commit_s`
+/// seconds, and checks it at the end and from day to day.
+fn run(dir: &FsPath, commits: u64, commit_s: i64) {
+    let (began, landed) = (Instant::now(), landed(dir));
+    assert!(landed <= commits, "it is past {commits} commits already");
+    let keep_s = 60 * setting("UPKEEP_EVERY_MIN", 20);
+    let days = commits as i64 * commit_s / 86_400;
+    let check_days = 1 + days / 40;
+    let tell = |line: String| {
+        println!("{line}");
+        let log = File::options().create(true).append(true).open(dir.with_extension("log"));
+        writeln!(log.unwrap(), "{line}").unwrap();
+    };
+    let mut simulation = Simulation::new(dir, landed as i64 * commit_s);
+    for at in 0..commits as i64 {
+        let (second, ends) = (at * commit_s, (at + 1) * commit_s);
+        let now_ms = ms_at(second);
+        let rows = simulation.count(now_ms);
+        if simulation.commits <= landed {
+            continue;
+        }
         simulation.disk.now_ms.store(now_ms, Ordering::Relaxed);
         let before = Instant::now();
-        simulation.commit(now_ms);
+        simulation.commit(&rows, now_ms);
         simulation.spent[0] += before.elapsed();
-        if now_ms - kept_ms >= keep_minutes * MINUTE_MS {
+        if second / keep_s < ends / keep_s {
             let before = Instant::now();
             simulation.keep(now_ms);
             simulation.spent[1] += before.elapsed();
-            kept_ms = now_ms;
         }
-        let day_ended = (now_ms + commit_s * 1_000 - start_ms) % day_ms == 0;
-        let day = (now_ms - start_ms) / day_ms + 1;
-        if day_ended && (day % check_days == 0 || day == days) && day > 2 {
+        let day = ends / 86_400;
+        let is_last = at + 1 == commits as i64;
+        if ends % 86_400 == 0 && day % check_days == 0 && day > 2 && !is_last {
             simulation.check(now_ms);
-            simulation.tell(now_ms, began);
+            tell(simulation.tell(now_ms, began));
         }
     }
+    let last_ms = ms_at((commits as i64 - 1) * commit_s);
+    simulation.check(last_ms);
+    tell(simulation.tell(last_ms, began));
     let done = |name| simulation.done.get(name).copied().unwrap_or(0);
-    assert!(done("compacted") > days as u64, "{:?}", simulation.done);
-    assert!(done("vacuumed") > 0, "{:?}", simulation.done);
+    let ran_days = (commits - landed) * commit_s as u64 / 86_400;
+    assert!(done("compacted") >= ran_days, "{:?}", simulation.done);
+    assert!(done("vacuumed") >= ran_days.min(1), "{:?}", simulation.done);
     // The last row of all is where it was put.
     assert_eq!(simulation.writer.refresh().unwrap(), simulation.keeper.refresh().unwrap());
+}
+
+#[test]
+fn months_of_commits_leave_few_files_a_short_log_and_equal_sums() {
+    let (days, commit_s) = (setting("UPKEEP_DAYS", 4), setting("UPKEEP_COMMIT_S", 300));
+    let commits = (days * 86_400 / commit_s) as u64;
+    if let Ok(dir) = std::env::var("UPKEEP_DIR") {
+        return run(FsPath::new(&dir), commits, commit_s);
+    }
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path().join("rollups");
+    // Broken off in the middle of a day, and begun again.
+    run(&dir, commits - commits / 10, commit_s);
+    run(&dir, commits, commit_s);
 }
