@@ -13,8 +13,10 @@ use ninefold_engine::config::{Receiver, Secret};
 use ninefold_engine::notify::address::AddressRule;
 use ninefold_engine::notify::outbox::{Notification, Outbox, Sent};
 use ninefold_engine::notify::send::Sender;
+use ninefold_engine::pipeline::incidents::stored_incidents;
 use ninefold_engine::pipeline::sent::stored_sent;
 use ninefold_engine::pipeline::watch::stored_transitions;
+use ninefold_engine::query::incident::notices;
 use ninefold_engine::table::{Filter, Table};
 use ninefold_engine::time::{DAY_MINUTES, Minute};
 
@@ -49,14 +51,18 @@ impl Notifiers {
             return Ok(notifiers);
         }
         let past = Minute::of_ms(clock_ms()).minus(PAST_MINUTES)..=Minute(u32::MAX);
-        let transitions = stored_transitions(table, &past)?;
-        let sent = stored_sent(table, &Filter::of_minutes(past))?;
+        let mut transitions = stored_transitions(table, &past)?;
+        let past = Filter::of_minutes(past);
+        let incidents = stored_incidents(table, &past)?;
+        transitions.extend(incidents.iter().flat_map(|stored| notices(&stored.incident)));
+        let sent = stored_sent(table, &past)?;
         for receiver in receivers {
             let secret = receiver.secret.as_ref().map(|place| place.fetch()).transpose();
             let secret = secret.with_context(|| format!("receiver {}", receiver.name))?;
             let resend_ms = receiver.kind.resend_ms();
             let mut outbox = Outbox::new(&receiver.name, receiver.severities.clone(), resend_ms);
-            transitions.iter().for_each(|transition| outbox.note(transition, false));
+            let wanted = transitions.iter().filter(|one| receiver.each.hears_of(one));
+            wanted.for_each(|transition| outbox.note(transition, false));
             sent.iter().for_each(|sent| outbox.note_sent(sent));
             let rule = AddressRule { allow: receiver.allow.clone() };
             let teller = Teller {
@@ -107,7 +113,8 @@ impl Teller {
             }
             match published.recv_timeout(self.wait()) {
                 Ok(first) => {
-                    for one in std::iter::once(first).chain(published.try_iter()) {
+                    let all = std::iter::once(first).chain(published.try_iter());
+                    for one in all.filter(|one| self.receiver.each.hears_of(&one.transition)) {
                         self.outbox.note(&one.transition, one.uncommitted);
                     }
                 }

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::reader::Section;
 use super::secret::SecretFrom;
+use crate::notify::each::Each;
 use crate::notify::message::Kind;
 
 /// The names of the protocols.
@@ -14,6 +15,9 @@ const KINDS: [(&str, Kind); 3] = [
     ("alertmanager", Kind::Alertmanager),
     ("pagerduty", Kind::PagerDuty),
 ];
+
+/// What one notification is of.
+const EACH: [(&str, Each); 2] = [("incident", Each::Incident), ("alert", Each::Alert)];
 
 /// PagerDuty has one address for everybody.
 const PAGERDUTY_URL: &str = "https://events.pagerduty.com/v2/enqueue";
@@ -33,6 +37,8 @@ pub struct Receiver {
     pub secret: Option<SecretFrom>,
     /// Severities it wants; empty = all.
     pub severities: Vec<String>,
+    /// Whether it hears of incidents, or of the alerts of each series.
+    pub each: Each,
     /// Internal networks that it may be in, also without TLS.
     pub allow: Vec<IpNet>,
 }
@@ -58,6 +64,7 @@ fn receiver(section: &Section<'_>) -> Option<Receiver> {
     let kind = section.choice("kind", &KINDS);
     let secret = SecretFrom::of(section, "secret");
     let severities = severities(section);
+    let each = section.choice("each", &EACH).unwrap_or_default();
     let allow = networks(section);
     let url = url(section, kind);
     for key in ["name", "kind"].into_iter().filter(|key| !section.has(key)) {
@@ -66,7 +73,8 @@ fn receiver(section: &Section<'_>) -> Option<Receiver> {
     if kind == Some(Kind::PagerDuty) && !section.has("secret") {
         section.missing("secret", "where the routing key is");
     }
-    Some(Receiver { name: name?.to_owned(), kind: kind?, url: url?, secret, severities, allow })
+    let (name, kind, url) = (name?.to_owned(), kind?, url?);
+    Some(Receiver { name, kind, url, secret, severities, each, allow })
 }
 
 fn url(section: &Section<'_>, kind: Option<Kind>) -> Option<String> {

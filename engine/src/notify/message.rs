@@ -153,6 +153,9 @@ fn pagerduty(notification: &Notification, routing_key: &str) -> Value {
 
 /// One line for a person who was just woken.
 fn summary(transition: &AlertTransition) -> String {
+    if let Some(incident) = &transition.incident {
+        return format!("{} ({}, {})", incident.summary, incident.severity, transition.state);
+    }
     let AlertTransition { customer, service, objective, tier, state, long, .. } = transition;
     format!("{customer} / {service}: {objective} {state} ({tier}): {}", window(long))
 }

@@ -5,6 +5,7 @@
 //! the feature `table`, as everything that needs many crates.
 
 pub mod address;
+pub mod each;
 pub mod message;
 pub mod outbox;
 #[cfg(feature = "table")]
