@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
-pub use super::incident::{Incident, Incidents};
+pub use super::incident::{Incident, IncidentStatus, Incidents};
 use crate::slo::verdict;
 use crate::time::Minute;
 
