@@ -94,8 +94,9 @@ fn a_canary_release_is_the_first_cause_at_every_size_and_seed() {
 #[test]
 fn where_only_the_pair_fails_the_pair_is_the_first_cause() {
     // Half of the canary runs r42, and so do three of ten others: neither is to blame alone.
-    let incident =
-        format!("release=r42,cohort=canary,from={FROM},minutes=30,rate=0.3,share=0.5,elsewhere=0.3");
+    let incident = format!(
+        "release=r42,cohort=canary,from={FROM},minutes=30,rate=0.3,share=0.5,elsewhere=0.3"
+    );
     for seed in 1..=3 {
         let cells = cells(seed, 150_000, &[&incident]);
         let found = found(&cells, FROM..FROM + 30, None);
@@ -106,7 +107,8 @@ fn where_only_the_pair_fails_the_pair_is_the_first_cause() {
 
 #[test]
 fn two_incidents_in_two_services_have_their_own_causes() {
-    let canary = format!("release=r42,cohort=canary,service=gateway,from={FROM},minutes=20,rate=0.3");
+    let canary =
+        format!("release=r42,cohort=canary,service=gateway,from={FROM},minutes=20,rate=0.3");
     let region = format!("region=eu-west-1,service=catalog,from={FROM},minutes=20,rate=0.2");
     for seed in 1..=3 {
         let cells = cells(seed, 150_000, &[&canary, &region]);
@@ -130,9 +132,8 @@ fn two_incidents_in_two_services_have_their_own_causes() {
 fn two_incidents_in_one_service_are_both_found() {
     let canary =
         format!("release=r42,cohort=canary,service=checkout,from={FROM},minutes=20,rate=0.4");
-    let route = format!(
-        "route=POST /v1/payments,service=checkout,from={FROM},minutes=20,rate=0.15"
-    );
+    let route =
+        format!("route=POST /v1/payments,service=checkout,from={FROM},minutes=20,rate=0.15");
     for seed in 1..=3 {
         let cells = cells(seed, 200_000, &[&canary, &route]);
         let found = found(&cells, FROM..FROM + 20, Some("checkout"));

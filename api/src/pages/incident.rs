@@ -1,7 +1,7 @@
 //! The page of one incident: whom it hits, what explains it, what happened when.
 
 use askama::Template;
-use ninefold_engine::query::body::{IncidentStatus, Incident};
+use ninefold_engine::query::body::{Incident, IncidentStatus};
 
 use crate::pages::fleet::{CauseView, incident_class, named};
 use crate::pages::{AsOf, Who, format};
@@ -81,9 +81,10 @@ impl<'a> Live<'a> {
                         change.severity,
                         format::counted(change.customers, "customer"),
                         format::grouped(change.bad),
-                        change.cause.as_ref().map_or_else(String::new, |cause| {
-                            format!("; {}", named(cause))
-                        }),
+                        change
+                            .cause
+                            .as_ref()
+                            .map_or_else(String::new, |cause| { format!("; {}", named(cause)) }),
                     ),
                 })
                 .collect(),

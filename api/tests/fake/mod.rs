@@ -6,9 +6,7 @@
 use std::collections::BTreeMap;
 
 use ninefold_engine::query::body::*;
-use ninefold_engine::query::incident::{
-    IncidentCustomer, IncidentPage, Joined, NewlyHit, status,
-};
+use ninefold_engine::query::incident::{IncidentCustomer, IncidentPage, Joined, NewlyHit, status};
 use ninefold_engine::query::{Answers, AskError, Basis, By, Health, MemoryUse};
 use ninefold_engine::slo::verdict;
 use ninefold_engine::time::{Minute, rfc3339};
@@ -511,11 +509,7 @@ impl Answers for Fake {
         Ok(Alerts { as_of: Some(self.as_of().to_string()), alerts: firing.map(alert).collect() })
     }
 
-    fn incidents(
-        &self,
-        _from: Option<Minute>,
-        _to: Option<Minute>,
-    ) -> Result<Incidents, AskError> {
+    fn incidents(&self, _from: Option<Minute>, _to: Option<Minute>) -> Result<Incidents, AskError> {
         self.ready()?;
         let as_of = Some(self.as_of().to_string());
         Ok(Incidents { as_of, incidents: self.open_incident().into_iter().collect() })
@@ -524,8 +518,8 @@ impl Answers for Fake {
     fn incident(&self, id: &str) -> Result<IncidentStatus, AskError> {
         self.ready()?;
         let known = self.open_incident().filter(|_| id == INCIDENT);
-        let known = known
-            .ok_or_else(|| AskError::Unknown { what: "incident", name: id.to_owned() })?;
+        let known =
+            known.ok_or_else(|| AskError::Unknown { what: "incident", name: id.to_owned() })?;
         let joined = |one: &IncidentCustomer| Joined {
             customer: one.customer.clone(),
             objective: "availability".to_owned(),
