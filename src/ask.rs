@@ -12,7 +12,8 @@ use ninefold_engine::pipeline::fold::Need;
 use ninefold_engine::pipeline::gap::gaps_in;
 use ninefold_engine::query::backtest::Backtest;
 use ninefold_engine::query::body::{
-    AlertTransition, Alerts, Burn, Fleet, Impact, Report, Sla, Timeseries, Top, Verdict,
+    AlertTransition, Alerts, Burn, Fleet, Impact, IncidentStatus, Incidents, Report, Sla,
+    Timeseries, Top, Verdict,
 };
 use ninefold_engine::query::excluded::excluded_in;
 use ninefold_engine::query::impact::{Dimensions, MINUTES_BEFORE};
@@ -247,6 +248,24 @@ impl<S: States> Answers for Asker<S> {
             }
         };
         Ok(Alerts { silences, ..alerts })
+    }
+
+    fn incidents(&self, from: Option<Minute>, to: Option<Minute>) -> Result<Incidents, AskError> {
+        let minutes = from.unwrap_or_default()..=to.unwrap_or(Minute(u32::MAX));
+        let as_of = self.states.newest()?.map(|minute| minute.to_string());
+        let changes = self.states.incident_changes()?.into_iter().map(|stored| stored.incident);
+        let mut incidents = query::incident::newest(changes);
+        incidents.retain(|incident| query::incident::is_within(incident, &minutes));
+        Ok(Incidents { as_of, incidents })
+    }
+
+    fn incident(&self, id: &str) -> Result<IncidentStatus, AskError> {
+        let as_of = self.states.newest()?.map(|minute| minute.to_string());
+        let changes = self.states.incident_changes()?;
+        let own = changes.iter().filter(|stored| stored.incident.id == id);
+        let own = own.map(|stored| (&stored.incident, &stored.joined[..]));
+        let unknown = || AskError::Unknown { what: "incident", name: id.to_owned() };
+        query::incident::status(as_of, own).ok_or_else(unknown)
     }
 
     fn top(

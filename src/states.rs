@@ -11,6 +11,7 @@ use ninefold_engine::config::Config;
 use ninefold_engine::pipeline::Pipeline;
 use ninefold_engine::pipeline::fold::{Need, fold, fold_dimensions, fold_recent, newest_minute};
 use ninefold_engine::pipeline::gap::gaps_in;
+use ninefold_engine::pipeline::incidents::{Stored, stored_incidents};
 use ninefold_engine::pipeline::watch::stored_transitions;
 use ninefold_engine::query::body::AlertTransition;
 use ninefold_engine::query::{AskError, Health};
@@ -53,6 +54,9 @@ pub trait States: Send + Sync {
         minutes: &RangeInclusive<Minute>,
     ) -> Result<Vec<AlertTransition>, AskError>;
 
+    /// The changes of incidents, in the order in which they were made.
+    fn incident_changes(&self) -> Result<Vec<Stored>, AskError>;
+
     /// Lends the table, at its newest version.
     fn with_table<R>(
         &self,
@@ -80,13 +84,15 @@ pub struct TableStates {
     whole: Mutex<Option<Whole>>,
     /// The newest minute of a version of the table, ahead of the clock or not.
     newest: Mutex<Option<(u64, Option<Minute>)>>,
+    /// The changes of incidents as of a version of the table.
+    incidents: Mutex<Option<(u64, Vec<Stored>)>>,
 }
 
 impl TableStates {
     /// Answers from `table`; `clock` gives the wall clock in epoch milliseconds.
     pub fn new(table: Table, config: Current, clock: fn() -> i64) -> TableStates {
         let (table, whole, newest) = (Mutex::new(table), Mutex::new(None), Mutex::new(None));
-        TableStates { table, config, clock, whole, newest }
+        TableStates { table, config, clock, whole, newest, incidents: Mutex::new(None) }
     }
 
     fn empty(config: &Config) -> State {
@@ -175,6 +181,20 @@ impl States for TableStates {
         minutes: &RangeInclusive<Minute>,
     ) -> Result<Vec<AlertTransition>, AskError> {
         self.with_table(|table| stored_transitions(table, minutes))
+    }
+
+    fn incident_changes(&self) -> Result<Vec<Stored>, AskError> {
+        self.with_table(|table| {
+            let mut known = lock(&self.incidents);
+            if let Some((version, changes)) = &*known
+                && *version == table.version()
+            {
+                return Ok(changes.clone());
+            }
+            let changes = stored_incidents(table, &Filter::default())?;
+            *known = Some((table.version(), changes.clone()));
+            Ok(changes)
+        })
     }
 
     fn with_table<R>(
@@ -330,6 +350,19 @@ impl States for LiveStates {
         let pending = pipeline.transitions().filter(|one| !known.contains(&name_of(one)));
         transitions.extend(pending.cloned());
         Ok(transitions)
+    }
+
+    fn incident_changes(&self) -> Result<Vec<Stored>, AskError> {
+        let mut changes = self.table.incident_changes()?;
+        let pipeline = read(&self.pipeline);
+        for pending in pipeline.pending_incidents() {
+            // A commit may have landed between the two looks.
+            let name = |one: &Stored| (one.incident.id.clone(), one.tick.order());
+            if changes.iter().all(|one| name(one) != name(pending)) {
+                changes.push(pending.clone());
+            }
+        }
+        Ok(changes)
     }
 
     fn with_table<R>(

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ninefold_engine::query::body::Fleet;
+use ninefold_engine::query::body::{Fleet, Incidents};
 use ninefold_engine::query::{Answers, AskError, Health};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
@@ -36,6 +36,8 @@ pub(crate) struct App {
     pub(crate) desk: Option<Arc<Desk>>,
     /// The fleet, shared by all streams.
     fleet: Arc<Fresh<Fleet>>,
+    /// The incidents, shared by all streams.
+    incidents: Arc<Fresh<Incidents>>,
     /// What the first page shows, shared by all who look at it.
     overview: Arc<Fresh<Overview>>,
     /// The health, asked by one thread at a time.
@@ -53,6 +55,7 @@ impl App {
             limits: Arc::new(Limits::new(&options.tokens)),
             options: Arc::new(options),
             fleet: Arc::default(),
+            incidents: Arc::default(),
             overview: Arc::default(),
             health: Arc::default(),
         }
@@ -100,6 +103,12 @@ impl App {
         let now_ms = self.now_ms();
         let ask = || self.ask(move |answers| answers.fleet(now_ms));
         self.in_time(self.fleet.get(self.fresh_for(), ask)).await
+    }
+
+    /// The incidents, at most half a stream interval old.
+    pub(crate) async fn incidents(&self) -> Result<Arc<Incidents>, Problem> {
+        let ask = || self.ask(|answers| answers.incidents(None, None));
+        self.in_time(self.incidents.get(self.fresh_for(), ask)).await
     }
 
     /// What the first page shows, at most half a stream interval old.

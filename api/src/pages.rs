@@ -8,6 +8,7 @@ mod chart;
 mod customer;
 mod fleet;
 pub(crate) mod format;
+mod incident;
 
 use askama::Template;
 use axum::extract::State;
@@ -20,7 +21,7 @@ pub(crate) use fleet::Overview;
 use crate::app::App;
 use crate::arguments::Arguments;
 use crate::problem::Problem;
-use crate::routes::{PathText, customer_of};
+use crate::routes::{PathText, customer_of, text_of};
 
 /// How old the newest counted minute may be before a page says so: two minutes.
 const STALE_S: i64 = 120;
@@ -135,6 +136,25 @@ pub(crate) async fn customer(
         let title = format!("{} · Ninefold", format::visible(&name));
         let answered = app.ask(move |answers| customer::Answered::ask(answers, &name)).await?;
         let live = customer::Live::new(&answered, &app.options.title, now_ms);
+        html(&uri, part, title, &live)
+    };
+    or_problem_page(page.await, &headers)
+}
+
+/// `GET /incidents/{id}`.
+pub(crate) async fn incident(
+    State(app): State<App>,
+    path: PathText,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
+    let page = async {
+        let id = text_of(path, "id")?;
+        let part = part_of(&uri)?;
+        let now_ms = app.now_ms();
+        let status = app.ask(move |answers| answers.incident(&id)).await?;
+        let title = format!("Incident in {} · Ninefold", format::visible(&status.incident.service));
+        let live = incident::Live::new(&status, &app.options.title, now_ms);
         html(&uri, part, title, &live)
     };
     or_problem_page(page.await, &headers)

@@ -41,6 +41,7 @@ fn table() -> Vec<(&'static str, MethodRouter<App>, Need)> {
     vec![
         ("/", get(pages::fleet), Need::Read),
         ("/customers/{customer}", get(pages::customer), Need::Customer),
+        ("/incidents/{id}", get(pages::incident), Need::Read),
         ("/docs", get(docs::docs), Need::Token),
         ("/openapi.json", get(openapi), Need::Token),
         ("/assets/{name}", get(assets::asset), Need::Token),
@@ -53,6 +54,8 @@ fn table() -> Vec<(&'static str, MethodRouter<App>, Need)> {
         ("/v1/customers/{customer}/sla", get(statement), Need::Customer),
         ("/v1/objectives", get(objectives), Need::Read),
         ("/v1/alerts", get(alerts), Need::Read),
+        ("/v1/incidents", get(incidents), Need::Read),
+        ("/v1/incidents/{id}", get(incident), Need::Read),
         ("/v1/impact", get(impact), Need::Read),
         ("/v1/releases/{release}/verdict", get(release_verdict), Need::Read),
         ("/v1/attributes/{name}/{value}/verdict", get(value_verdict), Need::Read),
@@ -171,6 +174,17 @@ async fn alerts(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
         Ok(found)
     })
     .await
+}
+
+async fn incidents(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+    let (from, to) = Arguments::read(&uri, &["from", "to"])?.open_range()?;
+    json(&app, move |answers| answers.incidents(from, to)).await
+}
+
+async fn incident(State(app): State<App>, path: PathText, uri: Uri) -> Result<Response, Problem> {
+    let id = text_of(path, "id")?;
+    Arguments::read(&uri, &[])?;
+    json(&app, move |answers| answers.incident(&id)).await
 }
 
 async fn impact(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {

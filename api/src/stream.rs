@@ -3,8 +3,10 @@
 //! `event: fleet`, `id:` the clock in epoch milliseconds, `data:` the body of `/v1/fleet` on one
 //! line. Each event is a whole state, so a `Last-Event-ID` needs no replay and is ignored. Where
 //! the fleet has no answer an `event: problem` carries the problem detail and the stream goes
-//! on. Comments keep the connection alive. The stream ends with the server.
+//! on. `event: incident` has an incident that is open or has changed, once for each change: after
+//! a new connection the open ones. Comments keep the connection alive. The stream ends with the server.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -54,6 +56,7 @@ pub(crate) async fn stream(
         let _held_while_open = permit;
         let mut tick = tokio::time::interval(app.options.stream_interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seen = BTreeMap::new();
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
@@ -61,6 +64,14 @@ pub(crate) async fn stream(
             }
             tokio::select! {
                 event = fleet_event(&app) => yield Ok::<_, Infallible>(event),
+                () = closed(&mut closing) => break,
+            }
+            tokio::select! {
+                events = incident_events(&app, &mut seen) => {
+                    for event in events {
+                        yield Ok(event);
+                    }
+                }
                 () = closed(&mut closing) => break,
             }
         }
@@ -77,6 +88,22 @@ async fn closed(closing: &mut Option<Closing>) {
         Some(closing) => closing.wait().await,
         None => std::future::pending().await,
     }
+}
+
+/// The incidents that have changed since they were `seen`, by their id and their last change.
+async fn incident_events(app: &App, seen: &mut BTreeMap<String, String>) -> Vec<Event> {
+    // The fleet before it has told the problem, where there is one.
+    let Ok(incidents) = app.incidents().await else { return Vec::new() };
+    let mut events = Vec::new();
+    for incident in &incidents.incidents {
+        let known = seen.get(&incident.id);
+        let is_news = known.map_or(incident.state == "open", |at| *at != incident.at);
+        if let (true, Ok(body)) = (is_news, serde_json::to_string(incident)) {
+            seen.insert(incident.id.clone(), incident.at.clone());
+            events.push(Event::default().id(app.now_ms().to_string()).event("incident").data(body));
+        }
+    }
+    events
 }
 
 async fn fleet_event(app: &App) -> Event {

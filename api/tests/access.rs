@@ -113,6 +113,7 @@ async fn every_route_asks_every_token_for_its_role() {
             let filled = path
                 .replace("{customer}", "acme")
                 .replace("{month}", "2026-11")
+                .replace("{id}", fake::INCIDENT)
                 .replace("{name}", "ninefold.css");
             let query = match path {
                 "/v1/impact" => "?from=2026-11-24T22:00:00Z&to=2026-11-24T22:59:00Z",

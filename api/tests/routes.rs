@@ -91,7 +91,7 @@ async fn check_refused(path: &str, field: &str, words: &str) {
 }
 
 /// The routes that need no name, with arguments where they need some.
-const PLAIN_ROUTES: [&str; 16] = [
+const PLAIN_ROUTES: [&str; 19] = [
     "/",
     "/docs",
     "/openapi.json",
@@ -101,6 +101,9 @@ const PLAIN_ROUTES: [&str; 16] = [
     "/v1/customers",
     "/v1/objectives",
     "/v1/alerts",
+    "/v1/incidents",
+    "/v1/incidents/0123456789abcdef0123456789abcdef",
+    "/incidents/0123456789abcdef0123456789abcdef",
     "/v1/impact?from=2026-11-24T22:00:00Z&to=2026-11-24T22:59:00Z",
     "/v1/releases/r42/verdict",
     "/v1/attributes/cohort/canary/verdict?service=inbox",
@@ -732,7 +735,7 @@ async fn the_description_names_exactly_the_arguments_that_are_taken() {
             .map(|parameter| parameter["name"].as_str().expect("a name").to_owned())
             .collect();
         let path = path.replace("{customer}", "acme").replace("{month}", "2026-11");
-        let path = path.replace("{release}", "r42");
+        let path = path.replace("{release}", "r42").replace("{id}", fake::INCIDENT);
         let path = path.replace("{name}/{value}", "cohort/canary");
         let detail = get(&format!("{path}?zz=1")).await.json()["detail"].to_string();
         let taken: BTreeSet<String> = match detail.trim_matches('"').split_once("takes ") {
@@ -823,7 +826,7 @@ async fn answers_are_as_described_and_the_description_is_whole() {
             }
             let template = path.split('?').next().expect("a path");
             let template = template.replace("acme", "{customer}").replace("2026-11", "{month}");
-            let template = template.replace("r42", "{release}");
+            let template = template.replace("r42", "{release}").replace(fake::INCIDENT, "{id}");
             let template = template.replace("cohort/canary", "{name}/{value}");
             let content = &api["paths"][&template]["get"]["responses"]["200"]["content"];
             let schema = &content["application/json"]["schema"];

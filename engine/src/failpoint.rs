@@ -132,6 +132,7 @@ pub fn planted_panic(place: &str, bytes: &[u8]) {
 }
 
 /// What happens at a point.
+#[derive(Debug, PartialEq)]
 enum Deed {
     /// The process ends.
     Kill,
@@ -187,9 +188,10 @@ mod tests {
         assert_eq!(due("commit.entry:2"), [false, false, true, false]);
         assert_eq!(due("commit.check"), [false, true, false, false]);
         assert_eq!(due("commit.entry:1:/f:g"), [true, false, false, false]);
-        let held = |text: &str| Armed::parse(text).held;
-        assert_eq!(held("commit.entry:1:/f:g").as_deref(), Some(Path::new("/f:g")));
-        assert_eq!(held("commit.entry:1"), None);
+        let deed = |text: &str| Armed::parse(text).deed;
+        assert_eq!(deed("commit.entry:1:/f:g"), Deed::Hold(PathBuf::from("/f:g")));
+        assert_eq!(deed("commit.entry:1:stop"), Deed::Stop);
+        assert_eq!(deed("commit.entry:1"), Deed::Kill);
     }
 
     #[test]

@@ -249,7 +249,7 @@ impl Loop<'_> {
             return self.rebuild(pipeline);
         }
         self.settle_role(pipeline)?;
-        self.service.outbox.withdraw(pipeline.transitions());
+        self.service.outbox.withdraw(pipeline.notices().iter());
         // Where a commit waits, only a commit shows that the store takes what it is given.
         if !pipeline.has_uncommitted() {
             self.commits.works();

@@ -435,7 +435,10 @@ fn configured(place: &Place, args: &RunArgs) -> anyhow::Result<Config> {
 /// Says on standard error what was published.
 fn tell(published: &Published) {
     let Published { transition, uncommitted } = published;
-    let AlertTransition { state, tier, customer, service, at, .. } = transition;
+    let AlertTransition { state, tier, customer, service, at, incident, .. } = transition;
     let mark = if *uncommitted { " (uncommitted)" } else { "" };
+    if let Some(incident) = incident {
+        return eprintln!("ninefold: incident {state}: {}, at {at}{mark}", incident.summary);
+    }
     eprintln!("ninefold: {tier} {state}: {customer:?}, service {service:?}, at {at}{mark}");
 }

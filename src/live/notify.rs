@@ -22,9 +22,11 @@ use ninefold_engine::notify::outbox::{Bundle, Failure, Outbox, Sent, Wants};
 use ninefold_engine::notify::silence::Silence;
 use ninefold_engine::notify::template::Template;
 use ninefold_engine::pipeline::decision::stored_silences;
+use ninefold_engine::pipeline::incidents::stored_incidents;
 use ninefold_engine::pipeline::sent::stored_sent;
 use ninefold_engine::pipeline::watch::stored_transitions;
 use ninefold_engine::query::body::AlertTransition;
+use ninefold_engine::query::incident::notices;
 use ninefold_engine::table::{Filter, Table};
 use ninefold_engine::time::{DAY_MINUTES, Minute};
 
@@ -198,9 +200,12 @@ impl Teller {
     fn read(&mut self, table: &Table) -> anyhow::Result<()> {
         let past = Minute::of_ms(clock_ms()).minus(PAST_MINUTES)..=Minute(u32::MAX);
         let mut transitions = stored_transitions(table, &past)?;
+        let past = Filter::of_minutes(past);
+        let incidents = stored_incidents(table, &past)?;
+        transitions.extend(incidents.iter().flat_map(|stored| notices(&stored.incident)));
         transitions.sort_by(|a, b| a.at.cmp(&b.at));
         transitions.iter().for_each(|transition| self.note(transition, false));
-        let sent = stored_sent(table, &Filter::of_minutes(past))?;
+        let sent = stored_sent(table, &past)?;
         sent.iter().for_each(|sent| self.outbox.note_sent(sent));
         Ok(())
     }

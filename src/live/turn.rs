@@ -152,7 +152,7 @@ impl<'a> Loop<'a> {
             // What cannot be loaded now is judged later: everything else is judged now.
             self.unloaded = pipeline.load_evicted().err().map(|error| error.to_string());
             pipeline.tick(clock_ms(), &config.objectives, &config.alerts);
-            self.service.outbox.offer(pipeline.transitions(), self.arrived.take());
+            self.service.outbox.offer(pipeline.notices().iter(), self.arrived.take());
             self.note_uncommitted(pipeline);
             self.split_customers = pipeline.split_series();
         }
@@ -220,7 +220,7 @@ impl<'a> Loop<'a> {
             return self.rebuild(pipeline);
         }
         partitions.iter().for_each(|partition| pipeline.release(partition));
-        self.service.outbox.withdraw(pipeline.transitions());
+        self.service.outbox.withdraw(pipeline.notices().iter());
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use askama::Template;
 use ninefold_engine::query::body::{
-    AlertTransition, BurnRow, Cause, Fleet, ObjectiveStatus, TopRow, Window,
+    AlertTransition, BurnRow, Cause, Fleet, Incident, ObjectiveStatus, TopRow, Window,
 };
 use ninefold_engine::query::{Answers, AskError, Basis, By};
 use ninefold_engine::time::DAY_MINUTES;
@@ -24,6 +24,8 @@ const PERIOD: &str = "30d";
 const PERIOD_S: f64 = 30.0 * 86_400.0;
 /// The most burning customers that are listed; `/v1/burn` has them all.
 const BURNING_MAX: usize = 12;
+/// The most incidents that are listed; `/v1/incidents` has them all.
+const INCIDENTS_MAX: usize = 6;
 /// The most causes that are listed.
 const CAUSES_MAX: usize = 4;
 /// The most customers in the list of the worst.
@@ -39,6 +41,7 @@ pub(crate) struct Overview {
     burning: Vec<BurnRow>,
     top: Vec<TopRow>,
     since: BTreeMap<AlertKey, String>,
+    incidents: Vec<Incident>,
 }
 
 /// Customer, service, objective, tier.
@@ -56,6 +59,7 @@ impl Overview {
             burning: answers.burn()?.burning,
             top: answers.top(By::Burn, None, TOP_MAX, None)?.customers,
             since,
+            incidents: answers.incidents(None, None)?.incidents,
             fleet,
         })
     }
@@ -109,6 +113,7 @@ pub(crate) struct Live<'a> {
     customers_broken: u64,
     burning: Vec<Burning>,
     burning_more: u64,
+    incidents: Vec<IncidentView>,
     alerts: Vec<AlertGroup>,
     causes: Vec<CauseView>,
     chart: Chart,
@@ -422,21 +427,76 @@ fn alert_groups(overview: &Overview) -> Vec<AlertGroup> {
     groups.iter().map(|rows| AlertGroup::new(rows, overview)).collect()
 }
 
+/// One incident in the list of the first page.
+struct IncidentView {
+    id: String,
+    /// `page`, `ticket` or `insufficient`.
+    class: &'static str,
+    severity: String,
+    service: String,
+    customers: String,
+    state: String,
+    cause: String,
+}
+
+impl IncidentView {
+    fn new(incident: &Incident, as_of: &str) -> IncidentView {
+        let opened = format::moment(&incident.opened_at, as_of);
+        let state = match &incident.closed_at {
+            Some(closed) => format!("{opened} to {} UTC", format::moment(closed, as_of)),
+            None => format!("since {opened} UTC, {} now", incident.customers_firing),
+        };
+        let cause = incident.causes.first();
+        IncidentView {
+            id: incident.id.clone(),
+            class: incident_class(incident),
+            severity: incident.severity.clone(),
+            service: format::visible(&incident.service),
+            customers: format::counted(incident.customers, "customer"),
+            state,
+            cause: cause.map_or_else(String::new, |cause| named(&cause.dimensions)),
+        }
+    }
+}
+
+/// The class that colours an incident: who is told of it.
+pub(super) fn incident_class(incident: &Incident) -> &'static str {
+    match incident.notifies.as_str() {
+        "page" => "page",
+        "ticket" => "ticket",
+        _ => "insufficient",
+    }
+}
+
+/// `release r42, cohort canary`.
+pub(super) fn named(dimensions: &BTreeMap<String, String>) -> String {
+    let named = |(name, value): (&String, &String)| {
+        format!("{} {}", format::visible(name), format::visible(value))
+    };
+    dimensions.iter().map(named).collect::<Vec<_>>().join(", ")
+}
+
+/// Those that are open, and the newest of those that closed.
+fn recent_incidents(overview: &Overview) -> Vec<IncidentView> {
+    let shown = overview.incidents.iter().take(INCIDENTS_MAX);
+    shown.map(|incident| IncidentView::new(incident, &overview.fleet.as_of)).collect()
+}
+
 /// What may explain the failures.
-struct CauseView {
-    key: String,
-    dimensions: Vec<(String, String)>,
-    share: String,
+pub(super) struct CauseView {
+    pub(super) key: String,
+    pub(super) dimensions: Vec<(String, String)>,
+    pub(super) share: String,
     /// Width of its bar, 0 to 100.
-    share_width: String,
-    lift: String,
-    bad: String,
-    valid: String,
-    p_value: String,
+    pub(super) share_width: String,
+    pub(super) lift: String,
+    pub(super) bad: String,
+    pub(super) valid: String,
+    pub(super) p_value: String,
 }
 
 impl CauseView {
-    fn new(cause: &Cause) -> CauseView {
+    pub(super) fn new(cause: &Cause) -> CauseView {
         let dimensions: Vec<(String, String)> = cause
             .dimensions
             .iter()
@@ -529,6 +589,7 @@ impl<'a> Live<'a> {
             customers_broken: fleet.customers_broken,
             burning: shown.map(|rows| Burning::new(rows, overview)).collect(),
             burning_more: burning.len().saturating_sub(BURNING_MAX) as u64,
+            incidents: recent_incidents(overview),
             alerts: alert_groups(overview),
             causes: fleet.causes.iter().take(CAUSES_MAX).map(CauseView::new).collect(),
             chart: Chart::new(&fleet.minutes, target),

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use ninefold_engine::query::body::*;
+use ninefold_engine::query::incident::{IncidentCustomer, IncidentPage, Joined, NewlyHit, status};
 use ninefold_engine::query::{Answers, AskError, Basis, By, Health, MemoryUse};
 use ninefold_engine::slo::verdict;
 use ninefold_engine::time::{Minute, rfc3339};
@@ -44,6 +45,9 @@ pub const HOSTILE: [&str; 7] = [
     "東京 \u{202e}株式会社",
     "\u{1f980}'\"><img src=x>",
 ];
+
+/// The incident of [`Scene::Incident`].
+pub const INCIDENT: &str = "0123456789abcdef0123456789abcdef";
 
 /// What the fleet goes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -507,6 +511,30 @@ impl Answers for Fake {
         Ok(Alerts { as_of: Some(self.as_of().to_string()), alerts, silences: Vec::new() })
     }
 
+    fn incidents(&self, _from: Option<Minute>, _to: Option<Minute>) -> Result<Incidents, AskError> {
+        self.ready()?;
+        let as_of = Some(self.as_of().to_string());
+        Ok(Incidents { as_of, incidents: self.open_incident().into_iter().collect() })
+    }
+
+    fn incident(&self, id: &str) -> Result<IncidentStatus, AskError> {
+        self.ready()?;
+        let known = self.open_incident().filter(|_| id == INCIDENT);
+        let known =
+            known.ok_or_else(|| AskError::Unknown { what: "incident", name: id.to_owned() })?;
+        let joined = |one: &IncidentCustomer| Joined {
+            customer: one.customer.clone(),
+            objective: "availability".to_owned(),
+            joined: known.opened_at.clone(),
+            from: known.from.clone(),
+            is_page: true,
+            is_ticket: false,
+        };
+        let series: Vec<Joined> = known.worst.iter().map(joined).collect();
+        let as_of = Some(self.as_of().to_string());
+        Ok(status(as_of, [(&known, &series[..])]).expect("there is a change"))
+    }
+
     fn top(
         &self,
         by: By,
@@ -663,6 +691,60 @@ impl Fake {
                 }],
             }],
         }
+    }
+
+    /// The one incident there is; its names are those that hurt.
+    fn open_incident(&self) -> Option<Incident> {
+        if !matches!(self.scene, Scene::Incident | Scene::Silent) {
+            return None;
+        }
+        let began = self.as_of().minus(INCIDENT_MINUTES);
+        let customer = |name: &str| IncidentCustomer {
+            customer: name.to_owned(),
+            valid: 900,
+            bad: 210,
+            budget_consumed: Some(1.25),
+        };
+        let at = began.to_string();
+        Some(Incident {
+            id: INCIDENT.to_owned(),
+            fingerprint: INCIDENT.chars().rev().collect(),
+            service: "inbox".to_owned(),
+            state: "open".to_owned(),
+            change: "opened".to_owned(),
+            at: at.clone(),
+            from: at.clone(),
+            to: self.as_of().to_string(),
+            opened_at: at.clone(),
+            grown_at: at.clone(),
+            severity: "critical".to_owned(),
+            notifies: "page".to_owned(),
+            page: Some(IncidentPage {
+                at: at.clone(),
+                basis: "pooled".to_owned(),
+                evident: 9,
+                active: 31,
+                p_value: 1e-12,
+            }),
+            summary: "inbox: 11 of 31 customers burn".to_owned(),
+            customers: 11,
+            customers_firing: 11,
+            customers_active: 31,
+            newly: vec![NewlyHit { at, customers: 11 }],
+            tiers: BTreeMap::from([(String::new(), 11)]),
+            valid: 61_204,
+            bad: 16_112,
+            bad_minutes: 140,
+            service_valid: 90_000,
+            service_bad: 16_400,
+            budget_lost: Some(0.31),
+            objectives_broken: 4,
+            objectives_at_risk: 3,
+            exhausted_in_s: Some(4_300.0),
+            worst: HOSTILE.iter().map(|name| customer(name)).collect(),
+            causes: self.causes(),
+            ..Incident::default()
+        })
     }
 
     fn causes(&self) -> Vec<Cause> {

@@ -321,6 +321,7 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
 #url = \"http://127.0.0.1:9093\"
 #allow = [\"127.0.0.1/32\"]
 #severities = [\"page\", \"ticket\"]
+#each = \"incident\"
 #[[notify]]
 #name = \"roll-back\"
 #kind = \"webhook\"

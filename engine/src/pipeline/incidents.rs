@@ -155,8 +155,13 @@ impl Pipeline {
     }
 
     /// The changes of incidents that no commit has taken, the newest last.
-    pub fn incident_changes(&self) -> impl Iterator<Item = &Body> {
-        self.incidents.pending().iter().map(|stored| &stored.incident)
+    pub fn pending_incidents(&self) -> &[Stored] {
+        self.incidents.pending()
+    }
+
+    /// The incidents that are open or closed lately, as this instance knows them.
+    pub fn incidents(&self) -> &Incidents {
+        &self.incidents.incidents
     }
 
     /// Folds the alerts that fire into incidents, where this instance is the judge.

@@ -62,7 +62,7 @@ pub struct Tick {
 
 impl Tick {
     /// What sorts ticks in the order in which they were made.
-    pub(super) fn order(&self) -> (u64, i64) {
+    pub fn order(&self) -> (u64, i64) {
         (self.version, self.at_ms)
     }
 }

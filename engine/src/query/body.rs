@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 
 pub use super::excluded::Excluded;
-pub use super::incident::{Incident, Incidents};
+pub use super::incident::{Incident, IncidentStatus, Incidents};
 use crate::notify::silence::Silence;
 use crate::slo::verdict;
 use crate::time::Minute;

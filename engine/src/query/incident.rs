@@ -9,6 +9,7 @@
 //! and its ticket have a key each, so that neither takes the other's place.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -145,6 +146,39 @@ pub struct Incidents {
     pub as_of: Option<String>,
     /// Open ones first, then the newest first.
     pub incidents: Vec<Incident>,
+}
+
+/// `GET /v1/incidents/{id}`: the incident, what happened to it, and who is in it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct IncidentStatus {
+    /// Newest counted minute.
+    pub as_of: Option<String>,
+    /// As it is now.
+    #[serde(flatten)]
+    pub incident: Incident,
+    /// Its changes, oldest first.
+    pub changes: Vec<IncidentChange>,
+    /// Every series that has fired in it, by customer, then by objective.
+    pub series: Vec<Joined>,
+}
+
+/// One change of an incident.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct IncidentChange {
+    /// When.
+    pub at: String,
+    /// `opened`, `updated`, `reopened`, `merged` or `closed`.
+    pub change: String,
+    /// `critical`, `major` or `minor`.
+    pub severity: String,
+    /// `page`, `ticket` or `nobody`.
+    pub notifies: String,
+    /// Customers who had fired in it.
+    pub customers: u64,
+    /// Bad events of its series.
+    pub bad: u64,
+    /// What named its leading cause.
+    pub cause: Option<BTreeMap<String, String>>,
 }
 
 /// The body of an incident at a change of it.
@@ -386,4 +420,37 @@ pub fn newest(changes: impl IntoIterator<Item = Incident>) -> Vec<Incident> {
         place(a).cmp(&place(b)).then_with(|| a.id.cmp(&b.id))
     });
     incidents
+}
+
+/// One incident from its changes, in the order in which they were made; `None` without any.
+pub fn status<'a>(
+    as_of: Option<String>,
+    changes: impl IntoIterator<Item = (&'a Incident, &'a [Joined])>,
+) -> Option<IncidentStatus> {
+    let (mut newest, mut seen) = (None, Vec::new());
+    let mut series: BTreeMap<(String, String), Joined> = BTreeMap::new();
+    for (change, joined) in changes {
+        seen.push(IncidentChange {
+            at: change.at.clone(),
+            change: change.change.clone(),
+            severity: change.severity.clone(),
+            notifies: change.notifies.clone(),
+            customers: change.customers,
+            bad: change.bad,
+            cause: change.causes.first().map(|cause| cause.dimensions.clone()),
+        });
+        let key = |one: &Joined| (one.customer.clone(), one.objective.clone());
+        series.extend(joined.iter().map(|one| (key(one), one.clone())));
+        newest = Some(change.clone());
+    }
+    let series = series.into_values().collect();
+    newest.map(|incident| IncidentStatus { as_of, incident, changes: seen, series })
+}
+
+/// Whether an incident was open at some time in a range of minutes, both ends included.
+pub fn is_within(body: &Incident, minutes: &RangeInclusive<Minute>) -> bool {
+    let minute = |at: &str| parse_rfc3339(at.as_bytes()).map(Minute::of_ms);
+    let opened = minute(&body.opened_at).unwrap_or_default();
+    let closed = body.closed_at.as_deref().and_then(minute).unwrap_or(Minute(u32::MAX));
+    opened <= *minutes.end() && closed >= *minutes.start()
 }

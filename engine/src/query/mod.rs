@@ -344,6 +344,14 @@ pub trait Answers: Send + Sync {
         to: Option<Minute>,
         basis: Basis,
     ) -> Result<body::Alerts, AskError>;
+    /// The incidents that were open in a range of minutes: open ones first, then the newest.
+    fn incidents(
+        &self,
+        from: Option<Minute>,
+        to: Option<Minute>,
+    ) -> Result<body::Incidents, AskError>;
+    /// One incident with what happened to it and who is in it.
+    fn incident(&self, id: &str) -> Result<body::IncidentStatus, AskError>;
     /// The worst customers; `cursor` is the `next` of the page before.
     fn top(
         &self,

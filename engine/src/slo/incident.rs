@@ -260,3 +260,6 @@ impl Incident {
         self.causes.first().map(|cause| &cause.dimensions)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,7 +77,7 @@ impl Service {
         for incident in self.incidents.iter_mut().filter(|one| one.is_open()) {
             look(incident, now_ms, field);
         }
-        self.merge(now_ms);
+        self.merge(now_ms, field);
         for incident in self.incidents.iter_mut().filter(|one| one.is_open()) {
             if !incident.is_burning() {
                 incident.closed_ms = Some(now_ms);
@@ -192,7 +192,7 @@ impl Service {
     }
 
     /// Merges open incidents that prove to be one.
-    fn merge(&mut self, now_ms: i64) {
+    fn merge(&mut self, now_ms: i64, field: &dyn Field) {
         for younger in (1..self.incidents.len()).rev() {
             let (before, rest) = self.incidents.split_at_mut(younger);
             let younger = &mut rest[0];
@@ -211,7 +211,7 @@ impl Service {
                 }
             }
             stays.grown_ms = stays.grown_ms.max(goes.grown_ms);
-            stays.looked_ms = i64::MIN;
+            refresh(stays, now_ms, field);
             stays.note(Kind::Updated);
             goes.closed_ms = Some(now_ms);
             goes.merged_into = Some(stays.id.clone());
