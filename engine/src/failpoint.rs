@@ -173,8 +173,6 @@ impl Armed {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]
