@@ -350,6 +350,10 @@ Example:
   ninefold generate --events 100000 --customers 500 --out events.ndjson \\
     --incident release=r42,cohort=canary,from=12:00,minutes=20,rate=0.2")]
     Generate(batch::GenerateArgs),
+    /// Reads one partition of Kafka for a service that may not survive to read it itself.
+    #[cfg(feature = "kafka")]
+    #[command(hide = true)]
+    KafkaScout,
 }
 
 #[derive(Subcommand)]
@@ -505,6 +509,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 prove::source_skip(&place, &partition, to, &reason, yes)
             }
         },
+        #[cfg(feature = "kafka")]
+        Command::KafkaScout => live::kafka::scout::main(),
         Command::Check { config } => batch::check(&config),
         Command::Token { name, role } => token::token(&name, &role),
         Command::Generate(args) => batch::generate(&args),
