@@ -424,6 +424,10 @@ Example:
   ninefold generate --events 100000 --customers 500 --out events.ndjson \\
     --incident release=r42,cohort=canary,from=12:00,minutes=20,rate=0.2")]
     Generate(batch::GenerateArgs),
+    /// Reads one partition of Kafka for a service that may not survive to read it itself.
+    #[cfg(feature = "kafka")]
+    #[command(hide = true)]
+    KafkaScout,
 }
 
 #[derive(Subcommand)]
@@ -682,6 +686,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 prove::source_skip(&place, &partition, to, &reason, yes)
             }
         },
+        #[cfg(feature = "kafka")]
+        Command::KafkaScout => live::kafka::scout::main(),
         Command::Exclude { place, from, to, customers, services, reason, yes } => {
             decide::exclude(&place, (from, to), (customers, services), &reason, yes)
         }

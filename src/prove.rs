@@ -100,6 +100,7 @@ pub fn doctor(place: &Place, json: bool) -> anyhow::Result<ExitCode> {
     #[cfg(feature = "kafka")]
     if let Some(source) = &config.sources.kafka {
         advice.extend(crate::kafka::advice(&config, source, &dir));
+        advice.extend(topics(source));
     }
     let healthy = advice.iter().all(|one| one.level < Level::Error);
     if json {
@@ -133,6 +134,25 @@ fn zones() -> Advice {
         Err(error) => {
             let remedy = "install the time zone database (tzdata), or set report zones to UTC";
             Advice::new(Level::Error, "time zones", error.to_string(), remedy)
+        }
+    }
+}
+
+/// Whether topics of Kafka keep their records long enough.
+#[cfg(feature = "kafka")]
+fn topics(source: &ninefold_engine::config::KafkaSource) -> Vec<Advice> {
+    let warning =
+        |found: String, remedy: &'static str| Advice::new(Level::Warning, "kafka", found, remedy);
+    match live::kafka::retention::of(source) {
+        Ok(short) if short.is_empty() => {
+            vec![Advice::ok("kafka", "topics keep their records for a day at least")]
+        }
+        Ok(short) => {
+            let remedy = "raise retention.ms of the topic";
+            short.into_iter().map(|found| warning(found, remedy)).collect()
+        }
+        Err(error) => {
+            vec![warning(format!("{error:#}"), "see whether the brokers are up and reachable")]
         }
     }
 }

@@ -2,7 +2,8 @@
 //! pairs of them; what runs after it ends with a table that equals a recount.
 //!
 //! `engine/src/failpoint.rs` names the steps. Those of the write-ahead log are killed in
-//! `tests/push.rs`, those of a Kafka group in `tests/kafka.rs`.
+//! `tests/push.rs`, those of a Kafka group in `tests/kafka.rs`, those of rows on their way to
+//! topics in `tests/kafka_operator.rs`.
 
 #[path = "common/program.rs"]
 mod program;

@@ -10,13 +10,14 @@ mod chaos;
 mod world;
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use broker::{Broker, START_MS};
-use chaos::until;
+use chaos::{until, write_config};
 use ninefold_engine::failpoint::VARIABLE;
 use ninefold_engine::table::Filter;
 use serde_json::Value;
-use world::World;
+use world::{Produced, World, send};
 
 /// Key and body of what a topic of one partition holds: how often each is there.
 fn told(broker: &Broker, topic: &str) -> BTreeMap<(String, String), usize> {
@@ -118,6 +119,14 @@ fn dead_letters_and_transitions_arrive_in_topics_whatever_is_killed_or_away() {
     let mut after = told(&broker, "sent-dead");
     after.retain(|(key, _), _| *key != last);
     assert_eq!(after, before);
+    // What was sent is no partition.
+    for command in ["audit", "source list"] {
+        let mut ninefold = Command::new(env!("CARGO_BIN_EXE_ninefold"));
+        ninefold.args(command.split(' ')).arg("--data").arg(world.data());
+        let output = ninefold.output().expect("the program starts");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && !said.contains("relay"), "{command}: {said}");
+    }
 }
 
 /// Fingerprint and API body of every transition in the table.
@@ -133,4 +142,42 @@ fn transitions(world: &World) -> Vec<(String, String)> {
         })
         .expect("readable");
     found
+}
+
+#[test]
+fn markers_that_expire_are_no_gap_and_short_retention_is_told() {
+    let Some(shared) = world::shared() else { return };
+    let broker = &shared.0;
+    let mut world = World::new(broker, "markers", 1, "");
+    broker.create_topic("short", 1, &[("retention.ms", "3600000")]);
+    let topics = ["markers", "short"];
+    let folder = world.folder.path();
+    world.config = write_config(folder, &broker.address(), &topics, "group = \"markers\"");
+    let (writer, mut produced) = (broker.producer(Some("markers")), Produced::default());
+    writer.begin();
+    send(&writer, "markers", 0, 20);
+    writer.commit();
+    produced.sum(20);
+    writer.begin();
+    send(&writer, "markers", 0, 5);
+    writer.abort();
+    // 20 records, a marker, 5 that are aborted, a marker: the end of the log is reached though
+    // its last record stands at 19.
+    let instance = world.start("a");
+    world.until_at(0, 27);
+    assert_eq!((world.sum(|row| row.read), world.sum(|row| row.holes)), (20, 7));
+    let note = "topic short keeps its records for 1.0 h";
+    until("a note", || instance.get("/readyz").contains(note));
+    // An open transaction is not passed: what it holds may still be counted.
+    writer.begin();
+    send(&writer, "markers", 0, 10);
+    instance.stop();
+    broker.delete_records("markers", 0, 27);
+    let instance = world.start("a");
+    writer.commit();
+    produced.sum(10);
+    world.until_at(0, 37);
+    assert!(!instance.said().contains("is stopped"), "{}", instance.said());
+    instance.stop();
+    world.check(&produced);
 }

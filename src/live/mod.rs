@@ -15,7 +15,7 @@ mod commits;
 mod files;
 mod health;
 #[cfg(feature = "kafka")]
-mod kafka;
+pub mod kafka;
 mod notify;
 mod outbox;
 mod poison;

@@ -10,6 +10,7 @@ use std::sync::{Arc, RwLock};
 
 use ninefold_engine::config::Config;
 use ninefold_engine::pipeline::Pipeline;
+use ninefold_engine::pipeline::follow::KAFKA;
 use ninefold_engine::source::wal;
 
 use super::Loop;
@@ -57,8 +58,16 @@ impl Loop<'_> {
             eprintln!("ninefold: {key} has changed: it takes a restart");
         }
         let rules_change = new.slis != old.slis;
+        let form_changes = new.decode != old.decode || new.sources != old.sources;
         pipeline.set_options(batch::options(&new));
         self.service.config.set(new);
+        if form_changes {
+            // Everything is committed: they begin again where they stand, in the new form.
+            let kafka = |name: &&str| name.starts_with(KAFKA);
+            let owned: Vec<String> = pipeline.owned().filter(kafka).map(str::to_owned).collect();
+            owned.iter().for_each(|name| pipeline.release(name));
+            self.service.restart_sources();
+        }
         eprintln!("ninefold: the configuration was read again");
         // Series have a place for each SLI, so they are folded afresh where the rules differ.
         if rules_change { self.rebuild(pipeline) } else { Ok(()) }
@@ -69,6 +78,14 @@ impl Loop<'_> {
 /// cannot and differs.
 fn live_part(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
     let mut fixed = Vec::new();
+    // Of Kafka's source, what becomes of records; a partition that is stopped needs it.
+    let mut sources = old.sources.clone();
+    if let (Some(kafka), Some(new)) = (&mut sources.kafka, &new.sources.kafka) {
+        kafka.pause_on_flood = new.pause_on_flood;
+        kafka.format = new.format;
+        kafka.service.clone_from(&new.service);
+    }
+    let takes_decode = sources.kafka.is_some() && new.decode.attributes == old.decode.attributes;
     let mut note = |name: &'static str, differs: bool| {
         if differs {
             fixed.push(name);
@@ -86,12 +103,17 @@ fn live_part(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
     note("[[silence]]", new.silences != old.silences);
     let metrics = |config: &Config| (config.metrics_customers_max, config.remote_write.clone());
     note("[metrics] or [remote_write]", metrics(&new) != metrics(old));
-    note("[source]", new.sources != old.sources);
+    note("[source]", new.sources != sources);
     // Its bound for what waits for the disk is a part of the memory.
     let queue_bytes_max = old.wal.queue_bytes_max;
     let wal = wal::Options { queue_bytes_max, ..new.wal };
     note("[wal]", (wal, &new.wal_dir) != (old.wal, &old.wal_dir));
-    note("[decode] or [dimensions] attributes", new.decode != old.decode);
+    let others = !sources.files.is_empty() || sources.http.is_some() || sources.stdin.is_some();
+    note(
+        "[decode] of other sources than Kafka",
+        takes_decode && others && new.decode != old.decode,
+    );
+    note("[decode] or [dimensions] attributes", !takes_decode && new.decode != old.decode);
     note("[dimensions] values_max", new.dimension_values_max != old.dimension_values_max);
     let windows = |config: &Config| (config.dedupe_window_bytes, config.dedupe_window_records);
     note("[dedupe]", windows(&new) != windows(old));
@@ -109,10 +131,10 @@ fn live_part(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
         silences: old.silences.clone(),
         metrics_customers_max: old.metrics_customers_max,
         remote_write: old.remote_write.clone(),
-        sources: old.sources.clone(),
+        sources,
         wal: old.wal,
         wal_dir: old.wal_dir.clone(),
-        decode: old.decode.clone(),
+        decode: if takes_decode { new.decode.clone() } else { old.decode.clone() },
         dimension_values_max: old.dimension_values_max,
         dedupe_window_bytes: old.dedupe_window_bytes,
         dedupe_window_records: old.dedupe_window_records,
@@ -139,5 +161,23 @@ mod tests {
         assert_eq!(new.commit_interval_ms, 1_000);
         assert_ne!(new.objectives, old.objectives);
         assert_eq!(live_part(&old, old.clone()).1, [""; 0]);
+    }
+
+    #[test]
+    fn what_becomes_of_records_of_kafka_changes_at_once() {
+        let parse = |more: &str| {
+            let text = "[source.kafka]\nbrokers = [\"b:1\"]\ntopics = [\"t\"]\n";
+            Config::parse(&format!("{text}{more}"), "c.toml").unwrap()
+        };
+        let old = parse("");
+        let (new, fixed) =
+            live_part(&old, parse("flood = \"count\"\n[decode.fields]\ncustomer = \"who\"\n"));
+        assert_eq!(fixed, [""; 0]);
+        assert!(!new.sources.kafka.as_ref().unwrap().pause_on_flood);
+        assert_ne!(new.decode, old.decode);
+        let (new, fixed) =
+            live_part(&old, parse("group = \"g\"\n[dimensions]\nattributes = [\"a\"]"));
+        assert_eq!(fixed, ["[source]", "[decode] or [dimensions] attributes"]);
+        assert_eq!((&new.decode, &new.sources), (&old.decode, &old.sources));
     }
 }

@@ -180,6 +180,16 @@ impl Guard {
         self.stopped = false;
     }
 
+    /// The offsets from the next one up to `to` stand for nothing: it was proved elsewhere.
+    ///
+    /// # Panics
+    /// If the partition is not assigned, or stands behind `to` already.
+    pub fn pass(&mut self, to: u64) {
+        let expected = self.expected.expect("what is passed is assigned");
+        self.counts.holes += to.checked_sub(expected).expect("a hole lies ahead");
+        self.expected = Some(to);
+    }
+
     /// The partition is not ours any more: nothing is taken until it is assigned again.
     pub fn revoke(&mut self) {
         self.expected = None;
@@ -320,6 +330,15 @@ mod tests {
         assert_eq!(guard.judge(2, 13), taken(13));
         let expect = GuardCounts { held: 2, holes: 2, suspects: 1, ..GuardCounts::default() };
         assert_eq!(guard.counts(), expect);
+    }
+
+    #[test]
+    fn a_hole_that_is_passed_is_counted_and_nothing_else_is_jumped_over() {
+        let mut guard = guard(Holes::Verify);
+        guard.pass(13);
+        assert_eq!((guard.judge(1, 12), guard.judge(1, 13)), (REPEATED, taken(13)));
+        assert_eq!(guard.judge(1, 15), Verdict::Suspect { expected: 14 });
+        assert_eq!(guard.counts().holes, 3);
     }
 
     #[test]

@@ -40,8 +40,6 @@ pub struct Group {
     changes: Mutex<VecDeque<Change>>,
     statistics: Mutex<Option<Statistics>>,
     error: Mutex<Option<String>>,
-    /// The newest message about a corrupt batch.
-    corrupt: Mutex<Option<String>>,
     closing: AtomicBool,
 }
 
@@ -61,11 +59,6 @@ impl Group {
         lock(&self.error).take()
     }
 
-    /// The newest message about a corrupt batch, once.
-    pub fn corrupt(&self) -> Option<String> {
-        lock(&self.corrupt).take()
-    }
-
     /// From now on partitions are let go at once.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Release);
@@ -78,9 +71,6 @@ impl ClientContext for Group {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if reason.contains("CRC") {
-            *lock(&self.corrupt) = Some(reason.to_owned());
-        }
         *lock(&self.error) = Some(format!("{error}: {reason}"));
     }
 

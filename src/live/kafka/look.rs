@@ -5,14 +5,17 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use ninefold_engine::query::{KafkaHealth, KafkaPartition};
+use ninefold_engine::source::guard::Holes;
 use ninefold_engine::source::kafka::name;
-use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::statistics::Statistics;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::group::Id;
+use super::super::Message;
+use super::group::{Group, Id};
 use super::partition::{Partition, State};
-use super::{Reader, add};
+use super::{BROKER_LIMIT, POLL_INTERVAL, Reader, add};
 use crate::states::{lock, read};
 
 /// How often partitions that wait are tried again, and what is told of them.
@@ -27,6 +30,10 @@ const PRINT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long an error of the client is shown.
 const ERROR_SHOWN: Duration = Duration::from_secs(30);
+
+/// After so long behind the end of its log, a partition is looked at: its last offsets may hold
+/// no record.
+const HOLE_AFTER: Duration = Duration::from_secs(15);
 
 /// What was seen.
 pub struct Look {
@@ -44,6 +51,8 @@ pub struct Look {
     /// Where each log ends, as the brokers have told last.
     ends: HashMap<Id, u64>,
     stuck: Vec<Id>,
+    /// Records of the dedupe window that were gone when they were to be read again.
+    expired: HashMap<Id, u64>,
     waits_for: Option<String>,
     store_error: Option<String>,
     error: Option<(Instant, String)>,
@@ -65,6 +74,7 @@ impl Look {
             holes: 0,
             ends: HashMap::new(),
             stuck: Vec::new(),
+            expired: HashMap::new(),
             waits_for: None,
             store_error: None,
             error: None,
@@ -103,6 +113,13 @@ impl Look {
         self.error = Some((Instant::now(), error));
     }
 
+    /// So many records of the dedupe window are not there any more.
+    pub fn note_expired(&mut self, id: &Id, records: u64) {
+        if records > 0 {
+            self.expired.insert(id.clone(), records);
+        }
+    }
+
     /// A partition is gone, or begins afresh: what its guard has met stays counted.
     pub fn keep_counts(&mut self, partition: &Partition) {
         let counts = partition.counts();
@@ -129,6 +146,7 @@ impl Reader {
         if is_due(&mut self.look.rounded, ROUND_INTERVAL) {
             self.begin_missing_topics()?;
             self.take_up_moved()?;
+            self.pass_holes();
             self.tell_kafka();
         }
         if is_due(&mut self.look.looked, LOOK_INTERVAL) {
@@ -194,6 +212,62 @@ impl Reader {
         if moved.is_empty() { Ok(()) } else { self.take_up_again(&moved) }
     }
 
+    /// Moves partitions to the ends of their logs that have only markers and compacted records
+    /// before them: once those have expired, nobody could tell them from records.
+    fn pass_holes(&mut self) {
+        if self.source.holes == Holes::Refuse || self.is_paused {
+            return;
+        }
+        let ends = &self.look.ends;
+        let mut behind = Vec::new();
+        for (id, partition) in &mut self.partitions {
+            let is_behind = ends.get(id).is_some_and(|end| *end > partition.position());
+            if partition.is_idle_for(HOLE_AFTER) && partition.is_assigned && is_behind {
+                behind.push((id.clone(), partition.position()));
+            }
+        }
+        for (id, position) in behind {
+            let end = match self.end_without_records(&id, position) {
+                Ok(Some(end)) => end,
+                Ok(None) => continue,
+                Err(error) => {
+                    self.look.note_error(format!("{}/{}: {error}", id.0, id.1));
+                    continue;
+                }
+            };
+            let Some(partition) = self.partitions.get_mut(&id) else { continue };
+            let (chunk, generation) = (partition.pass(end), self.current);
+            let partition = name(&id.0, id.1);
+            self.outlet.push(Message::Chunk { generation, partition, chunk });
+        }
+    }
+
+    /// Where the log of a partition ends that holds no record from `position` on: a client that
+    /// has nothing else fetches from there, and meets the end.
+    fn end_without_records(&self, id: &Id, position: u64) -> anyhow::Result<Option<u64>> {
+        // The end of what is committed: an open transaction is not passed.
+        let end = self.span(id)?.end;
+        if end <= position {
+            return Ok(None);
+        }
+        let mut settings = self.settings.clone();
+        settings.set("enable.partition.eof", "true").set("statistics.interval.ms", "0");
+        let probe: BaseConsumer<Group> = settings.create_with_context(Group::default())?;
+        probe.context().close();
+        let mut list = TopicPartitionList::new();
+        add(&mut list, id, Offset::Offset(position as i64));
+        probe.assign(&list)?;
+        let since = Instant::now();
+        while since.elapsed() < BROKER_LIMIT {
+            match probe.poll(POLL_INTERVAL) {
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(Some(end)),
+                Some(Ok(_)) => return Ok(None),
+                Some(Err(_)) | None => {}
+            }
+        }
+        Ok(None)
+    }
+
     /// Tells Kafka how far the table is, for whoever watches the lag there.
     fn tell_kafka(&mut self) {
         let mut list = TopicPartitionList::new();
@@ -230,9 +304,10 @@ impl Reader {
         drop(pipeline);
         for id in floods {
             let why = "more than a fifth of a minute's records cannot be read (schema change?); \
-                       nothing more becomes a dead letter until a restart, which flood = \"count\" \
-                       makes it go on from";
-            self.stop_partition(&id, why.to_owned(), None)?;
+                       nothing more becomes a dead letter until the configuration is read again \
+                       (SIGHUP): map the new form, or set flood = \"count\"";
+            let at = self.partitions.get(&id).map(Partition::position);
+            self.stop_partition(&id, why.to_owned(), at)?;
         }
         Ok(())
     }
@@ -260,7 +335,7 @@ impl Reader {
                 number: id.1,
                 position,
                 lag: end.map(|end| end.saturating_sub(position)),
-                is_stopped: matches!(partition.state, State::Stopped { .. }),
+                is_stopped: partition.is_stopped(),
                 is_stuck: self.look.stuck.contains(id),
             });
         }
@@ -286,6 +361,13 @@ impl Reader {
             if let State::Stopped { why, .. } = &partition.state {
                 notes.push(format!("{topic}/{number} is stopped: {why}"));
             }
+        }
+        notes.extend(lock(&self.retention).iter().cloned());
+        for ((topic, number), records) in &look.expired {
+            notes.push(format!(
+                "{topic}/{number}: {records} records of the dedupe window have expired, and their \
+                 ids are not known; lengthen the topic's retention, or shorten the window"
+            ));
         }
         for (topic, number) in &look.stuck {
             notes.push(format!(

@@ -11,22 +11,27 @@
 //!   the others go on. Only what makes the whole source useless ends the service.
 //! - Letting a partition go is always right: whoever gets it next begins where the table stands.
 
+mod damage;
+mod errors;
 mod group;
 mod look;
 mod outlet;
 mod partition;
 mod places;
 mod relay;
+pub mod retention;
+pub mod scout;
+mod suspects;
 mod topics;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::Context;
 use ninefold_engine::config::{Config, KafkaSource};
 use ninefold_engine::decode;
 use ninefold_engine::failpoint;
@@ -35,18 +40,18 @@ use ninefold_engine::query::KafkaHealth;
 use ninefold_engine::source::chunk::Tail;
 use ninefold_engine::source::kafka::{client, label, name, place};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::{Begin, Message, Service};
-use crate::kafka::{BROKER_LIMIT, decode_of, span};
+use super::{Begin, Current, Message, Service};
+use crate::kafka::decode_of;
 use crate::states::read;
 use group::{Change, Group, Id};
 use look::Look;
 use outlet::Outlet;
 use partition::{Partition, State, Step};
 use places::{Known, Places};
+use suspects::Suspects;
 
 /// How long one waits for a record where none is there.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -67,9 +72,6 @@ const REVOKE_LIMIT: Duration = Duration::from_secs(5);
 /// How long the loop may take to see the version of the table that this thread has seen.
 const FOLLOW_LIMIT: Duration = Duration::from_millis(1_500);
 
-/// Brokers that tell twice within this time that a topic is gone are heard once.
-const PROVE_INTERVAL: Duration = Duration::from_secs(5);
-
 /// What the thread tells of itself.
 pub type Board = Arc<Mutex<KafkaHealth>>;
 
@@ -84,17 +86,23 @@ pub fn start(
     sender: SyncSender<Message>,
 ) -> anyhow::Result<()> {
     let Some(source) = config.sources.kafka.clone() else { return Ok(()) };
-    let decode = decode_of(config, &source);
     let settings = client::consumer(&source)?;
     let consumer: BaseConsumer<Group> =
         settings.create_with_context(Group::default()).context("source.kafka")?;
     let failed = sender.clone();
     let (pipeline, stop) = (Arc::clone(&service.pipeline), Arc::clone(&service.stop));
-    let relay = relay::start(&source, data.clone(), pipeline, stop)?;
+    let relay = relay::start(&source, data.clone(), Arc::clone(&pipeline), Arc::clone(&stop))?;
+    let retention = retention::watch(&source, stop)?;
+    let instance = read(&pipeline).instance().to_owned();
     let mut reader = Reader {
         look: Look::new(source.topics.clone()),
+        decode: decode_of(config, &source),
         source,
-        decode,
+        settings,
+        told: service.config.clone(),
+        config: service.config(),
+        suspects: Suspects::start(&data, &instance),
+        damaged: BTreeSet::new(),
         consumer: Arc::new(consumer),
         places: Places::new(data, Arc::clone(&service.pipeline)),
         pipeline: Arc::clone(&service.pipeline),
@@ -107,6 +115,7 @@ pub fn start(
         cluster: String::new(),
         board: Arc::clone(&service.kafka),
         relay,
+        retention,
         leaving: Some(Arc::clone(&service.leaving)),
         window: config.dedupe_window_records,
         started: Instant::now(),
@@ -126,6 +135,14 @@ pub fn start(
 struct Reader {
     source: KafkaSource,
     decode: decode::Options,
+    /// Those of the consumer.
+    settings: ClientConfig,
+    /// The configuration in force, and the one that was taken last.
+    told: Current,
+    config: Arc<Config>,
+    suspects: Suspects,
+    /// Partitions that this process would not survive to read.
+    damaged: BTreeSet<Id>,
     consumer: Arc<BaseConsumer<Group>>,
     places: Places,
     pipeline: Arc<RwLock<Pipeline>>,
@@ -143,6 +160,8 @@ struct Reader {
     board: Board,
     /// Why what should go to topics does not.
     relay: relay::Note,
+    /// Topics that keep their records too shortly.
+    retention: retention::Notes,
     /// Held until the group was left: the process waits for it, within limits.
     leaving: Option<Arc<()>>,
     /// Records of the dedupe window.
@@ -163,6 +182,7 @@ impl Reader {
             if self.generation.load(Ordering::Acquire) != self.current {
                 self.begin_all_again()?;
             }
+            self.heed_reload()?;
             self.hand_out(BATCH_PATIENCE);
             self.outlet.drain()?;
             self.mind_the_loop()?;
@@ -309,6 +329,7 @@ impl Reader {
     /// Begins partitions where the table says. Where it cannot be read they wait, and the
     /// client is told to fetch nothing of them.
     fn take_up(&mut self, ids: &[Id]) {
+        self.note_reading();
         let known = match self.places.known(ids) {
             Ok((known, version)) => {
                 self.wait_until_followed(version);
@@ -320,11 +341,14 @@ impl Reader {
                 Vec::new()
             }
         };
-        let mut list = TopicPartitionList::new();
+        let mut places: Vec<(Id, u64)> = Vec::with_capacity(ids.len());
         for (id, known) in ids.iter().zip(&known) {
-            if let Some(from) = self.begin(id, known) {
-                add(&mut list, id, Offset::Offset(from as i64));
-            }
+            places.extend(self.begin(id, known).map(|from| (id.clone(), from)));
+        }
+        let corrupt = self.look_ahead(&places);
+        let mut list = TopicPartitionList::new();
+        for (id, from) in places.iter().filter(|(id, _)| !corrupt.contains(id)) {
+            add(&mut list, id, Offset::Offset(*from as i64));
         }
         // Called for an empty list as well: the library waits for an answer.
         let assigned = self.consumer.incremental_assign(&list);
@@ -338,6 +362,14 @@ impl Reader {
         }
         if let Err(error) = assigned {
             self.look.note_error(format!("partitions cannot be assigned: {error}"));
+        }
+        for id in &corrupt {
+            if let Err(error) = self.read_up_to_damage(id) {
+                self.look.note_error(format!("{}/{}: {error:#}", id.0, id.1));
+                if let Some(partition) = self.partitions.get_mut(id) {
+                    partition.state = State::Waiting;
+                }
+            }
         }
     }
 
@@ -401,6 +433,7 @@ impl Reader {
         if let Err(error) = self.consumer.incremental_unassign(&list) {
             self.look.note_error(format!("partitions cannot be given back: {error}"));
         }
+        self.note_reading();
         Ok(())
     }
 
@@ -463,9 +496,33 @@ impl Reader {
     /// Begins every partition that is not stopped where the pipeline or the table says now.
     fn begin_all_again(&mut self) -> anyhow::Result<()> {
         self.current = self.generation.load(Ordering::Acquire);
-        let is_running = |partition: &Partition| !matches!(partition.state, State::Stopped { .. });
-        let running: Vec<Id> = self.ids(is_running);
-        self.take_up_again(&running)
+        let all = self.adopt_config();
+        let again = self.ids(|partition| all || !partition.is_stopped());
+        self.take_up_again(&again)
+    }
+
+    /// Where the configuration was read again, partitions that are stopped are tried once more.
+    fn heed_reload(&mut self) -> anyhow::Result<()> {
+        if !self.adopt_config() {
+            return Ok(());
+        }
+        let stopped = self.ids(Partition::is_stopped);
+        for (topic, number) in &stopped {
+            eprintln!("ninefold: {topic}/{number} is tried again");
+        }
+        self.take_up_again(&stopped)
+    }
+
+    /// Takes what a running source can take of a new configuration; false where there is none.
+    fn adopt_config(&mut self) -> bool {
+        let config = self.told.get();
+        let is_new = !Arc::ptr_eq(&config, &self.config);
+        if is_new && let Some(source) = &config.sources.kafka {
+            self.decode = decode_of(&config, source);
+            self.source = source.clone();
+        }
+        self.config = config;
+        is_new
     }
 
     /// Begins partitions that may be assigned already.
@@ -498,128 +555,6 @@ impl Reader {
         wanted.map(|(id, _)| id.clone()).collect()
     }
 
-    /// Acts on an error of the client.
-    fn heed(&mut self, error: &KafkaError) -> anyhow::Result<()> {
-        use RDKafkaErrorCode as Code;
-        if let Some((code, why)) = self.consumer.client().fatal_error() {
-            bail!(fatal(code, &why));
-        }
-        match error.rdkafka_error_code() {
-            Some(Code::AutoOffsetReset) => self.find_out_of_range(),
-            Some(Code::BadMessage) => self.find_corrupt(),
-            Some(
-                Code::UnknownTopicOrPartition
-                | Code::UnknownTopic
-                | Code::UnknownPartition
-                | Code::UnknownTopicId,
-            ) => self.prove_all(),
-            _ => {
-                let told = self.consumer.context().error();
-                self.look.note_error(told.unwrap_or_else(|| error.to_string()));
-                Ok(())
-            }
-        }
-    }
-
-    /// Some position is not in its log; the client does not say which. So all are compared with
-    /// their logs, and those that are fine are fetched again.
-    fn find_out_of_range(&mut self) -> anyhow::Result<()> {
-        let mut again = Vec::new();
-        for id in self.ids(Partition::is_live) {
-            let span = match self.span(&id) {
-                Ok(span) => span,
-                Err(error) => {
-                    self.look.note_error(format!("{}/{}: {error}", id.0, id.1));
-                    // The client says it once: the place is looked up again.
-                    if let Some(partition) = self.partitions.get_mut(&id) {
-                        partition.state = State::Waiting;
-                    }
-                    continue;
-                }
-            };
-            let Some(partition) = self.partitions.get(&id) else { continue };
-            let position = partition.position();
-            match place::check_span(position, span) {
-                Ok(()) => again.push((id, partition.fetch_from().max(span.begin))),
-                Err(obstacle) => self.stop_partition(&id, obstacle.to_string(), Some(position))?,
-            }
-        }
-        self.fetch(&again)
-    }
-
-    fn span(&self, (topic, number): &Id) -> anyhow::Result<place::Span> {
-        span(&*self.consumer, topic, *number)
-    }
-
-    /// Some batch is corrupt; the client does not say of which partition. Each is fetched once
-    /// more by a consumer that has nothing else, and the one that fails there stops.
-    fn find_corrupt(&mut self) -> anyhow::Result<()> {
-        let told = self.consumer.context().corrupt();
-        let offset = told.as_deref().and_then(place::corrupt_offset);
-        let mut is_found = false;
-        for id in self.ids(Partition::is_live) {
-            let Some(partition) = self.partitions.get(&id) else { continue };
-            let (from, position) = (partition.fetch_from(), partition.position());
-            let has_more = self.span(&id).is_ok_and(|span| span.end > from);
-            if has_more && self.is_corrupt_at(&id, from)? {
-                let offset = offset.unwrap_or(position).max(position);
-                let why = place::Obstacle::Corrupt { offset }.to_string();
-                self.stop_partition(&id, why, Some(position))?;
-                is_found = true;
-            }
-        }
-        if is_found {
-            return Ok(());
-        }
-        let again: Vec<(Id, u64)> = self
-            .partitions
-            .iter()
-            .filter(|(_, partition)| partition.is_live())
-            .map(|(id, partition)| (id.clone(), partition.fetch_from()))
-            .collect();
-        self.fetch(&again)
-    }
-
-    /// Whether the first thing that a fetch from an offset brings is a corrupt batch.
-    fn is_corrupt_at(&self, id: &Id, from: u64) -> anyhow::Result<bool> {
-        let settings = client::consumer(&self.source)?;
-        let probe: BaseConsumer<Group> = settings.create_with_context(Group::default())?;
-        probe.context().close();
-        let mut list = TopicPartitionList::new();
-        add(&mut list, id, Offset::Offset(from as i64));
-        probe.assign(&list)?;
-        let since = Instant::now();
-        while since.elapsed() < BROKER_LIMIT {
-            match probe.poll(POLL_INTERVAL) {
-                Some(Ok(_)) => return Ok(false),
-                Some(Err(error))
-                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BadMessage) =>
-                {
-                    return Ok(true);
-                }
-                _ => {}
-            }
-        }
-        Ok(false)
-    }
-
-    /// A topic was gone: what is there now may be another one of its name. Every log is proved.
-    fn prove_all(&mut self) -> anyhow::Result<()> {
-        if self.proved.is_some_and(|proved| proved.elapsed() < PROVE_INTERVAL) {
-            return Ok(());
-        }
-        self.proved = Some(Instant::now());
-        let mut again = Vec::new();
-        for id in self.ids(|partition| matches!(partition.state, State::Reading)) {
-            self.assignments += 1;
-            let generation = self.assignments;
-            let Some(partition) = self.partitions.get_mut(&id) else { continue };
-            let from = partition.prove_again(generation);
-            again.push((id, from));
-        }
-        self.fetch(&again)
-    }
-
     /// Counts what has come and leaves the group, within limits. The client is closed when the
     /// thread ends; that has been seen to hang, and the process ends all the same.
     fn leave(&mut self) -> anyhow::Result<()> {
@@ -633,6 +568,8 @@ impl Reader {
             drop(self.consumer.poll(POLL_INTERVAL));
         }
         self.consumer.context().close();
+        let damaged: Vec<String> = self.damaged.iter().map(|id| name(&id.0, id.1)).collect();
+        self.suspects.end(&damaged);
         self.leaving = None;
         Ok(())
     }
@@ -644,15 +581,4 @@ fn add(list: &mut TopicPartitionList, (topic, number): &Id, offset: Offset) {
 
 fn tell_stop((topic, number): &Id, why: &str) {
     eprintln!("ninefold: {topic}/{number} is stopped: {why}");
-}
-
-/// What a fatal error means.
-fn fatal(code: RDKafkaErrorCode, why: &str) -> anyhow::Error {
-    match code {
-        RDKafkaErrorCode::FencedInstanceId => anyhow!(
-            "another instance uses the same group.instance.id ({why}); give each its own, or \
-             leave the option out"
-        ),
-        _ => anyhow!("the Kafka client cannot go on: {why}"),
-    }
 }

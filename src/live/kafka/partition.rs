@@ -8,7 +8,7 @@
 //!
 //! Invariant: what is handed out tiles the partition from where it began.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ninefold_engine::source::chunk::Chunk;
 use ninefold_engine::source::guard::{Guard, GuardCounts, Holes, Verdict};
@@ -28,7 +28,8 @@ pub enum State {
     Proving(Option<Prover>),
     /// Its records are counted.
     Reading,
-    /// It is not read, until the table's offset has passed `at`; `None` until the next start.
+    /// It is not read until the table's offset has passed `at`, where there is such a place, or
+    /// the configuration was read again.
     Stopped {
         /// Why, for people.
         why: String,
@@ -69,6 +70,8 @@ pub struct Partition {
     tail: Option<[u8; 32]>,
     /// When the oldest record of the batch came.
     since: Option<Instant>,
+    /// Where it was seen to stand, and since when.
+    idle: Option<(u64, Instant)>,
 }
 
 impl Partition {
@@ -86,6 +89,7 @@ impl Partition {
             before: None,
             tail: None,
             since: None,
+            idle: None,
         }
     }
 
@@ -146,6 +150,28 @@ impl Partition {
     /// Whether it is fetched and not stopped.
     pub fn is_live(&self) -> bool {
         matches!(self.state, State::Proving(_) | State::Reading)
+    }
+
+    /// Whether somebody has to look.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.state, State::Stopped { .. })
+    }
+
+    /// Whether it has stood where it stands for so long, with everything handed out that came.
+    pub fn is_idle_for(&mut self, limit: Duration) -> bool {
+        let position = self.position();
+        let is_waiting = matches!(self.state, State::Reading) && self.since.is_none();
+        if self.idle.is_none_or(|(at, _)| at != position) || !is_waiting {
+            self.idle = Some((position, Instant::now()));
+        }
+        self.idle.is_some_and(|(_, since)| since.elapsed() >= limit)
+    }
+
+    /// Moves on over offsets that were proved to hold no record.
+    pub fn pass(&mut self, end: u64) -> Chunk {
+        self.idle = None;
+        self.guard.pass(end);
+        self.batch.pass(end)
     }
 
     /// What the guard has met.
@@ -237,7 +263,7 @@ impl Partition {
     }
 
     /// Records to be counted, where there are many, or where they have waited long enough.
-    pub fn chunk(&mut self, patience: std::time::Duration) -> Option<Chunk> {
+    pub fn chunk(&mut self, patience: Duration) -> Option<Chunk> {
         let is_old = self.since.is_some_and(|since| since.elapsed() >= patience);
         let chunk = self.batch.take_if(is_old);
         if chunk.is_some() {
@@ -285,7 +311,7 @@ mod tests {
 
     use super::*;
 
-    const NOW: std::time::Duration = std::time::Duration::ZERO;
+    const NOW: Duration = Duration::ZERO;
 
     fn known(offset: u64) -> Known {
         let tail = Tail::of_record(offset.saturating_sub(1), None, b"last").hash();

@@ -53,6 +53,24 @@ impl Batch {
         self.tail.as_ref().map(Tail::hash)
     }
 
+    /// Moves on to `next`, over offsets that no record has: a chunk without records says so.
+    ///
+    /// # Panics
+    /// If it holds records, or stands behind `next`.
+    pub fn pass(&mut self, next: u64) -> Chunk {
+        assert!(self.marks.is_empty() && next > self.next, "it passes nothing but a hole");
+        let (kind, tail) = (ChunkKind::Records(Vec::new()), self.tail.clone());
+        let chunk = Chunk {
+            first: self.first,
+            next,
+            kind,
+            bytes: Vec::new(),
+            tail: tail.unwrap_or_default(),
+        };
+        (self.first, self.next) = (next, next);
+        chunk
+    }
+
     /// Hands out what it holds where it is full, or where `is_due`.
     pub fn take_if(&mut self, is_due: bool) -> Option<Chunk> {
         if is_due || self.is_full() { self.take() } else { None }
@@ -98,6 +116,18 @@ mod tests {
         batch.push(20, None, b"c");
         let chunk = batch.take().unwrap();
         assert_eq!((chunk.first, chunk.next), (14, 21));
+    }
+
+    #[test]
+    fn a_hole_that_is_passed_is_a_chunk_without_records() {
+        let mut batch = Batch::new(4);
+        batch.push(4, None, b"a");
+        batch.take().unwrap();
+        let chunk = batch.pass(7);
+        assert_eq!((chunk.first, chunk.next, chunk.kind), (5, 7, ChunkKind::Records(Vec::new())));
+        assert_eq!(chunk.tail, Tail::of_record(4, None, b"a"));
+        batch.push(7, None, b"b");
+        assert_eq!(batch.take().unwrap().first, 7);
     }
 
     #[test]

@@ -52,11 +52,13 @@ pub enum Obstacle {
     /// A batch whose checksum is wrong.
     #[error(
         "the batch of records at offset {offset} is corrupt (its CRC differs); restore it on the \
-         broker, or skip it"
+         broker, or accept the gap: source skip --to {next}"
     )]
     Corrupt {
         /// The first offset that cannot be read.
         offset: u64,
+        /// The first one behind it that can be.
+        next: u64,
     },
 }
 
@@ -154,21 +156,6 @@ impl Prover {
         }
         if self.came.replace(offset) == Some(offset) { Proof::Missing } else { Proof::Again }
     }
-}
-
-/// The first offset that a message of the client about a corrupt batch names: it is the only
-/// place where the client says it.
-///
-/// ```
-/// use ninefold_engine::source::kafka::place::corrupt_offset;
-/// let text = "MessageSet at offset 1042 (321 bytes) failed CRC32C check (original 0x1 != 0x2)";
-/// assert_eq!(corrupt_offset(text), Some(1042));
-/// assert_eq!(corrupt_offset("Broker transport failure"), None);
-/// ```
-pub fn corrupt_offset(text: &str) -> Option<u64> {
-    let (_, rest) = text.split_once("at offset ")?;
-    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-    rest[..digits].parse().ok().filter(|_| text.contains("CRC"))
 }
 
 #[cfg(test)]
