@@ -255,7 +255,10 @@ fn a_month_is_tried_with_another_target() {
     };
     for (customer, outcome) in [("kept", "kept"), ("broken", "breached"), ("open", "open")] {
         let found = outcomes(customer);
-        assert!(!found.is_empty() && found.iter().all(|one| one == outcome), "{customer}: {found:?}");
+        assert!(
+            !found.is_empty() && found.iter().all(|one| one == outcome),
+            "{customer}: {found:?}"
+        );
     }
     let breaches = body["breaches"].as_array().unwrap();
     assert_eq!(breaches.len(), 1, "{breaches:#?}");
@@ -263,7 +266,10 @@ fn a_month_is_tried_with_another_target() {
     assert_eq!((at.as_str(), lead_s.as_i64()), (Some("2025-10-20T12:50:59Z"), Some(3_000)));
     assert_eq!(body["lead_s_median"], 3_000);
     let table = session.run("alerts --data d --backtest month.toml").ok();
-    assert!(table.contains("breaches: 1, 0 of them without an alert before; median lead 50m"), "{table}");
+    assert!(
+        table.contains("breaches: 1, 0 of them without an alert before; median lead 50m"),
+        "{table}"
+    );
     // A laxer target pages nobody for what a stricter one would.
     let lax = format!("{month}target = 0.6\n");
     session.write("lax.toml", lax.as_bytes());
@@ -272,8 +278,14 @@ fn a_month_is_tried_with_another_target() {
     assert!(lax["pages"]["fired"].as_u64() < body["pages"]["fired"].as_u64(), "{lax}");
     let from = "alerts --data d --backtest month.toml --json --from 2025-11-01T00:00:00Z";
     let november = session.run(from).json();
-    assert_eq!(november["pages"]["open"], november["alerts"].as_array().unwrap().iter().filter(|one| {
-        one["severity"] == "page" && one["told_at"].is_string()
-    }).count());
+    assert_eq!(
+        november["pages"]["open"],
+        november["alerts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|one| { one["severity"] == "page" && one["told_at"].is_string() })
+            .count()
+    );
     session.run("alerts --data d --backtest month.toml --basis live").fails(2, &["--basis"]);
 }

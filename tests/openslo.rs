@@ -45,7 +45,9 @@ fn documents_of_others_are_taken_or_refused_by_name() {
     let import = |name: &str| import(&data.join("slo-peers").join(name));
     let search = import("openslo/budgeting-method-occurences-slo.yaml");
     let told = search.ok_with_notes();
-    for line in ["threshold_ms = 500", "services = [\"web-shop\"]", "period = \"14d\"", "target = 0.99"] {
+    for line in
+        ["threshold_ms = 500", "services = [\"web-shop\"]", "period = \"14d\"", "target = 0.99"]
+    {
         assert!(told.lines().any(|known| known == line), "{line} is not in {told}");
     }
     let sloth = import("sloth/in-openslo.yaml").ok_with_notes();
