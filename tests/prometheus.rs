@@ -46,6 +46,9 @@ tiers = { rollout_5m = { enabled = false } }
 /// Three clean days come first.
 const STEADY: u32 = 3 * DAY_MINUTES;
 
+/// The first minute that Prometheus sees: nothing can be told of the clean days.
+const SEEN_FROM: u32 = STEADY - 30;
+
 /// A course of failures: so many of 1,000 requests a minute, for so many minutes, and how many
 /// clean minutes come after.
 struct Scenario {
@@ -126,7 +129,7 @@ type Firings = BTreeMap<String, Vec<Range<u32>>>;
 fn input_series(scenario: &Scenario, promise: &Promise<'_>, state: &State) -> String {
     let mut values: BTreeMap<String, String> = BTreeMap::new();
     let series = state.series_of("acme");
-    for at in 0..scenario.minutes() {
+    for at in SEEN_FROM..scenario.minutes() {
         let mut gauges = Vec::new();
         of_customer(&sla(promise, "acme", &series, None, minute(at)).unwrap(), &mut gauges);
         for gauge in gauges.iter().filter(|gauge| gauge.name.starts_with("slo:sli_error")) {
@@ -157,7 +160,7 @@ fn expectations(scenario: &Scenario, alert: &str, firings: &Firings) -> String {
         let sides = changes.iter().flat_map(|at| [at - 2, at + 2]);
         let near = |at: &u32| changes.iter().any(|change| at.abs_diff(*change) < 2);
         let times: BTreeSet<u32> =
-            (STEADY - 30..scenario.minutes()).step_by(15).chain(sides).collect();
+            (SEEN_FROM..scenario.minutes()).step_by(15).chain(sides).collect();
         for at in times.into_iter().filter(|at| !near(at)) {
             let fires = ranges.iter().any(|range| range.contains(&at));
             let select = format!("alertname=\"{alert}\",alertstate=\"firing\"");
@@ -166,7 +169,8 @@ fn expectations(scenario: &Scenario, alert: &str, firings: &Firings) -> String {
                 "    - expr: count(ALERTS{{{select},sloth_severity=\"{severity}\"}}) > bool 0 \
                  or vector(0)\n      eval_time: {at}m\n      exp_samples: [{{ labels: '{{}}', \
                  value: {} }}]\n",
-                u32::from(fires)
+                u32::from(fires),
+                at = at - SEEN_FROM,
             )
             .unwrap();
         }

@@ -74,15 +74,20 @@ pub fn prometheus_rules(
         for (days, alikes) in &periods {
             for alike in alikes {
                 let mut conditions = String::new();
+                // Rules that differ in their conditions alone would be one rule twice.
+                let mut promise = format!("{days}d");
                 if periods.len() > 1 {
                     conditions += &condition(name, PERIOD_DAYS, &[f64::from(*days)]);
                 }
                 if alikes.len() > 1 {
                     let targets = alike.targets.iter().map(|target| target.to_f64());
                     conditions += &condition(name, OBJECTIVE, &targets.collect::<Vec<_>>());
+                    let targets: Vec<String> =
+                        alike.targets.iter().map(ToString::to_string).collect();
+                    promise += &format!(" at {}", targets.join(", "));
                 }
                 for tier in &alike.tiers {
-                    text += &rule(name, tier, &conditions, options);
+                    text += &rule((name, &promise), tier, &conditions, options);
                 }
             }
         }
@@ -128,7 +133,12 @@ fn condition(name: &str, metric: &str, values: &[f64]) -> String {
     format!("      and (\n        {any}\n      )\n")
 }
 
-fn rule(name: &str, tier: &Tier, conditions: &str, options: &AlertOptions) -> String {
+fn rule(
+    (name, promise): (&str, &str),
+    tier: &Tier,
+    conditions: &str,
+    options: &AlertOptions,
+) -> String {
     let (factor, spec) = (tier.factor.to_f64(), &tier.spec);
     let budget = gauge(ERROR_BUDGET, name);
     let burns = |window: &str| {
@@ -154,6 +164,7 @@ fn rule(name: &str, tier: &Tier, conditions: &str, options: &AlertOptions) -> St
       sloth_severity: {severity}
       service: '{{{{ $labels.sloth_service }}}}'
       objective: {objective}
+      promise: {promise}
       tier: {tier}
     annotations:
       summary: '{who} burns its error budget {factor} times as fast as it lasts, or faster.'
@@ -178,8 +189,8 @@ fn regex_escaped(text: &str) -> String {
 
 const HEAD: &str = "\
 # Alert rules over the slo: series of Ninefold, made by `ninefold rules`.
-# They know ratios alone: no fewest number of failures, no evidence. Make them again when alert
-# tiers, periods or names of objectives change; a changed target or customer needs nothing.
+# They know ratios alone: no fewest number of failures, no evidence. Make them again when
+# objectives or alert tiers change; a new customer needs nothing.
 groups:
 ";
 
