@@ -21,6 +21,9 @@ use crate::batch::random_seed;
 use crate::serve::default_target;
 use crate::states::lock;
 
+/// How long one request may take.
+const SEND_LIMIT: Duration = Duration::from_secs(10);
+
 /// What is told of it; `None` where nothing is sent.
 pub type Note = Arc<Mutex<Option<RemoteWriteHealth>>>;
 
@@ -40,7 +43,7 @@ pub fn start(service: &Service) -> anyhow::Result<Option<Guard<()>>> {
     let note = service.board.remote_write();
     *lock(&note) = Some(RemoteWriteHealth::default());
     let writer = Writer {
-        sender: Sender::new(&remote.url, AddressRule { allow: remote.allow.clone() }),
+        sender: Sender::new(&remote.url, AddressRule { allow: remote.allow.clone() }, SEND_LIMIT),
         backlog: Backlog::new(remote.labels.clone()),
         customers_max: config.metrics_customers_max,
         target: default_target(&config),

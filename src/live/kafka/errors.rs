@@ -7,9 +7,9 @@ use ninefold_engine::source::kafka::place;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::Reader;
 use super::group::Id;
 use super::partition::{Partition, State};
-use super::Reader;
 use crate::kafka::span;
 
 /// Brokers that tell twice within this time that a topic is gone are heard once.

@@ -15,7 +15,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::super::Message;
 use super::group::{Group, Id};
 use super::partition::{Partition, State};
-use super::{BROKER_LIMIT, POLL_INTERVAL, Reader, add};
+use super::{POLL_INTERVAL, Reader, add};
+use crate::kafka::BROKER_LIMIT;
 use crate::states::{lock, read};
 
 /// How often partitions that wait are tried again, and what is told of them.
@@ -238,7 +239,8 @@ impl Reader {
             let Some(partition) = self.partitions.get_mut(&id) else { continue };
             let (chunk, generation) = (partition.pass(end), self.current);
             let partition = name(&id.0, id.1);
-            self.outlet.push(Message::Chunk { generation, partition, chunk });
+            let arrived = Instant::now();
+            self.outlet.push(Message::Chunk { generation, partition, chunk, arrived });
         }
     }
 

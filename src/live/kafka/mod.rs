@@ -44,7 +44,7 @@ use rdkafka::message::Message as _;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::{Begin, Current, Message, Service};
-use crate::kafka::decode_of;
+use crate::kafka::{BROKER_LIMIT, decode_of};
 use crate::states::read;
 use group::{Change, Group, Id};
 use look::Look;

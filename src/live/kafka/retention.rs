@@ -11,6 +11,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 
+use crate::kafka::BROKER_LIMIT;
 use crate::states::lock;
 
 /// Records that are kept for less are gone before a service that fell in the evening is up again.
@@ -22,9 +23,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(3_600);
 /// How long one waits after brokers that did not answer.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long the brokers may take to answer.
-const BROKER_LIMIT: Duration = Duration::from_secs(5);
-
 /// What is to be said of topics.
 pub type Notes = Arc<Mutex<Vec<String>>>;
 
@@ -33,7 +31,8 @@ pub type Notes = Arc<Mutex<Vec<String>>>;
 /// # Errors
 /// A secret is not where the configuration says.
 pub fn watch(source: &KafkaSource, stop: Arc<AtomicBool>) -> anyhow::Result<Notes> {
-    let (settings, topics) = (client::settings(&source.brokers, &source.options)?, source.topics.clone());
+    let (settings, topics) =
+        (client::settings(&source.brokers, &source.options)?, source.topics.clone());
     let notes = Notes::default();
     let told = Arc::clone(&notes);
     std::thread::spawn(move || {
