@@ -262,15 +262,15 @@ impl Field for Counts<'_> {
         at.1
     }
 
-    fn chance(&self) -> f64 {
-        let pages = SPECS.iter().filter(|spec| spec.severity == Severity::Page).count();
-        pages as f64 * (1.0 - self.world.options.confidence)
+    fn chance(&self, severity: Severity) -> f64 {
+        let tiers = SPECS.iter().filter(|spec| spec.severity == severity).count();
+        tiers as f64 * (1.0 - self.world.options.confidence)
     }
 
-    fn p_value(&self, service: &str, key: &SeriesKey) -> Option<f64> {
+    fn p_value(&self, service: &str, key: &SeriesKey, severity: Severity) -> Option<f64> {
         let found = self.world.find(service, key)?;
         let tiers = tiers_of(found.objective, self.world.options).active;
-        let pages = || tiers.iter().filter(|tier| tier.spec.severity == Severity::Page);
+        let asked = || tiers.iter().filter(|tier| tier.spec.severity == severity);
         let of_tier = |tier| {
             let look = look(found.series, found.column, tier, self.now);
             if !step(AlertState::default(), tier, &look).0.is_firing() {
@@ -279,8 +279,8 @@ impl Field for Counts<'_> {
             let tail = binomial_tail(look.long.bad, look.long.valid, tier.allowed_ratio);
             Some(scanned(tail, look.long.bad, tier.spec.long.1))
         };
-        let least = pages().filter_map(of_tier).reduce(f64::min)?;
-        Some((least * pages().count() as f64).min(1.0))
+        let least = asked().filter_map(of_tier).reduce(f64::min)?;
+        Some((least * asked().count() as f64).min(1.0))
     }
 
     fn first_bad(&self, service: &str, key: &SeriesKey) -> Minute {

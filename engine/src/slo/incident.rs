@@ -3,19 +3,21 @@
 //! Each tick brings all alerts that fire ([`Firing`]); [`Incidents::step`] folds them:
 //!
 //! - A series that is in an open incident stays in it, under whatever tier it fires.
-//! - A newcomer joins the newest open incident of its service while that *grows*: while the last
-//!   one joined within [`JOIN_MINUTES`]. An outage beside a customer who has been failing for
-//!   days is another incident, and pages. A ticket joins whatever is open.
+//! - A newcomer joins the newest open incident that pages, while that *grows* by more than chance
+//!   ([`JOIN_MINUTES`]): an outage beside a customer who has been failing for days is another
+//!   incident, and pages. Else it joins the one that does not page, where there is one: what
+//!   fires in a service without evidence is one thing, and consists of what fires now.
 //! - What fires again within [`REOPEN_MINUTES`] reopens its incident, under the same id.
 //! - Else an incident *opens*. Before it does, its causes are looked at: where its leading cause
-//!   is that of an open one, it is that one.
+//!   is that of one that is open or closed lately, it is that one.
+//! - Where a part of an old one without evidence comes to have some, that part opens by itself.
 //! - Two open ones that prove one (same leading cause, or half of the smaller one's customers in
 //!   the other) are *merged*: the one that has paged stays, else the older one.
 //! - It *closes* when none of its series fires any more; where some fired at a page's tier, when
 //!   none does at such a tier: tickets that go on burning do not hold a page up.
 //!
-//! It *pages* once, when it has the evidence of [`evidence`]; what fires without it is shown and
-//! wakes nobody. Its id is a hash of the service and of how many incidents that service had
+//! It *pages* once, when its page tiers have the evidence of [`evidence`], and is a ticket where
+//! its ticket tiers have; what fires without it is shown and wakes nobody. Its id is a hash of the service and of how many incidents that service had
 //! before, not of time: a process that is killed before it has committed an incident opens it
 //! again under the same id.
 //!
@@ -38,7 +40,8 @@ use crate::slo::alert::Severity;
 use crate::slo::excess::Cause;
 use crate::time::Minute;
 
-/// An incident grows while the last series joined within so many minutes.
+/// An incident that pages takes newcomers in for so many minutes after it grew last: after those
+/// who joined within that time showed evidence by themselves.
 pub const JOIN_MINUTES: u32 = 30;
 
 /// What fires so many minutes after its incident closed reopens it.
@@ -122,7 +125,7 @@ pub struct Incident {
     pub service: Arc<str>,
     /// When it opened, epoch milliseconds.
     pub opened_ms: i64,
-    /// When a series joined last.
+    /// When it grew last; see [`JOIN_MINUTES`].
     pub grown_ms: i64,
     /// When it closed; `None` while it is open.
     pub closed_ms: Option<i64>,
@@ -132,7 +135,7 @@ pub struct Incident {
     pub merged_into: Option<String>,
     /// Since when it pages; `None` while there is no evidence.
     pub page: Option<Page>,
-    /// Whether it was told as a ticket, before it paged or without.
+    /// Whether it is a ticket: there was evidence at a ticket's tier while it did not page.
     pub is_ticket: bool,
     /// Every series that has fired in it.
     pub members: BTreeMap<SeriesKey, Member>,
@@ -146,6 +149,8 @@ pub struct Incident {
     told: Option<Told>,
     /// What is to be told of it at the end of the step.
     news: Option<Kind>,
+    /// Whether a series has joined at this step.
+    is_fresh: bool,
     /// Members that no change has named yet.
     joined: Vec<SeriesKey>,
 }
@@ -205,13 +210,13 @@ pub trait Field {
     /// How many series of the service had valid events in the last hour.
     fn active(&self, service: &str) -> u64;
 
-    /// The probability that one series shows evidence by chance at one look: that of every page
-    /// tier together.
-    fn chance(&self) -> f64;
+    /// The probability that one series shows evidence by chance at one look: that of every tier
+    /// of a severity together.
+    fn chance(&self, severity: Severity) -> f64;
 
-    /// The least p-value of a series over the page tiers that burn with evidence now, corrected
-    /// for looks ([`evidence::scanned`]) and tiers; `None` where none does.
-    fn p_value(&self, service: &str, series: &SeriesKey) -> Option<f64>;
+    /// The least p-value of a series over the tiers of a severity that burn with evidence now,
+    /// corrected for looks ([`evidence::scanned`]) and tiers; `None` where none does.
+    fn p_value(&self, service: &str, series: &SeriesKey, severity: Severity) -> Option<f64>;
 
     /// The first bad minute of the stretch that makes a series fire.
     fn first_bad(&self, service: &str, series: &SeriesKey) -> Minute;

@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::service::Service;
-use super::{Change, Field, Firing, Grade, Incident, Kind, Member, Page, Radius, SeriesKey, Told};
+use super::service::{Service, within};
+use super::{
+    Change, Field, Firing, Grade, Incident, Kind, Member, Page, REOPEN_MINUTES, Radius, SeriesKey,
+    Told,
+};
 use crate::slo::alert::Severity;
 use crate::slo::excess::Cause;
 use crate::time::Minute;
@@ -144,6 +147,7 @@ impl Incident {
             looked_ms: i64::MIN,
             told: None,
             news: Some(Kind::Opened),
+            is_fresh: false,
             joined: Vec::new(),
         }
     }
@@ -151,7 +155,10 @@ impl Incident {
     /// Takes a series that fires.
     pub(super) fn take(&mut self, one: &Firing, now_ms: i64, field: &dyn Field) {
         let member = self.members.entry(one.series.clone()).or_insert_with(|| {
-            self.grown_ms = now_ms;
+            self.is_fresh = true;
+            if self.page.is_none() && !self.is_ticket {
+                self.grown_ms = now_ms;
+            }
             let from = field.first_bad(&one.service, &one.series);
             let joined = Minute::of_ms(now_ms);
             Member { joined, from, firing: None, is_page: false, is_ticket: false }
@@ -171,6 +178,26 @@ impl Incident {
         let urgent = self.is_urgent();
         let keeps = |firing: Severity| !urgent || firing == Severity::Page;
         self.members.values().any(|member| member.firing.is_some_and(keeps))
+    }
+
+    /// Whether somebody is told of it, as urgently or more so.
+    pub(super) fn is_proven(&self, severity: Severity) -> bool {
+        self.page.is_some() || (severity == Severity::Ticket && self.is_ticket)
+    }
+
+    /// Takes evidence of a severity.
+    pub(super) fn prove(&mut self, page: Page, severity: Severity) {
+        match severity {
+            Severity::Page => self.page = Some(page),
+            Severity::Ticket => self.is_ticket = true,
+        }
+        self.looked_ms = i64::MIN;
+    }
+
+    /// Whether what fires again may open it again.
+    pub(super) fn may_reopen(&self, now_ms: i64) -> bool {
+        let lately = |closed_ms| within(closed_ms, now_ms, REOPEN_MINUTES);
+        self.merged_into.is_none() && self.closed_ms.is_some_and(lately)
     }
 
     /// Notes something to be told; what weighs more stays.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::evidence::{passing, pooled, pools};
 use super::{
     Basis, CAUSES_MINUTES, CLOSED_MINUTES, Change, Field, Firing, Incident, JOIN_MINUTES, Kind,
-    Page, REOPEN_MINUTES, SeriesKey, Told,
+    Member, Page, SeriesKey, Told,
 };
 use crate::slo::alert::Severity;
 use crate::time::{MINUTE_MS, Minute};
@@ -58,8 +58,9 @@ impl Service {
         firing: &[Firing],
         field: &dyn Field,
     ) -> Vec<Change> {
-        for member in self.incidents.iter_mut().flat_map(|one| one.members.values_mut()) {
-            member.firing = None;
+        for incident in &mut self.incidents {
+            incident.is_fresh = false;
+            incident.members.values_mut().for_each(|member| member.firing = None);
         }
         let mut newcomers = Vec::new();
         for one in firing {
@@ -73,7 +74,14 @@ impl Service {
         if !newcomers.is_empty() {
             self.open(name, now_ms, &newcomers, field);
         }
-        self.prove(name, now_ms, field);
+        // Without evidence an incident is what fires now: else chance would add up in it.
+        let unproven = |one: &&mut Incident| one.is_open() && !one.is_proven(Severity::Ticket);
+        for incident in self.incidents.iter_mut().filter(unproven) {
+            let is_over = incident.members.values().all(|member| member.firing.is_none());
+            incident.members.retain(|_, member| is_over || member.firing.is_some());
+        }
+        self.prove(name, Severity::Page, now_ms, field);
+        self.prove(name, Severity::Ticket, now_ms, field);
         for incident in self.incidents.iter_mut().filter(|one| one.is_open()) {
             look(incident, now_ms, field);
         }
@@ -90,40 +98,26 @@ impl Service {
 
     /// Where a firing series belongs; the newest incident that it fits.
     fn place(&self, one: &Firing, now_ms: i64) -> Place {
-        let is_page = one.severity == Severity::Page;
         let newest = || self.incidents.iter().enumerate().rev();
-        let open = || newest().filter(|(_, incident)| incident.is_open());
+        let open = || newest().filter(|(_, it)| it.is_open());
         if let Some((at, _)) = open().find(|(_, it)| it.members.contains_key(&one.series)) {
             return Place::In(at);
         }
-        let within = |since_ms: i64, minutes: u32| {
-            now_ms.saturating_sub(since_ms) <= i64::from(minutes) * MINUTE_MS
-        };
         let mut closed = newest().filter_map(|(at, it)| Some((at, it, it.closed_ms?)));
         let own = closed.find(|(_, it, _)| it.members.contains_key(&one.series));
         if let Some((at, it, closed_ms)) = own {
+            let is_page = one.severity == Severity::Page;
             if !is_page && it.is_urgent() && one.since.start_ms() <= closed_ms {
                 return Place::Tail;
             }
-            if it.merged_into.is_none()
-                && within(closed_ms, REOPEN_MINUTES)
-                && (is_page || !it.is_urgent())
-            {
+            if it.may_reopen(now_ms) && (is_page || !it.is_urgent()) {
                 return Place::In(at);
             }
         }
-        let grows = |it: &Incident| !is_page || within(it.grown_ms, JOIN_MINUTES);
-        if let Some((at, _)) = open().find(|(_, it)| grows(it)) {
-            return Place::In(at);
-        }
-        let mut closed = newest().filter_map(|(at, it)| Some((at, it, it.closed_ms?)));
-        let lately = closed.find(|(_, it, closed_ms)| {
-            is_page
-                && it.merged_into.is_none()
-                && it.is_urgent()
-                && within(*closed_ms, REOPEN_MINUTES)
-        });
-        lately.map_or(Place::New, |(at, ..)| Place::In(at))
+        let joins = |it: &Incident| {
+            !it.is_proven(Severity::Ticket) || within(it.grown_ms, now_ms, JOIN_MINUTES)
+        };
+        open().find(|(_, it)| joins(it)).map_or(Place::New, |(at, _)| Place::In(at))
     }
 
     /// Opens the closed incident that a series was put in.
@@ -142,52 +136,80 @@ impl Service {
         }
     }
 
-    /// Opens an incident for series that are in none, unless they prove to be in an open one.
+    /// Opens an incident for series that are in none, unless they prove to be in one that is open
+    /// or closed lately.
     fn open(&mut self, name: &Arc<str>, now_ms: i64, newcomers: &[&Firing], field: &dyn Field) {
         let mut incident = Incident::open(name, self.count, now_ms);
         newcomers.iter().for_each(|one| incident.take(one, now_ms, field));
         refresh(&mut incident, now_ms, field);
-        let same = |one: &&mut Incident| one.is_open() && proves_one(one, &incident);
-        if let Some(known) = self.incidents.iter_mut().find(same) {
+        let same = |one: &&mut Incident| {
+            (one.is_open() || one.may_reopen(now_ms)) && proves_one(one, &incident)
+        };
+        if let Some(known) = self.incidents.iter_mut().rev().find(same) {
             newcomers.iter().for_each(|one| known.take(one, now_ms, field));
+            newcomers.iter().for_each(|one| self.reopen(&one.series));
             return;
         }
         self.count += 1;
         self.incidents.push(incident);
     }
 
-    /// Looks for the evidence of the open incidents that do not page yet.
-    fn prove(&mut self, name: &str, now_ms: i64, field: &dyn Field) {
-        let fires_a_page = |incident: &Incident| {
-            incident.members.values().any(|member| member.firing == Some(Severity::Page))
+    /// Looks for the evidence of the open incidents that nobody is told of yet, and whether the
+    /// others still grow by more than chance.
+    fn prove(&mut self, name: &Arc<str>, severity: Severity, now_ms: i64, field: &dyn Field) {
+        let fires = |member: &Member| member.firing == Some(severity);
+        let asks = |one: &Incident| {
+            one.is_open()
+                && (!one.is_proven(severity) || one.is_fresh)
+                && one.members.values().any(fires)
         };
-        let unproven = |one: &Incident| one.is_open() && one.page.is_none() && fires_a_page(one);
-        if !self.incidents.iter().any(unproven) {
+        if !self.incidents.iter().any(asks) {
             return;
         }
         let open = self.incidents.iter().filter(|one| one.is_open());
-        let firing = open.flat_map(|one| &one.members);
-        let pages = firing.filter(|(_, member)| member.firing == Some(Severity::Page));
-        let p_values: BTreeMap<SeriesKey, f64> = pages
-            .filter_map(|(series, _)| Some((series.clone(), field.p_value(name, series)?)))
+        let firing = open.flat_map(|one| &one.members).filter(|(_, member)| fires(member));
+        let p_values: BTreeMap<SeriesKey, f64> = firing
+            .filter_map(|(series, _)| {
+                Some((series.clone(), field.p_value(name, series, severity)?))
+            })
             .collect();
-        let active = field.active(name).max(p_values.len() as u64);
         let all: Vec<f64> = p_values.values().copied().collect();
-        let bound = passing(&all, active);
-        for incident in self.incidents.iter_mut().filter(|one| unproven(one)) {
-            let own = incident.members.keys().filter_map(|series| p_values.get(series));
-            let own: Vec<f64> = own.copied().collect();
-            let least = own.iter().copied().fold(1.0, f64::min);
-            let evident = own.len() as u64;
-            let at_once = pooled(evident, active, field.chance());
-            let (basis, p_value) = match bound {
-                Some(bound) if evident > 0 && least <= bound => (Basis::Series, least),
-                _ if evident > 0 && pools(at_once) => (Basis::Pooled, at_once),
-                _ => continue,
+        let active = field.active(name).max(all.len() as u64);
+        let trial = Trial { active, chance: field.chance(severity), bound: passing(&all, active) };
+        let mut split = Vec::new();
+        for incident in self.incidents.iter_mut().filter(|one| asks(one)) {
+            let recent = incident.is_proven(severity);
+            let own = incident.members.iter().filter(|(_, member)| {
+                !recent || within(member.joined.start_ms(), now_ms, JOIN_MINUTES)
+            });
+            let own: Vec<(&SeriesKey, f64)> =
+                own.filter_map(|(series, _)| Some((series, *p_values.get(series)?))).collect();
+            let Some((page, proven)) = trial.judge(&own, now_ms) else { continue };
+            incident.grown_ms = now_ms;
+            if recent {
+                continue;
+            }
+            let rest = |(series, member): (&SeriesKey, &Member)| {
+                member.firing.is_some() && !proven.contains(series)
             };
-            incident.page = Some(Page { at_ms: now_ms, basis, evident, active, p_value });
-            incident.looked_ms = i64::MIN;
-            incident.note(Kind::Updated);
+            // What has been firing by chance for long is not what this is about.
+            if !within(incident.opened_ms, now_ms, JOIN_MINUTES)
+                && incident.members.iter().any(rest)
+            {
+                let moved = proven.iter().filter_map(|one| incident.members.remove_entry(one));
+                split.push((page, moved.collect()));
+            } else {
+                incident.prove(page, severity);
+                incident.note(Kind::Updated);
+            }
+        }
+        for (page, members) in split {
+            let mut incident = Incident::open(name, self.count, now_ms);
+            incident.members = members;
+            incident.joined = incident.members.keys().cloned().collect();
+            incident.prove(page, severity);
+            self.count += 1;
+            self.incidents.push(incident);
         }
     }
 
@@ -218,6 +240,39 @@ impl Service {
             goes.note(Kind::Merged);
         }
     }
+}
+
+/// What evidence is judged against.
+struct Trial {
+    active: u64,
+    chance: f64,
+    /// The largest p-value that passes over all series.
+    bound: Option<f64>,
+}
+
+impl Trial {
+    /// The evidence of series with these p-values, and which of them have it.
+    fn judge(&self, own: &[(&SeriesKey, f64)], now_ms: i64) -> Option<(Page, BTreeSet<SeriesKey>)> {
+        let evident = own.len() as u64;
+        let at_once = pooled(evident, self.active, self.chance);
+        let is_pooled = evident > 0 && pools(at_once);
+        let passes = |p: f64| self.bound.is_some_and(|bound| p <= bound);
+        let proven = own.iter().filter(|(_, p)| is_pooled || passes(*p));
+        let proven: BTreeSet<SeriesKey> = proven.map(|(series, _)| (*series).clone()).collect();
+        let least = own.iter().map(|(_, p)| *p).fold(1.0, f64::min);
+        let (basis, p_value) = match (passes(least), is_pooled) {
+            (true, _) => (Basis::Series, least),
+            (false, true) => (Basis::Pooled, at_once),
+            (false, false) => return None,
+        };
+        let page = Page { at_ms: now_ms, basis, evident, active: self.active, p_value };
+        Some((page, proven))
+    }
+}
+
+/// Whether so many minutes have not passed since.
+pub(super) fn within(since_ms: i64, now_ms: i64, minutes: u32) -> bool {
+    now_ms.saturating_sub(since_ms) <= i64::from(minutes) * MINUTE_MS
 }
 
 /// Whether two incidents of one service are the same thing.
@@ -267,11 +322,6 @@ fn refresh(incident: &mut Incident, now_ms: i64, field: &dyn Field) {
 
 /// What is to be told of an incident.
 fn tell(incident: &mut Incident, now_ms: i64) -> Option<Change> {
-    let is_ticket = incident.members.values().any(|member| member.is_ticket);
-    if is_ticket && !incident.is_ticket && incident.page.is_none() && incident.is_open() {
-        incident.is_ticket = true;
-        incident.note(Kind::Updated);
-    }
     let kind = incident.news.take()?;
     incident.told = Some(Told {
         at_ms: now_ms,

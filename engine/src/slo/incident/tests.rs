@@ -11,6 +11,8 @@ struct World {
     active: u64,
     /// The p-value of every series that fires at a page's tier.
     p_value: Option<f64>,
+    /// Instead of `p_value`, by series.
+    only: Option<fn(&SeriesKey) -> Option<f64>>,
     cause: Option<&'static str>,
     asked: Cell<u64>,
 }
@@ -20,13 +22,13 @@ impl Field for World {
         self.active
     }
 
-    fn chance(&self) -> f64 {
+    fn chance(&self, _: Severity) -> f64 {
         0.003
     }
 
-    fn p_value(&self, _: &str, _: &SeriesKey) -> Option<f64> {
+    fn p_value(&self, _: &str, series: &SeriesKey, _: Severity) -> Option<f64> {
         self.asked.set(self.asked.get() + 1);
-        self.p_value
+        self.only.map_or(self.p_value, |only| only(series))
     }
 
     fn first_bad(&self, _: &str, _: &SeriesKey) -> Minute {
@@ -148,6 +150,37 @@ fn an_outage_beside_somebody_who_fails_for_days_is_another_incident() {
 }
 
 #[test]
+fn what_fires_by_chance_all_day_hides_no_outage() {
+    // One at a time fires without evidence, another each ten minutes.
+    let mut book = Incidents::default();
+    let by_chance = |minute: i64| {
+        let name = format!("chance {}", minute / 10);
+        firing("api", &name, Severity::Page, minute as u32 / 10 * 10)
+    };
+    let mut seen = Vec::new();
+    for minute in 10..500 {
+        seen.extend(step(&mut book, minute, &[by_chance(minute)], &quiet()));
+        assert_eq!(book.iter().next().unwrap().members.len(), 1, "what fires now");
+    }
+    assert_eq!(seen, ["api0 opened"]);
+    // Then somebody fails for certain: that is an incident of its own, and pages.
+    let only = |series: &SeriesKey| (&*series.customer == "down").then_some(1e-12);
+    let down = World { only: Some(only), ..quiet() };
+    let out = |minute| [by_chance(minute), page("down")];
+    assert_eq!(step(&mut book, 500, &out(500), &down), ["api1 opened page"]);
+    // Who joins by chance does not keep it: it ends with what it is about, and the next one pages.
+    for minute in 501..600 {
+        let seen = step(&mut book, minute, &out(minute), &down);
+        assert!(seen.iter().all(|one| !one.ends_with("opened page")), "{minute}: {seen:?}");
+    }
+    assert_eq!(step(&mut book, 600, &[by_chance(600)], &down), ["api1 closed page"]);
+    let other = |series: &SeriesKey| (&*series.customer == "other").then_some(1e-12);
+    let other = World { only: Some(other), ..quiet() };
+    let out = [by_chance(640), page("other")];
+    assert_eq!(step(&mut book, 640, &out, &other), ["api3 opened page"]);
+}
+
+#[test]
 fn one_leading_cause_is_one_incident_however_late() {
     let mut book = Incidents::default();
     let r42 = World { cause: Some("r42"), ..evident() };
@@ -165,24 +198,25 @@ fn one_leading_cause_is_one_incident_however_late() {
 
 #[test]
 fn incidents_that_prove_one_are_merged_and_the_one_that_paged_stays() {
-    let unknown = quiet();
+    let unknown = evident();
     let mut book = Incidents::default();
     step(&mut book, 10, &[page("a")], &unknown);
     let both = [page("a"), page("b")];
-    assert_eq!(step(&mut book, 45, &both, &unknown), ["api1 opened"]);
+    assert_eq!(step(&mut book, 45, &both, &unknown), ["api1 opened page"]);
     let r42 = World { cause: Some("r42"), ..unknown.clone() };
     let seen = step(&mut book, 46, &both, &r42);
-    assert_eq!(seen, ["api0 updated", "api1 merged"]);
+    assert_eq!(seen, ["api0 updated page", "api1 merged page"]);
     let merged = book.iter().last().unwrap();
     assert_eq!(merged.merged_into.as_deref(), Some(&*id("api", 0)));
     assert_eq!(step(&mut book, 47, &both, &r42), [""; 0], "its series are in the other one now");
-    assert_eq!(step(&mut book, 48, &[], &r42), ["api0 closed"]);
+    assert_eq!(step(&mut book, 48, &[], &r42), ["api0 closed page"]);
 
     // The younger one has paged: the older one goes.
     let mut book = Incidents::default();
     step(&mut book, 10, &[ticket("a")], &unknown);
     let both = [ticket("a"), page("b")];
-    assert_eq!(step(&mut book, 45, &both, &evident()), ["api1 opened page"]);
+    let seen = step(&mut book, 45, &both, &evident());
+    assert_eq!(seen, ["api0 updated", "api1 opened page"], "one is a ticket, the other pages");
     let r42 = World { cause: Some("r42"), ..evident() };
     let seen = step(&mut book, 46, &both, &r42);
     assert_eq!(seen, ["api0 merged", "api1 updated page"]);
@@ -191,8 +225,8 @@ fn incidents_that_prove_one_are_merged_and_the_one_that_paged_stays() {
     let mut slow = page("a");
     slow.series.objective = "latency".into();
     step(&mut book, 10, &[page("a")], &unknown);
-    let seen = step(&mut book, 100, &[page("a"), slow], &unknown);
-    assert_eq!(seen, ["api0 updated"], "the customer is in it already");
+    assert_eq!(step(&mut book, 100, &[page("a"), slow], &unknown), [""; 0]);
+    assert_eq!(book.iter().next().unwrap().members.len(), 2);
 }
 
 #[test]
@@ -202,16 +236,21 @@ fn what_fires_again_soon_reopens_under_the_same_id_and_has_to_be_proven_anew() {
     assert_eq!(step(&mut book, 11, &[], &evident()), ["api0 closed page"]);
     let soon = 11 + i64::from(REOPEN_MINUTES);
     let again = firing("api", "a", Severity::Page, soon as u32);
+    let one = std::slice::from_ref(&again);
+    let mut flapping = book.clone();
+    assert_eq!(step(&mut flapping, soon, one, &quiet()), ["api0 reopened"]);
+    assert_eq!(step(&mut flapping, soon + 1, one, &evident()), ["api0 updated page"]);
+    assert_eq!(step(&mut flapping, soon + 2, &[], &quiet()), ["api0 closed page"]);
+    // Another customer does so where it has the same cause.
     let mut other = again.clone();
     other.series.customer = "b".into();
-    for one in [&again, &other] {
-        let mut book = book.clone();
-        let one = std::slice::from_ref(one);
-        assert_eq!(step(&mut book, soon, one, &quiet()), ["api0 reopened"]);
-        assert_eq!(step(&mut book, soon + 1, one, &evident()), ["api0 updated page"]);
-        let mut book = book.clone();
-        assert_eq!(step(&mut book, soon + 2, &[], &quiet()), ["api0 closed page"]);
-    }
+    let other = std::slice::from_ref(&other);
+    assert_eq!(step(&mut book.clone(), soon, other, &evident()), ["api1 opened page"]);
+    let r42 = World { cause: Some("r42"), ..evident() };
+    let mut caused = Incidents::default();
+    step(&mut caused, 10, &[page("a")], &r42);
+    step(&mut caused, 11, &[], &r42);
+    assert_eq!(step(&mut caused, soon, other, &r42), ["api0 reopened page"]);
     assert_eq!(step(&mut book, soon + 1, &[again], &evident()), ["api1 opened page"]);
 }
 
