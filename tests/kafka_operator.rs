@@ -168,9 +168,14 @@ fn markers_that_expire_are_no_gap_and_short_retention_is_told() {
     assert_eq!((world.sum(|row| row.read), world.sum(|row| row.holes)), (20, 7));
     let note = "topic short keeps its records for 1.0 h";
     until("a note", || instance.get("/readyz").contains(note));
-    // An open transaction is not passed: what it holds may still be counted.
+    // An open transaction is not passed, however long one waits: what it holds may be counted.
     writer.begin();
     send(&writer, "markers", 0, 10);
+    let lag = "ninefold_kafka_lag{topic=\"markers\",partition=\"0\"} 10";
+    until("a lag", || instance.get("/metrics").contains(lag));
+    let since = std::time::Instant::now();
+    until("three looks at it", || since.elapsed() > std::time::Duration::from_secs(16));
+    assert_eq!(world.offset(0), 27);
     instance.stop();
     broker.delete_records("markers", 0, 27);
     let instance = world.start("a");

@@ -34,7 +34,11 @@ const ERROR_SHOWN: Duration = Duration::from_secs(30);
 
 /// After so long behind the end of its log, a partition is looked at: its last offsets may hold
 /// no record.
-const HOLE_AFTER: Duration = Duration::from_secs(15);
+const HOLE_AFTER: Duration = Duration::from_secs(10);
+
+/// So many partitions are moved over such offsets in one round: each takes a client of its own,
+/// and nothing else is read meanwhile.
+const HOLES_AT_ONCE: usize = 4;
 
 /// What was seen.
 pub struct Look {
@@ -227,7 +231,11 @@ impl Reader {
                 behind.push((id.clone(), partition.position()));
             }
         }
+        let mut passed = 0;
         for (id, position) in behind {
+            if passed == HOLES_AT_ONCE {
+                break;
+            }
             let end = match self.end_without_records(&id, position) {
                 Ok(Some(end)) => end,
                 Ok(None) => continue,
@@ -236,6 +244,7 @@ impl Reader {
                     continue;
                 }
             };
+            passed += 1;
             let Some(partition) = self.partitions.get_mut(&id) else { continue };
             let (chunk, generation) = (partition.pass(end), self.current);
             let partition = name(&id.0, id.1);
