@@ -261,6 +261,12 @@ impl Outbox {
         self.silences = silences;
     }
 
+    /// Forgets all notices: somebody else tells them.
+    pub fn clear(&mut self) {
+        self.notices.clear();
+        self.groups.clear();
+    }
+
     /// What is to be told at `now_ms`, what waits longest first.
     pub fn due(&mut self, now_ms: i64) -> Vec<Bundle> {
         if self.wait.until_ms > now_ms {
