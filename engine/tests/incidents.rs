@@ -199,7 +199,7 @@ fn ten_thousand_burning_customers_are_one_page_although_the_judge_is_killed() {
 fn one_customer_of_ten_thousand_is_one_page_that_names_it() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("d");
-    let good = |n| line(55 + n % 5, &format!("c{n}"), 200, 20);
+    let good = |n: u32| line(55 + n % 5, &format!("c{n}"), 200, 20);
     let mut text: String = (0..9_999).map(good).collect();
     text += &(56..60).map(|at| line(at, "tiny", 503, 1)).collect::<String>();
     let mut one = Instance::new(&dir);

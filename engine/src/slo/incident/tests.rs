@@ -215,8 +215,7 @@ fn incidents_that_prove_one_are_merged_and_the_one_that_paged_stays() {
     let mut book = Incidents::default();
     step(&mut book, 10, &[ticket("a")], &unknown);
     let both = [ticket("a"), page("b")];
-    let seen = step(&mut book, 45, &both, &evident());
-    assert_eq!(seen, ["api0 updated", "api1 opened page"], "one is a ticket, the other pages");
+    assert_eq!(step(&mut book, 45, &both, &evident()), ["api1 opened page"]);
     let r42 = World { cause: Some("r42"), ..evident() };
     let seen = step(&mut book, 46, &both, &r42);
     assert_eq!(seen, ["api0 merged", "api1 updated page"]);
