@@ -30,7 +30,7 @@ use std::path::PathBuf;
 
 pub use access::{Access, OpenAddress, Role, Token, token_hash};
 pub use kafka::{GROUP, KafkaOption, KafkaSource, KafkaStart};
-pub use memory::{Budget, BudgetError, Limit, Memory};
+pub use memory::{BASE_BYTES, Budget, BudgetError, Limit, Memory};
 pub use problem::{Problem, Problems};
 pub use receiver::Receiver;
 pub use report::check_report;

@@ -40,6 +40,7 @@ pub const POINTS: &[&str] = &[
     "wal.reply",
     // Upkeep; its entry is an epoch's.
     "compact.merged",
+    "cleanup.delete",
     "vacuum.delete",
     // Partitions that the group gives to this instance, or takes away.
     "kafka.assign",
