@@ -13,6 +13,17 @@ const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 /// Longer than from one epoch to the next, short enough that an idle service gives memory back.
 const KEEP_FREED_MS: std::ffi::c_long = 20_000;
 
+/// Hands all freed memory back now: after a commit that was made to give room, what it has freed
+/// would stand beside what comes next.
+#[expect(unsafe_code, reason = "the allocator's functions have no safe interface")]
+pub fn give_back() {
+    // SAFETY: the call touches what belongs to the allocator and its calling thread alone, and
+    // may be made at any time.
+    let collect = || unsafe { libmimalloc_sys::mi_collect(true) };
+    rayon::broadcast(|_| collect());
+    collect();
+}
+
 /// Keeps freed memory for [`KEEP_FREED_MS`].
 #[expect(unsafe_code, reason = "the allocator's options have no safe interface")]
 pub fn keep_freed_memory() {

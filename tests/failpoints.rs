@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use ninefold_engine::failpoint::{POINTS, VARIABLE};
+use ninefold_engine::table::{Epoch, Move, Table};
 use program::{assert_clean, assert_same, minutes, ninefold, run};
 use recount::{Recount, Rules};
 use tempfile::TempDir;
@@ -212,6 +213,34 @@ fn a_vacuum_killed_before_a_removal_is_done_again() {
     assert_fine(&upkeep("vacuum", &data, None), "vacuum");
     assert!(data_files(&data.join("rollups")).len() < orphans.len(), "orphans are gone");
     world.assert_whole(&data, "vacuumed");
+}
+
+#[test]
+fn a_clean_up_of_the_log_killed_before_a_removal_is_done_again() {
+    // Thousands of commits: in memory, where the machine has files there.
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    let folder = folder.unwrap();
+    let rollups = folder.path().join("rollups");
+    let mut table = Table::open_or_create(&rollups).unwrap();
+    for at in 0..2_250 {
+        let (partition, base) = ("file/p".to_owned(), (at > 0).then_some(at));
+        let moves = vec![Move { partition, base, next: at + 1 }];
+        table.commit(Epoch { moves, ..Epoch::default() }).unwrap();
+    }
+    let checkpoints = || {
+        let names = fs::read_dir(rollups.join("_delta_log")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".checkpoint.parquet")).count()
+    };
+    assert_eq!(checkpoints(), 22);
+    let output = upkeep("compact", folder.path(), Some("cleanup.delete:6"));
+    assert_killed(&output, "cleanup.delete");
+    assert_eq!(checkpoints(), 17, "five were removed before");
+    let stands = || Table::open(&rollups).unwrap().unwrap().offset("file/p").unwrap();
+    assert_eq!(stands(), Some(2_250));
+    assert_fine(&upkeep("compact", folder.path(), None), "clean-up");
+    assert_eq!((checkpoints(), stands()), (2, Some(2_250)));
 }
 
 /// A name that a system call gives or syncs.

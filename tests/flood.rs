@@ -23,7 +23,7 @@ use program::{ninefold, number, table};
 use serde_json::Value;
 
 /// The program, its buffers and what the allocator keeps come on top of the budget.
-const BESIDE_BUDGET_MIB: u64 = 512;
+const BESIDE_BUDGET_MIB: u64 = 320;
 
 /// One in so many customers fails.
 const FAILING: u64 = 100;

@@ -34,7 +34,7 @@ use std::path::PathBuf;
 
 pub use access::{Access, OpenAddress, Role, TlsFiles, Token, token_hash};
 pub use kafka::{GROUP, KafkaOption, KafkaSource, KafkaStart};
-pub use memory::{Budget, BudgetError, Limit, Memory};
+pub use memory::{BASE_BYTES, Budget, BudgetError, Limit, Memory};
 pub use openslo::{ImportError, Imported, import_openslo};
 pub use problem::{Problem, Problems};
 pub use receiver::{Destination, Receiver};

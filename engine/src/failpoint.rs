@@ -52,6 +52,7 @@ pub const POINTS: &[&str] = &[
     "wal.remove",
     // Upkeep; its entry is an epoch's.
     "compact.merged",
+    "cleanup.delete",
     "vacuum.delete",
     // A message to a receiver: before it goes out, and before it is noted as taken.
     "notify.send",

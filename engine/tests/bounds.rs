@@ -4,26 +4,27 @@
 //! against one without bounds, and against a recount of the raw lines: every customer's minutes,
 //! further SLI and latencies, the fleet, the live transitions of the alerts, and the table.
 
+#[path = "support/options.rs"]
+mod options;
 #[path = "../../tests/common/recount.rs"]
 mod recount;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ninefold_engine::decode::{self, Format};
 use ninefold_engine::model::Measures;
 use ninefold_engine::pipeline::fold::Need;
-use ninefold_engine::pipeline::memory::Bounds;
+use ninefold_engine::pipeline::memory::{Bounds, EVENT_BYTES};
 use ninefold_engine::pipeline::watch::stored_transitions;
-use ninefold_engine::pipeline::{Options, Pipeline, PipelineError, Start, Unit};
+use ninefold_engine::pipeline::{Pipeline, PipelineError, Start, Unit};
 use ninefold_engine::query::body::AlertTransition;
 use ninefold_engine::slo::alert::AlertOptions;
-use ninefold_engine::slo::objective::{Objectives, Slis};
-use ninefold_engine::slo::sli::Sli;
+use ninefold_engine::slo::objective::Objectives;
 use ninefold_engine::source::chunk::{Chunk, ChunkKind, Tail};
 use ninefold_engine::state::State;
 use ninefold_engine::state::series::Series;
 use ninefold_engine::table::Table;
 use ninefold_engine::time::{MINUTE_MS, Minute};
+use options::options;
 use proptest::prelude::*;
 use recount::{Counts, Recount, Rules};
 
@@ -69,24 +70,6 @@ fn lines(seed: u64, events: u64) -> Vec<u8> {
         ));
     }
     text.into_bytes()
-}
-
-fn options() -> Options {
-    let sli = Sli {
-        name: "writes".to_owned(),
-        services: Vec::new(),
-        routes: vec!["POST *".to_owned()],
-        kind: Slis::default().availability.kind,
-    };
-    Options {
-        slis: Slis { further: vec![sli], ..Slis::default() },
-        decode: decode::Options { format: Format::Ndjson, ..decode::Options::default() },
-        dimension_values_max: 1_000,
-        dedupe_window_bytes: 0,
-        dedupe_window_records: 0,
-        dedupe_ids_max: usize::MAX,
-        epoch_events_max: usize::MAX,
-    }
 }
 
 fn pipeline(folder: &tempfile::TempDir, series_bytes: usize) -> Pipeline {
@@ -272,7 +255,7 @@ fn what_does_not_fit_63_bits_is_an_error_and_nothing_of_it_is_committed() {
 fn an_epoch_is_full_at_its_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let mut pipeline = pipeline(&folder, usize::MAX);
-    pipeline.bound(Bounds { uncommitted_bytes: 256 * 100, ..Bounds::default() });
+    pipeline.bound(Bounds { uncommitted_bytes: EVENT_BYTES * 100, ..Bounds::default() });
     let number = begin(&mut pipeline, 0, Tail::default());
     let chunks = chunks(&lines(1, 120), 100);
     for (nth, chunk) in chunks.iter().enumerate() {

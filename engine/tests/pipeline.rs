@@ -6,6 +6,8 @@
 //! the engine. The dedupe window and the bound on dimension values depend on the order of the
 //! lines by design: they are held against recounts of their own, over chunks and restarts.
 
+#[path = "support/options.rs"]
+mod options;
 #[path = "../../tests/common/recount.rs"]
 mod recount;
 
@@ -13,7 +15,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ninefold_engine::decode;
-use ninefold_engine::decode::Format;
 use ninefold_engine::model::{Counts, Measures};
 use ninefold_engine::pipeline::fold::{Need, fold, newest_minute};
 use ninefold_engine::pipeline::{Options, Pipeline, Start, Unit, known_in};
@@ -23,8 +24,7 @@ use ninefold_engine::query::{Promise, sla};
 use ninefold_engine::report::{Ask, report};
 use ninefold_engine::slo::alert::AlertOptions;
 use ninefold_engine::slo::histogram::Histogram;
-use ninefold_engine::slo::objective::{Objectives, Slis};
-use ninefold_engine::slo::sli::Sli;
+use ninefold_engine::slo::objective::Objectives;
 use ninefold_engine::source::chunk::{Chunk, ChunkKind, Tail};
 use ninefold_engine::source::file;
 use ninefold_engine::state::State;
@@ -33,6 +33,7 @@ use ninefold_engine::state::series::Series;
 use ninefold_engine::synth::{self, generate};
 use ninefold_engine::table::{Filter, Table};
 use ninefold_engine::time::{MINUTE_MS, Minute};
+use options::options;
 use proptest::prelude::*;
 use recount::{Recount, Rules};
 
@@ -64,24 +65,6 @@ fn lines(seed: u64, more: impl FnOnce(&mut synth::Options)) -> Vec<u8> {
     let mut lines = Vec::new();
     generate(&options, &mut lines).unwrap();
     lines
-}
-
-fn options() -> Options {
-    let sli = Sli {
-        name: "writes".to_owned(),
-        services: Vec::new(),
-        routes: vec!["POST *".to_owned()],
-        kind: Slis::default().availability.kind,
-    };
-    Options {
-        slis: Slis { further: vec![sli], ..Slis::default() },
-        decode: decode::Options { format: Format::Ndjson, ..decode::Options::default() },
-        dimension_values_max: 1_000,
-        dedupe_window_bytes: 0,
-        dedupe_window_records: 0,
-        dedupe_ids_max: usize::MAX,
-        epoch_events_max: usize::MAX,
-    }
 }
 
 /// How lines are brought into the pipeline.

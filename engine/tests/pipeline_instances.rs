@@ -5,49 +5,31 @@
 //! through counting, commits, hand-overs, zombies, and rebuilds. The oracle is the recount of
 //! `tests/common`, up to the offsets that the table and the instance itself stand at.
 
+#[path = "support/options.rs"]
+mod options;
 #[path = "../../tests/common/recount.rs"]
 mod recount;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ninefold_engine::decode;
-use ninefold_engine::decode::Format;
 use ninefold_engine::pipeline::careful::{Poison, REASON};
-use ninefold_engine::pipeline::{Options, Pipeline, PipelineError, Start, Unit};
+use ninefold_engine::pipeline::{Pipeline, PipelineError, Start, Unit};
 use ninefold_engine::query::body::AlertTransition;
 use ninefold_engine::slo::alert::AlertOptions;
-use ninefold_engine::slo::objective::{Objectives, Slis};
-use ninefold_engine::slo::sli::Sli;
+use ninefold_engine::slo::objective::Objectives;
 use ninefold_engine::source::chunk::{Chunk, ChunkKind, RecordMark, Tail};
 use ninefold_engine::state::State;
 use ninefold_engine::synth::{self, generate};
 use ninefold_engine::table::{CommitError, Filter, JUDGE, Table};
 use ninefold_engine::time::Minute;
+use options::options;
 use recount::{Counts, Key, Recount, Rules};
 
 const ALL: std::ops::RangeInclusive<Minute> = Minute(0)..=Minute(u32::MAX);
 
 /// 2025-10-06T00:00:00Z.
 const START_MS: i64 = 1_759_708_800_000;
-
-fn options() -> Options {
-    let sli = Sli {
-        name: "writes".to_owned(),
-        services: Vec::new(),
-        routes: vec!["POST *".to_owned()],
-        kind: Slis::default().availability.kind,
-    };
-    Options {
-        slis: Slis { further: vec![sli], ..Slis::default() },
-        decode: decode::Options { format: Format::Ndjson, ..decode::Options::default() },
-        dimension_values_max: 1_000,
-        dedupe_window_bytes: 0,
-        dedupe_window_records: 0,
-        dedupe_ids_max: usize::MAX,
-        epoch_events_max: usize::MAX,
-    }
-}
 
 fn lines(seed: u64, events: u64) -> Vec<u8> {
     let options = synth::Options {

@@ -1,7 +1,9 @@
 //! The table keeps what was committed: once, whole, through races, lost replies and litter.
 
+#[path = "support/store.rs"]
+mod store;
+
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path as FsPath;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,19 +13,14 @@ use arrow::array::{
     TimestampMicrosecondArray, new_null_array,
 };
 use arrow::datatypes::Int64Type;
-use async_trait::async_trait;
-use bytes::Bytes;
-use futures_core::stream::BoxStream;
 use ninefold_engine::table::schema::{Grain, timestamp};
 use ninefold_engine::table::{
     CommitError, DataFile, Epoch, Filter, Move, SyncedDisk, Table, TableError,
 };
 use ninefold_engine::time::{Day, Minute};
 use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
-};
+use object_store::{PutMode, PutOptions, Result};
+use store::{Hooked, Hooks};
 
 const DAY: Day = Day(20_000);
 const START: Minute = Minute(20_000 * 1_440);
@@ -353,7 +350,7 @@ fn a_file_that_is_missing_short_or_flipped_is_an_error_that_names_it() {
     check(&|file| edit(file, &flip), &flipped);
 }
 
-/// What a [`Faulty`] store does to the creation of a log entry.
+/// What a store does to the creation of a log entry.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     /// It lands, and the reply is an error.
@@ -366,37 +363,25 @@ enum Fault {
     Full,
 }
 
-/// The disk, with one fault on the first creation of an entry after entry 0.
+/// One fault on the first creations of an entry after entry 0.
 #[derive(Debug)]
 struct Faulty {
-    disk: SyncedDisk,
     fault: Fault,
     left: AtomicU32,
 }
 
-impl std::fmt::Display for Faulty {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "faulty disk ({:?})", self.fault)
-    }
-}
-
-#[async_trait]
-impl ObjectStore for Faulty {
-    async fn put_opts(
-        &self,
-        location: &Path,
-        payload: PutPayload,
-        opts: PutOptions,
-    ) -> Result<PutResult> {
+impl Faulty {
+    /// Whether a put is refused, by a store on which entries land or do not.
+    fn refused(&self, location: &Path, options: &PutOptions, landed: bool) -> Result<()> {
         let name = location.filename().unwrap_or_default().to_owned();
         let entry = name.ends_with(".json") && name != format!("{:020}.json", 0);
-        if !(entry && opts.mode == PutMode::Create) || self.left.load(Ordering::SeqCst) == 0 {
-            return self.disk.put_opts(location, payload, opts).await;
-        }
-        self.left.fetch_sub(1, Ordering::SeqCst);
         let lands = matches!(self.fault, Fault::LostReply | Fault::RepliesExists);
-        if lands {
-            self.disk.put_opts(location, payload, opts).await?;
+        if !entry || options.mode != PutMode::Create || lands != landed {
+            return Ok(());
+        }
+        if self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_err()
+        {
+            return Ok(());
         }
         let source = Box::new(std::io::Error::other("injected"));
         Err(match self.fault {
@@ -408,40 +393,15 @@ impl ObjectStore for Faulty {
             }
         })
     }
+}
 
-    async fn put_multipart_opts(
-        &self,
-        location: &Path,
-        opts: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
-        self.disk.put_multipart_opts(location, opts).await
+impl Hooks for Faulty {
+    fn before_put(&self, location: &Path, options: &PutOptions) -> Result<()> {
+        self.refused(location, options, false)
     }
 
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.disk.get_opts(location, options).await
-    }
-
-    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.disk.get_ranges(location, ranges).await
-    }
-
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, Result<Path>>,
-    ) -> BoxStream<'static, Result<Path>> {
-        self.disk.delete_stream(locations)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.disk.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.disk.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.disk.copy_opts(from, to, options).await
+    fn after_put(&self, location: &Path, options: &PutOptions) -> Result<()> {
+        self.refused(location, options, true)
     }
 }
 
@@ -451,7 +411,8 @@ fn an_entry_is_ours_by_its_bytes_whatever_the_store_replied() {
         let dir = tempfile::tempdir().unwrap();
         // A commit goes on after two failures: a hiccup is nobody's business.
         let times = if fault == Fault::Full { 3 } else { 1 };
-        let store = Faulty { disk: SyncedDisk::new(), fault, left: AtomicU32::new(times) };
+        let faulty = Faulty { fault, left: AtomicU32::new(times) };
+        let store = Hooked::new(SyncedDisk::new(), faulty);
         let mut table = Table::open_or_create_on(dir.path(), Arc::new(store)).unwrap();
         let landed = fault != Fault::Full;
         match table.commit(epoch(&[("a", 0, 1, 0)], None, 10)) {

@@ -18,29 +18,26 @@
 
 #[path = "support/rows.rs"]
 mod rows;
+#[path = "support/store.rs"]
+mod store;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use async_trait::async_trait;
-use futures_core::stream::BoxStream;
 use ninefold_engine::table::schema::Grain;
 use ninefold_engine::table::upkeep::{Done, Upkeep};
 use ninefold_engine::table::{DataFile, Epoch, Filter, Move, Table};
 use ninefold_engine::time::{DAY_MINUTES, Day, Minute};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
-};
+use object_store::{GetOptions, PutOptions, Result};
 use rows::{Row, batch, series_files, source_file};
+use store::{Hooked, Hooks};
 
 const PARTITION: &str = "kafka/requests/0";
 
@@ -54,125 +51,44 @@ const CUSTOMERS: u32 = 3;
 const HANDFUL: usize = 9;
 
 /// A disk in simulated time.
-#[derive(Clone, Debug)]
-struct SimulatedDisk {
-    disk: Arc<LocalFileSystem>,
-    now_ms: Arc<AtomicI64>,
-    log_reads: Arc<AtomicU64>,
+type SimulatedDisk = Hooked<LocalFileSystem, Simulated>;
+
+#[derive(Debug)]
+struct Simulated {
+    now_ms: AtomicI64,
+    log_reads: AtomicU64,
 }
 
-impl SimulatedDisk {
-    fn new(now_ms: i64) -> SimulatedDisk {
-        SimulatedDisk {
-            disk: Arc::new(LocalFileSystem::new()),
-            now_ms: Arc::new(AtomicI64::new(now_ms)),
-            log_reads: Arc::default(),
-        }
+impl Simulated {
+    fn now(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.now_ms.load(Ordering::Relaxed) as u64)
     }
 
     /// Gives files that a killed run has left without a simulated time the time of now.
     fn age(&self, dir: &FsPath) {
-        let now = UNIX_EPOCH + Duration::from_millis(self.now_ms.load(Ordering::Relaxed) as u64);
         for entry in std::fs::read_dir(dir).into_iter().flatten().map(std::io::Result::unwrap) {
             if entry.file_type().unwrap().is_dir() {
                 self.age(&entry.path());
-            } else if entry.metadata().unwrap().modified().unwrap() > now {
+            } else if entry.metadata().unwrap().modified().unwrap() > self.now() {
                 let file = File::options().write(true).open(entry.path()).unwrap();
-                file.set_modified(now).unwrap();
+                file.set_modified(self.now()).unwrap();
             }
         }
     }
+}
 
-    async fn put_now(
-        &self,
-        location: &Path,
-        payload: PutPayload,
-        opts: PutOptions,
-    ) -> Result<PutResult> {
-        let done = self.disk.put_opts(location, payload, opts).await?;
-        let path = self.disk.path_to_filesystem(location)?;
-        let now = Duration::from_millis(self.now_ms.load(Ordering::Relaxed) as u64);
+impl Hooks for Simulated {
+    fn after_put(&self, location: &Path, _options: &PutOptions) -> Result<()> {
+        let path = LocalFileSystem::new().path_to_filesystem(location)?;
         let file = File::options().write(true).open(path).unwrap();
-        file.set_modified(UNIX_EPOCH + now).unwrap();
-        Ok(done)
-    }
-}
-
-impl fmt::Display for SimulatedDisk {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("disk in simulated time")
-    }
-}
-
-#[async_trait]
-impl ObjectStore for SimulatedDisk {
-    async fn put_opts(
-        &self,
-        location: &Path,
-        payload: PutPayload,
-        opts: PutOptions,
-    ) -> Result<PutResult> {
-        self.put_now(location, payload, opts).await
+        file.set_modified(self.now()).unwrap();
+        Ok(())
     }
 
-    async fn put_multipart_opts(
-        &self,
-        location: &Path,
-        _opts: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
-        let (disk, location) = (self.clone(), location.clone());
-        Ok(Box::new(Upload { disk, location, parts: Vec::new() }))
-    }
-
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+    fn before_get(&self, location: &Path, options: &GetOptions) -> Result<()> {
         if !options.head && location.as_ref().contains("_delta_log") {
             self.log_reads.fetch_add(1, Ordering::Relaxed);
         }
-        self.disk.get_opts(location, options).await
-    }
-
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, Result<Path>>,
-    ) -> BoxStream<'static, Result<Path>> {
-        self.disk.delete_stream(locations)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.disk.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.disk.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.disk.copy_opts(from, to, options).await
-    }
-}
-
-#[derive(Debug)]
-struct Upload {
-    disk: SimulatedDisk,
-    location: Path,
-    parts: Vec<PutPayload>,
-}
-
-#[async_trait]
-impl MultipartUpload for Upload {
-    fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.parts.push(data);
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    async fn complete(&mut self) -> Result<PutResult> {
-        let parts = std::mem::take(&mut self.parts);
-        let payload: PutPayload = parts.iter().flat_map(PutPayload::iter).cloned().collect();
-        self.disk.put_now(&self.location, payload, PutOptions::default()).await
-    }
-
-    async fn abort(&mut self) -> Result<()> {
-        self.parts.clear();
         Ok(())
     }
 }
@@ -208,8 +124,9 @@ struct Simulation {
 impl Simulation {
     /// The simulation as it stands after so many seconds, on the table under `dir`.
     fn new(dir: &FsPath, second: i64) -> Simulation {
-        let disk = SimulatedDisk::new(ms_at(second));
-        disk.age(dir);
+        let (now_ms, log_reads) = (AtomicI64::new(ms_at(second)), AtomicU64::default());
+        let disk = Hooked::new(LocalFileSystem::new(), Simulated { now_ms, log_reads });
+        disk.hooks.age(dir);
         let open = || Table::open_or_create_on(dir, Arc::new(disk.clone())).unwrap();
         Simulation {
             writer: open(),
@@ -296,9 +213,9 @@ impl Simulation {
         let checkpoints = log.iter().filter(|name| name.contains(".checkpoint.")).count();
         assert!(checkpoints <= 26, "{checkpoints} checkpoints are kept");
 
-        let before = self.disk.log_reads.load(Ordering::Relaxed);
+        let before = self.disk.hooks.log_reads.load(Ordering::Relaxed);
         let table = Table::open_on(&self.dir, Arc::new(self.disk.clone())).unwrap().unwrap();
-        let reads = self.disk.log_reads.load(Ordering::Relaxed) - before;
+        let reads = self.disk.hooks.log_reads.load(Ordering::Relaxed) - before;
         // Each entry is read once for the protocol and the schema, once for the offsets; the
         // checkpoint by its footer and some columns.
         assert!(reads <= 2 * 102 + 20, "opening read {reads} files of the log");
@@ -427,7 +344,7 @@ fn run(dir: &FsPath, commits: u64, commit_s: i64) {
         if simulation.commits <= landed {
             continue;
         }
-        simulation.disk.now_ms.store(now_ms, Ordering::Relaxed);
+        simulation.disk.hooks.now_ms.store(now_ms, Ordering::Relaxed);
         let before = Instant::now();
         simulation.commit(&rows, now_ms);
         simulation.spent[0] += before.elapsed();

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use ninefold_engine::pipeline::decision::stored_silences;
 use ninefold_engine::pipeline::follow::Followed;
 use ninefold_engine::pipeline::{Pipeline, PipelineError};
-use ninefold_engine::table::{CommitError, JUDGE, io_error_in};
+use ninefold_engine::table::{CommitError, JUDGE, TableError, io_error_in};
 use ninefold_engine::time::Minute;
 
 use super::{Loop, MEMORY_MINUTES, Published, Service, clock_ms, rivals};
@@ -34,6 +34,8 @@ pub(super) struct Commits {
     /// How many have failed since the start.
     pub failures: u64,
     failing: Option<Failing>,
+    /// Whether the last commit could not shorten the log.
+    upkeep_fails: bool,
     /// The share of the interval by which this one comes sooner.
     jitter: f64,
 }
@@ -54,6 +56,7 @@ impl Commits {
             uncommitted_since: None,
             failures: 0,
             failing: None,
+            upkeep_fails: false,
             jitter: random_share(),
         }
     }
@@ -85,6 +88,14 @@ impl Commits {
     fn landed(&mut self) {
         (self.last, self.uncommitted_since) = (Instant::now(), None);
         self.jitter = random_share();
+    }
+
+    /// Takes note of whether the log could be shortened; of several failures the first is told.
+    fn note_upkeep(&mut self, error: Option<TableError>) {
+        if let Some(error) = error.as_ref().filter(|_| !self.upkeep_fails) {
+            eprintln!("ninefold: {error}");
+        }
+        self.upkeep_fails = error.is_some();
     }
 
     /// The store did what it was asked.
@@ -123,11 +134,16 @@ impl Loop<'_> {
             return self.rebuild(pipeline);
         }
         self.service.notifiers.take_told().into_iter().for_each(|sent| pipeline.note_sent(sent));
+        let is_short = pipeline.is_short_of_memory();
         match pipeline.commit() {
             Ok(version) => {
+                if is_short {
+                    crate::allocator::give_back();
+                }
                 self.commits.landed();
                 if version.is_some() {
                     self.commits.works();
+                    self.commits.note_upkeep(pipeline.take_upkeep_error());
                 }
                 self.service.outbox.confirm();
                 self.poison.strike(pipeline)?;

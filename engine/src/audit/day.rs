@@ -1,14 +1,19 @@
 //! One day of the table: the grains that count the same events agree, minute by minute.
 
 use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 
-use super::{Audit, Finding, RECOUNT};
+use foldhash::fast::FixedState;
+
+use super::{Audit, Finding, RECOUNT, RESTORE};
 use crate::model::Measures;
+use crate::table::read::SeriesRow;
 use crate::table::schema::Grain;
-use crate::time::{Day, Minute};
+use crate::table::{HOUR_MINUTES, LiveFile, floor};
+use crate::time::{DAY_MINUTES, Day, Minute};
 
 /// Measures by service, partition and minute.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Cells(BTreeMap<String, BTreeMap<String, BTreeMap<Minute, Measures>>>);
 
 impl Cells {
@@ -46,6 +51,42 @@ fn slot<'a, V: Default>(map: &'a mut BTreeMap<String, V>, key: &str) -> &'a mut 
     map.get_mut(key).expect("it was inserted where it was missing")
 }
 
+/// Into how many groups customers are cut, so that coarse rows of another customer show.
+const GROUPS: u64 = 256;
+
+/// What a file of minutes, hours or days says of the measures by hour, of each service and each
+/// group of customers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Units(Cells);
+
+impl Units {
+    pub fn add(&mut self, row: &SeriesRow<'_>) {
+        let group = FixedState::with_seed(0).hash_one(row.customer) % GROUPS;
+        let hour = floor(row.minute, HOUR_MINUTES);
+        // The place of a partition, which coarse rows do not have.
+        self.0.at(row.service, &group.to_string(), hour).add(&row.measures);
+    }
+
+    fn by_day(&self) -> Units {
+        let mut days = Cells::default();
+        for (service, group) in self.0.keys() {
+            for (minute, measures) in self.0.minutes(service, group).into_iter().flatten() {
+                days.at(service, group, floor(*minute, DAY_MINUTES)).add(measures);
+            }
+        }
+        Units(days)
+    }
+}
+
+/// A file of coarse rows, and the file of minutes that it sums.
+#[derive(Debug)]
+struct Coarse {
+    path: String,
+    covers: String,
+    is_of_days: bool,
+    units: Units,
+}
+
 /// What the files of one day sum up to.
 #[derive(Debug, Default)]
 pub(super) struct DaySums {
@@ -55,6 +96,9 @@ pub(super) struct DaySums {
     dimension: Cells,
     /// Of each, `bad` alone.
     failure: Cells,
+    /// By the path of a file of minutes.
+    units: BTreeMap<String, Units>,
+    coarse: Vec<Coarse>,
 }
 
 impl DaySums {
@@ -68,9 +112,35 @@ impl DaySums {
         }
     }
 
+    /// Adds what a file of minutes, hours or days says of whole units.
+    pub fn add_units(&mut self, file: &LiveFile, units: Units) {
+        let path = file.path.clone();
+        match &file.covers {
+            None => drop(self.units.insert(path, units)),
+            Some(covers) => {
+                let is_of_days = file.grain == Grain::SeriesDay.name();
+                self.coarse.push(Coarse { path, covers: covers.clone(), is_of_days, units });
+            }
+        }
+    }
+
+    /// Tells which coarse files are not the sums of the file of minutes that they stand for.
+    fn check_coarse(&self, audit: &mut Audit) {
+        let none = Units::default();
+        for Coarse { path, covers, is_of_days, units } in &self.coarse {
+            let minutes = self.units.get(covers).unwrap_or(&none);
+            let same = if *is_of_days { *units == minutes.by_day() } else { units == minutes };
+            if !same {
+                let found = format!("its rows are not the sums of {covers}, which it stands for");
+                audit.find(Finding::new("coarse", found, RESTORE).of_file(path));
+            }
+        }
+    }
+
     /// Tells where the grains differ: once for each service and partition, with the first minute.
     pub fn check(&self, audit: &mut Audit, day: Option<Day>) {
         let Some(day) = day else { return };
+        self.check_coarse(audit);
         let whole = |measures: &Measures| *measures;
         let bad = |measures: &Measures| Measures { bad: measures.bad, ..Measures::default() };
         self.compare(audit, day, (Grain::Dimension, &self.dimension), whole);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::day::Cells;
+use super::day::{Cells, Units};
 use super::{Audit, Finding, Gap, PartitionAudit, RECOUNT, RESTORE};
 use crate::model::Measures;
 use crate::slo::histogram::Histogram;
@@ -20,6 +20,8 @@ pub(super) struct FileSums {
     pub rows: u64,
     /// What its rows say of minutes, where its grain counts events.
     pub cells: Cells,
+    /// What its rows say of hours and days, where readers may take one file for another by it.
+    pub units: Option<Units>,
     /// What its rows say of partitions.
     pub partitions: BTreeMap<String, PartitionSums>,
     /// Ranges of offsets that its rows account for: partition, first, next.
@@ -130,16 +132,16 @@ pub(super) fn read_all(table: &Table, files: &[&LiveFile]) -> Vec<Result<FileSum
 fn read(table: &Table, file: &LiveFile) -> Result<FileSums, TableError> {
     let filter = Filter { file: Some(file.path.clone()), ..Filter::default() };
     let mut sums = FileSums::default();
-    let is_coarse = |grain: &Grain| matches!(grain, Grain::SeriesHour | Grain::SeriesDay);
-    let Some(grain) = Grain::of_name(&file.grain).filter(|grain| !is_coarse(grain)) else {
-        // Of another version, or of other people: its rows are none that we know to sum. Coarse
-        // rows are sums of `series`, proven when they were written.
+    let Some(grain) = Grain::of_name(&file.grain) else {
+        // Of another version, or of other people: its rows are none that we know to sum.
         table.check_file(file)?;
         sums.rows = file.rows.unwrap_or(0);
         return Ok(sums);
     };
+    let mut units = Units::default();
     let stats = match grain {
         Grain::Series => table.for_each_series(&filter, |row| {
+            units.add(&row);
             sums.cells.at(row.service, row.partition, row.minute).add(&row.measures);
             sums.partition(row.partition).series_events +=
                 row.measures.valid + row.measures.excluded;
@@ -175,9 +177,17 @@ fn read(table: &Table, file: &LiveFile) -> Result<FileSums, TableError> {
             sums.partition(row.partition);
             sums.gaps.push(Gap { partition, first: row.first, next: row.next, reason });
         }),
-        Grain::SeriesHour | Grain::SeriesDay => unreachable!("they were left out above"),
+        Grain::SeriesHour => table.for_each_series_hour(&filter, |row| units.add(&row)),
+        Grain::SeriesDay => table.for_each_series_day(&filter, |row| units.add(&row)),
     }?;
     sums.rows = stats.rows_read;
+    if stats.files_read == 0 {
+        // Coarse rows whose minutes were replaced: readers pass them over, and so do we.
+        table.check_file(file)?;
+        sums.rows = file.rows.unwrap_or(0);
+    } else if matches!(grain, Grain::Series | Grain::SeriesHour | Grain::SeriesDay) {
+        sums.units = Some(units);
+    }
     Ok(sums)
 }
 

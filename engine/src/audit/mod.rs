@@ -12,6 +12,7 @@
 //! | events | what a partition's ranges counted is what its rows of `series` sum up to: of the whole table and, while its files are unmerged, of each commit |
 //! | dead letters | as many rows as the ranges say |
 //! | dimensions | `series` and `dimension` agree on every minute, service and partition, and `failure` on the bad events |
+//! | hours and days | each file of coarse rows is what the file of minutes sums up to that it stands for |
 //! | properties | none that the table was not created with |
 //!
 //! Whatever does not hold is a [`Finding`] with the place and the remedy; an audit without one is
@@ -123,7 +124,7 @@ pub struct Gap {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// Which proof failed, in one word: `log`, `checkpoint`, `file`, `offsets`, `lines`,
-    /// `events`, `dead`, `dimension`, `failure`, `histogram`, `property`, `vacuum`, `foreign`,
+    /// `events`, `dead`, `dimension`, `failure`, `coarse`, `histogram`, `property`, `vacuum`, `foreign`,
     /// `table`.
     pub proof: &'static str,
     /// The data file or log entry, relative to the table.
@@ -305,6 +306,9 @@ impl<'a> Auditor<'a> {
         }
         merge(&mut self.partitions, &read.partitions);
         day.add(&file.grain, read.cells);
+        if let Some(units) = read.units {
+            day.add_units(file, units);
+        }
     }
 
     /// The tiles of every partition join from its begin to where the log says that it stands.

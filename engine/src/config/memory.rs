@@ -1,8 +1,9 @@
 //! `[memory]`: how much of it each part may take, and what is in force on a machine.
 //!
 //! What is configured says as much as one likes: nothing, the total, or single parts. With what
-//! the machine has, [`Memory::budget`] settles the rest: half of what is left for uncommitted
-//! events at most, then everything for series. It refuses what does not fit.
+//! the machine has, [`Memory::budget`] settles the rest: a fixed base for the program itself,
+//! half of what is left for uncommitted events at most, then everything for series. It refuses
+//! what does not fit.
 
 use super::reader::Section;
 use super::set;
@@ -10,12 +11,15 @@ use crate::source::wal;
 
 /// Smallest budget of a part that is worth having, and of the total.
 const PART_BYTES_MIN: u64 = 1 << 20;
-const TOTAL_BYTES_MIN: u64 = 64 << 20;
+const TOTAL_BYTES_MIN: u64 = 160 << 20;
 const BYTES_MAX: u64 = 1 << 42;
 /// The total where the machine does not say what it has.
 const TOTAL_BYTES_UNKNOWN: u64 = 1 << 30;
-/// Of what there is, this is taken: the rest is for the program itself, answers, and the cache
-/// of files.
+/// Set aside for what the program takes whatever comes: its code and threads, what names the customers that
+/// were evicted, a row group of each file that is being written, and small answers.
+pub const BASE_BYTES: u64 = 96 << 20;
+/// Of what there is, this is taken: the rest is for freed memory that is not handed back yet,
+/// large answers, and the cache of files.
 const SHARE_PERCENT: u64 = 60;
 /// Of the total, at most this for uncommitted events.
 const UNCOMMITTED_PERCENT: u64 = 25;
@@ -23,7 +27,7 @@ const UNCOMMITTED_PERCENT: u64 = 25;
 /// What is configured, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// All parts together, `total`; `None` = 60% of what there is.
+    /// All parts and [`BASE_BYTES`] together, `total`; `None` = 60% of what there is.
     pub total_bytes: Option<u64>,
     /// Chunks that wait to be counted, `queue`.
     pub queue_bytes: u64,
@@ -57,7 +61,7 @@ impl Default for Memory {
 /// What is in force, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// All parts together.
+    /// All parts and [`BASE_BYTES`] together.
     pub total: u64,
     /// Chunks that wait to be counted.
     pub queue: u64,
@@ -98,9 +102,9 @@ pub enum BudgetError {
     },
     /// The parts are more than the whole.
     #[error(
-        "[memory] the parts need {parts} bytes, and the total is {total}{basis}: queue {queue}, \
-         uncommitted {uncommitted}, series {series}, dedupe {dedupe}, wal {wal}; make a part \
-         smaller or the total larger"
+        "[memory] the parts need {parts} bytes, and the total is {total}{basis}: the program \
+         {BASE_BYTES}, queue {queue}, uncommitted {uncommitted}, series {series}, dedupe {dedupe}, \
+         wal {wal}; make a part smaller or the total larger"
     )]
     OverTotal {
         /// All parts together.
@@ -126,13 +130,13 @@ impl Memory {
     /// What is in force where `limit` is all there is; `dedupes` says whether any window is on.
     ///
     /// ```
-    /// use ninefold_engine::config::{Limit, Memory};
+    /// use ninefold_engine::config::{BASE_BYTES, Limit, Memory};
     /// let limit = Limit { bytes: 4 << 30, origin: "memory.max".into() };
     /// let budget = Memory::default().budget(Some(&limit), false).unwrap();
     /// assert_eq!(budget.total, (4 << 30) / 100 * 60);
     /// assert_eq!(budget.uncommitted, budget.total / 100 * 25);
     /// let parts = budget.queue + budget.uncommitted + budget.series + budget.wal;
-    /// assert_eq!(parts, budget.total);
+    /// assert_eq!(BASE_BYTES + parts, budget.total);
     /// ```
     ///
     /// # Errors
@@ -147,14 +151,14 @@ impl Memory {
         }
         let (queue, wal) = (self.queue_bytes, self.wal_bytes);
         let dedupe = if dedupes { self.dedupe_bytes } else { 0 };
-        let left = total.saturating_sub(queue + wal + dedupe);
+        let left = total.saturating_sub(BASE_BYTES + queue + wal + dedupe);
         let quarter = total / 100 * UNCOMMITTED_PERCENT;
         let of_left = left.saturating_sub(self.series_bytes.unwrap_or(left / 2));
         let uncommitted = self.uncommitted_bytes.unwrap_or(quarter.min(of_left));
         let uncommitted = uncommitted.max(PART_BYTES_MIN);
         let series = self.series_bytes.unwrap_or(left.saturating_sub(uncommitted));
         let series = series.max(PART_BYTES_MIN);
-        let parts = queue + wal + dedupe + uncommitted + series;
+        let parts = BASE_BYTES + queue + wal + dedupe + uncommitted + series;
         if parts > total {
             let of = |limit: &Limit| format!(" ({SHARE_PERCENT}% of {})", limit.origin);
             let basis = limit.filter(|_| given.is_none()).map(of).unwrap_or_default();
@@ -201,10 +205,10 @@ mod tests {
         let budget = Memory::default().budget(Some(&limit(10 * GIB)), true).unwrap();
         assert_eq!(budget.total, 10 * GIB / 100 * 60);
         let parts = [budget.queue, budget.uncommitted, budget.series, budget.dedupe, budget.wal];
-        assert_eq!(parts.iter().sum::<u64>(), budget.total);
+        assert_eq!(BASE_BYTES + parts.iter().sum::<u64>(), budget.total);
         let without = Memory::default().budget(None, false).unwrap();
         assert_eq!((without.total, without.dedupe), (TOTAL_BYTES_UNKNOWN, 0));
-        let series = Some(without.total / 4 * 3);
+        let series = Some(without.total / 3 * 2);
         let large = Memory { series_bytes: series, ..Memory::default() };
         assert_eq!(Some(large.budget(None, false).unwrap().series), series);
     }
@@ -222,8 +226,11 @@ mod tests {
         );
         let parts = Memory { series_bytes: Some(GIB), ..Memory::default() };
         let found = refusal(parts, GIB);
-        assert!(found.starts_with("[memory] the parts need 1175"), "{found}");
-        assert!(found.contains("(60% of /sys/fs/cgroup/memory.max): queue 67108864"), "{found}");
+        assert!(found.starts_with("[memory] the parts need 127"), "{found}");
+        assert!(
+            found.contains("(60% of /sys/fs/cgroup/memory.max): the program 100663296, queue"),
+            "{found}"
+        );
         assert!(found.ends_with("make a part smaller or the total larger"), "{found}");
         assert!(refusal(Memory::default(), 100 << 20).contains("the parts need"));
     }

@@ -1,7 +1,8 @@
 //! From the rows of an epoch to the record batches of its files, in the order of the table.
 //!
 //! The grains of customers are sorted by customer, service, minute; `dimension` by service,
-//! minute. One file for each grain and UTC day, its batches built on all cores.
+//! minute. One file for each grain and UTC day; its batches are built as it is written, so that
+//! never all rows of an epoch are in memory as columns.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -15,12 +16,9 @@ use rayon::prelude::*;
 use crate::model::Measures;
 use crate::state::rows::{CustomerRows, ShardRows, Sums};
 use crate::state::{Cut, State, block::DIMENSIONS};
-use crate::table::DataFile;
+use crate::table::SlicedFile;
 use crate::table::schema::Grain;
 use crate::time::{Day, Minute};
-
-/// Rows of one batch: small enough to spread over the cores, large enough to be worth it.
-const BATCH_ROWS: usize = 32_768;
 
 /// The names that rows carry beside their numbers.
 pub struct Names<'a> {
@@ -41,21 +39,21 @@ struct Place {
 }
 
 /// All data files of an epoch's counts.
-pub fn data_files(state: &State, cut: &Cut, names: &Names<'_>) -> Vec<DataFile> {
+pub fn data_files<'a>(state: &'a State, cut: &'a Cut, names: &'a Names<'a>) -> Vec<SlicedFile<'a>> {
     let order = customers_by_name(state, cut);
     let build = Build { state, cut, names };
     let mut files = Vec::new();
     let series = |rows: &ShardRows, row: usize| rows.series[row].minute.day();
     let places = by_day(cut, &order, |rows| rows.series.clone(), series);
-    files.extend(build.files(Grain::Series, places, |places| build.series(places)));
+    files.extend(build.files(Grain::Series, places, Build::series));
     let slis = |rows: &ShardRows, row: usize| rows.slis[row].minute.day();
     let places = by_day(cut, &order, |rows| rows.slis.clone(), slis);
-    files.extend(build.files(Grain::Sli, places, |places| build.slis(places)));
+    files.extend(build.files(Grain::Sli, places, Build::slis));
     let failures = |rows: &ShardRows, row: usize| rows.failures[row].minute.day();
     let places = by_day(cut, &order, |rows| rows.failures.clone(), failures);
-    files.extend(build.files(Grain::Failure, places, |places| build.failures(places)));
+    files.extend(build.files(Grain::Failure, places, Build::failures));
     let places = dimensions_by_day(cut);
-    files.extend(build.files(Grain::Dimension, places, |places| build.dimensions(places)));
+    files.extend(build.files(Grain::Dimension, places, Build::dimensions));
     files
 }
 
@@ -110,6 +108,7 @@ fn dimensions_by_day(cut: &Cut) -> BTreeMap<Day, Vec<Place>> {
     days
 }
 
+#[derive(Clone, Copy)]
 struct Build<'a> {
     state: &'a State,
     cut: &'a Cut,
@@ -118,17 +117,17 @@ struct Build<'a> {
 
 impl<'a> Build<'a> {
     fn files(
-        &self,
+        self,
         grain: Grain,
         days: BTreeMap<Day, Vec<Place>>,
-        columns: impl Fn(&[Place]) -> Vec<ArrayRef> + Sync,
-    ) -> Vec<DataFile> {
-        let batch = |places: &[Place]| batch(grain, columns(places));
-        let file = |(day, places): (Day, Vec<Place>)| {
-            let batches = places.par_chunks(BATCH_ROWS).map(batch).collect();
-            DataFile { grain, day, batches }
-        };
-        days.into_iter().map(file).collect()
+        columns: fn(&Build<'a>, &[Place]) -> Vec<ArrayRef>,
+    ) -> impl Iterator<Item = SlicedFile<'a>> {
+        days.into_iter().map(move |(day, places)| SlicedFile {
+            grain,
+            day,
+            rows: places.len(),
+            build: Box::new(move |rows| batch(grain, columns(&self, &places[rows]))),
+        })
     }
 
     fn series(&self, places: &[Place]) -> Vec<ArrayRef> {

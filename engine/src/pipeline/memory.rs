@@ -24,9 +24,9 @@ use crate::state::{HISTOGRAM_MINUTES, Keep, State};
 use crate::table::read::SeriesRow;
 use crate::time::{MINUTE_MS, Minute};
 
-/// What an uncommitted event takes at most: its record with room to grow, and its part of the
-/// sorted copies, rows and batches of the commit.
-pub const EVENT_BYTES: usize = 256;
+/// What an uncommitted event takes at most, where it becomes a row of its own: its record with
+/// room to grow, and its part of the sorted copies, the rows and the files of the commit.
+pub const EVENT_BYTES: usize = 512;
 
 /// How many customers who cannot burn are loaded along with those who may.
 const ALONG_MAX: usize = 1_000;
@@ -171,6 +171,11 @@ impl Memory {
 }
 
 impl Pipeline {
+    /// Whether its memory is at one of its bounds, which a commit gives room in.
+    pub fn is_short_of_memory(&self) -> bool {
+        self.memory.is_full(&self.state)
+    }
+
     /// Sets the bounds of its memory.
     pub fn bound(&mut self, bounds: Bounds) {
         self.memory.bounds = bounds;

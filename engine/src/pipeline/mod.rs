@@ -544,17 +544,28 @@ impl Pipeline {
         }
         let moves = self.moves();
         let cut = self.state.cut();
-        let mut files = batches::data_files(&self.state, &cut, &self.names());
-        files.extend(self.dead_files());
+        let mut files = self.dead_files();
         files.extend(self.source_file());
         files.extend(self.alert_files());
         files.extend(self.incident_files());
         files.extend(self.sent_files());
         let epoch = Epoch { files, moves: moves.clone(), info: self.info() };
-        let version = self.table.commit(epoch)?;
+        let names = Names {
+            partitions: self.partitions.iter().map(|partition| partition.name.as_str()).collect(),
+            slis: self.options.slis.further.iter().map(|sli| sli.name.as_str()).collect(),
+            rules: &self.rules,
+        };
+        let counted = batches::data_files(&self.state, &cut, &names);
+        let version = self.table.commit_sliced(&epoch, &counted)?;
+        drop(counted);
         self.moved(version, &moves);
         self.landed(&cut);
         Ok(Some(version))
+    }
+
+    /// Why the log could not be shortened after a commit, if it could not; asking forgets it.
+    pub fn take_upkeep_error(&mut self) -> Option<TableError> {
+        self.table.take_upkeep_error()
     }
 
     fn landed(&mut self, cut: &Cut) {
@@ -573,14 +584,6 @@ impl Pipeline {
         self.bound_memory();
         self.sent.clear();
         self.commits += 1;
-    }
-
-    fn names(&self) -> Names<'_> {
-        Names {
-            partitions: self.partitions.iter().map(|partition| partition.name.as_str()).collect(),
-            slis: self.options.slis.further.iter().map(|sli| sli.name.as_str()).collect(),
-            rules: &self.rules,
-        }
     }
 
     fn decode(&self, number: u16, chunks: &[Chunk]) -> Vec<Block> {

@@ -163,8 +163,13 @@ impl State {
         self.is_overloaded
     }
 
-    /// About how much memory names and series take, in bytes.
+    /// About how much memory names and series take, in bytes: what they hold, and a quarter of
+    /// it for what an allocator rounds up and for the room that lists grow into.
     pub fn bytes(&self) -> usize {
+        self.held_bytes() / 4 * 5
+    }
+
+    fn held_bytes(&self) -> usize {
         self.shards.iter().map(Shard::bytes).sum()
     }
 
@@ -182,8 +187,8 @@ impl State {
     ) -> [u64; 2] {
         let mut evicted = [0; 2];
         for (all, bytes) in [(false, goal), (true, most)] {
-            let total = self.bytes();
-            let excess = total.saturating_sub(bytes) as f64;
+            let total = self.held_bytes();
+            let excess = total.saturating_sub(bytes / 5 * 4) as f64;
             for shard in self.shards.iter_mut().filter(|_| excess > 0.0) {
                 let share = (excess * shard.bytes() as f64 / total as f64).ceil() as usize;
                 let (idle, hot) = shard.evict(share, Evictable { firing, keep }, all);

@@ -258,7 +258,10 @@ impl Log {
             Ok(part)
         });
         let written = engine.parquet_handler().write_parquet_file(path, Box::new(data));
-        written.map_err(failed)?;
+        written.map_err(|source| TableError::CheckpointWrite {
+            path: self.dir.join("_delta_log").join(checkpoint_name(self.version())),
+            source: Box::new(source),
+        })?;
         failpoint::reach("checkpoint.written");
         Ok(actions.load(Ordering::Relaxed))
     }
@@ -339,11 +342,13 @@ impl Log {
             if written_ms(&name)? >= kept_from_ms {
                 break;
             }
+            failpoint::reach("cleanup.delete");
             self.remove_log_file(&name)?;
             removed += 1;
         }
         let old = listing.checkpoints.iter().take_while(|version| **version < previous.version);
         for version in old.take(CLEANED_MAX) {
+            failpoint::reach("cleanup.delete");
             self.remove_log_file(&checkpoint_name(*version))?;
             removed += 1;
         }

@@ -15,7 +15,7 @@ use super::{Filter, Scan, ScanStats, Table, TableError};
 use crate::time::{DAY_MINUTES, Minute};
 
 /// Minutes in an hour.
-pub(super) const HOUR_MINUTES: u32 = 60;
+pub(crate) const HOUR_MINUTES: u32 = 60;
 
 /// The files that together hold each minute of `series` once: those of `coarse` that count, and
 /// those of minutes that none of them covers.
@@ -98,7 +98,7 @@ impl Table {
 }
 
 /// The first minute of the unit that a minute is in.
-pub(super) fn floor(minute: Minute, unit_minutes: u32) -> Minute {
+pub(crate) fn floor(minute: Minute, unit_minutes: u32) -> Minute {
     Minute(minute.0 - minute.0 % unit_minutes)
 }
 

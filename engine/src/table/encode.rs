@@ -1,8 +1,8 @@
 //! Record batches into Parquet bytes, on all cores, and what the log says of a file.
 //!
-//! A file is cut into row groups of about [`GROUP_ROWS`] rows, and each column of each row group
-//! is encoded on its own. Groups and columns are put together in order, so the bytes do not
-//! depend on the number of threads.
+//! A file is cut into row groups of about [`GROUP_ROWS`] rows, one encoded after the other, so
+//! that one of them at a time takes memory. Each column is encoded on its own, and the columns
+//! are put together in order, so the bytes do not depend on the number of threads.
 //!
 //! Encodings, per column, because readers of one customer's month should touch little and
 //! writers should spend little:
@@ -15,6 +15,7 @@
 //! All columns are zstd, level 1. Pages have [`PAGE_ROWS`] rows and an index, so that one
 //! customer's rows are a page or two of each column.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -44,6 +45,9 @@ pub(crate) const GROUP_ROWS: usize = 100_000;
 /// at most hold them.
 const PAGE_ROWS: usize = 4_096;
 
+/// Rows that one core builds at a time: small enough to spread a row group over some cores.
+const SLICE_ROWS: usize = 16_384;
+
 /// Share of customers that a bloom filter wrongly says it has.
 const BLOOM_FALSE_RATIO: f64 = 0.01;
 
@@ -61,27 +65,31 @@ pub(crate) struct Encoded {
 /// Encodes `batches`, all of the grain's schema, into one file. No batch, or empty ones, give
 /// a file without rows.
 pub(crate) fn encode(grain: Grain, batches: &[RecordBatch]) -> Result<Encoded, ParquetError> {
-    let schema = grain.schema();
     let groups = row_groups(batches);
-    let rows_max = groups.iter().map(|group| rows_of(group)).max().unwrap_or(0);
-    let sorting = sorting_columns(&schema, &groups);
-    let mut writer = writer_of(&schema, rows_max, sorting)?;
-    let factory = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&schema));
-    let mut stats = Stats::default();
-    let (encoded, noted) = rayon::join(
-        || -> Result<Vec<Vec<ArrowColumnChunk>>, ParquetError> {
-            let groups = groups.par_iter().enumerate();
-            groups.map(|(index, group)| encode_group(&factory, &schema, index, group)).collect()
-        },
-        || {
-            stats.add(batches);
-            stats.finish()
-        },
-    );
-    for chunks in encoded? {
-        append_group(&mut writer, chunks)?;
+    let sorted = groups.par_iter().all(|group| is_sorted(group));
+    let mut encoder = Encoder::new(grain, rows_of_group(rows_of(batches)), sorted)?;
+    groups.iter().try_for_each(|group| encoder.push(group))?;
+    encoder.finish()
+}
+
+/// Encodes `rows` rows, built range by range in the order of the grain, into one file.
+pub(crate) fn encode_sliced(
+    grain: Grain,
+    rows: usize,
+    build: &(dyn Fn(Range<usize>) -> RecordBatch + Sync),
+) -> Result<Encoded, ParquetError> {
+    let group_rows = rows_of_group(rows);
+    let mut encoder = Encoder::new(grain, group_rows, true)?;
+    for from in (0..rows).step_by(group_rows) {
+        let end = rows.min(from + group_rows);
+        let slices = (from..end).into_par_iter().step_by(SLICE_ROWS);
+        let slices = slices.map(|from| build(from..end.min(from + SLICE_ROWS)));
+        let group: Vec<RecordBatch> = slices.collect();
+        // Readers rely on the order that a file declares.
+        assert!(is_sorted(&group), "rows of {} are built in its order", grain.name());
+        encoder.push(&group)?;
     }
-    Ok(Encoded { bytes: writer.into_inner()?, stats: noted })
+    encoder.finish()
 }
 
 /// Encodes one file row group by row group, for rows that do not fit memory as a whole.
@@ -94,21 +102,23 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// An empty file; `sorted` says that the rows to come are in the order of the grain.
-    pub fn new(grain: Grain, sorted: bool) -> Result<Encoder, ParquetError> {
+    /// An empty file for row groups of at most `group_rows`; `sorted` says that the rows to come
+    /// are in the order of the grain.
+    pub fn new(grain: Grain, group_rows: usize, sorted: bool) -> Result<Encoder, ParquetError> {
         let schema = grain.schema();
         let sorting = sorted.then(|| sort_keys(&schema)).flatten();
-        let writer = writer_of(&schema, GROUP_ROWS, sorting)?;
+        let writer = writer_of(&schema, group_rows, sorting)?;
         let factory = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&schema));
         Ok(Encoder { schema, writer, factory, groups: 0, stats: Stats::default() })
     }
 
     /// Appends one row group.
     pub fn push(&mut self, group: &[RecordBatch]) -> Result<(), ParquetError> {
-        let chunks = encode_group(&self.factory, &self.schema, self.groups, group)?;
-        append_group(&mut self.writer, chunks)?;
+        let (factory, schema, index) = (&self.factory, &self.schema, self.groups);
+        let (chunks, ()) =
+            rayon::join(|| encode_group(factory, schema, index, group), || self.stats.add(group));
+        append_group(&mut self.writer, chunks?)?;
         self.groups += 1;
-        self.stats.add(group);
         Ok(())
     }
 
@@ -129,10 +139,10 @@ fn rows_of(batches: &[RecordBatch]) -> usize {
 
 fn writer_of(
     schema: &SchemaRef,
-    rows_max: usize,
+    group_rows: usize,
     sorting: Option<Vec<SortingColumn>>,
 ) -> Result<SerializedFileWriter<Vec<u8>>, ParquetError> {
-    let properties = Arc::new(properties(schema, rows_max, sorting));
+    let properties = Arc::new(properties(schema, group_rows, sorting));
     let descriptor = ArrowSchemaConverter::new().convert(schema)?;
     SerializedFileWriter::new(Vec::new(), descriptor.root_schema_ptr(), properties)
 }
@@ -169,12 +179,15 @@ fn encode_group(
         .collect()
 }
 
-/// Cuts the rows into groups of equal size, at most [`GROUP_ROWS`]; nothing is copied.
+/// How many rows each group of a file has: equal sizes, at most [`GROUP_ROWS`], at least one.
+fn rows_of_group(rows: usize) -> usize {
+    rows.div_ceil(rows.div_ceil(GROUP_ROWS).max(1)).max(1)
+}
+
+/// Cuts the rows into the groups of a file; nothing is copied.
 fn row_groups(batches: &[RecordBatch]) -> Vec<Vec<RecordBatch>> {
-    let rows = rows_of(batches);
-    let count = rows.div_ceil(GROUP_ROWS);
-    let group_rows = rows.div_ceil(count.max(1));
-    let mut groups: Vec<Vec<RecordBatch>> = Vec::with_capacity(count);
+    let group_rows = rows_of_group(rows_of(batches));
+    let mut groups: Vec<Vec<RecordBatch>> = Vec::new();
     let mut room = 0;
     for batch in batches {
         let mut from = 0;
@@ -194,7 +207,7 @@ fn row_groups(batches: &[RecordBatch]) -> Vec<Vec<RecordBatch>> {
 
 fn properties(
     schema: &SchemaRef,
-    rows_max: usize,
+    group_rows: usize,
     sorting: Option<Vec<SortingColumn>>,
 ) -> WriterProperties {
     let level = ZstdLevel::try_new(1).expect("level 1 exists");
@@ -215,7 +228,7 @@ fn properties(
             ("customer", _) => plain(builder, Encoding::DELTA_BYTE_ARRAY)
                 .set_column_bloom_filter_enabled(path.clone(), true)
                 .set_column_bloom_filter_fpp(path.clone(), BLOOM_FALSE_RATIO)
-                .set_column_bloom_filter_max_ndv(path.clone(), rows_max.max(1) as u64),
+                .set_column_bloom_filter_max_ndv(path.clone(), group_rows as u64),
             ("alert" | "line" | "id", _) | (_, DataType::Binary) => plain(builder, Encoding::PLAIN)
                 .set_column_statistics_enabled(path.clone(), EnabledStatistics::None),
             (_, DataType::Utf8) => builder,
@@ -226,11 +239,6 @@ fn properties(
         }
     }
     builder.build()
-}
-
-/// The sorting columns, if the rows really are so: a reader may rely on what a file declares.
-fn sorting_columns(schema: &SchemaRef, groups: &[Vec<RecordBatch>]) -> Option<Vec<SortingColumn>> {
-    sort_keys(schema).filter(|_| groups.par_iter().all(|group| is_sorted(group)))
 }
 
 /// The columns of [`SORT_COLUMNS`] that the schema has; `None` where it has none.

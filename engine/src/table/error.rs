@@ -62,6 +62,17 @@ pub enum TableError {
         /// The first version that is missing.
         version: u64,
     },
+    /// A checkpoint could not be written. Commits go on; only opening reads more of the log.
+    #[error(
+        "cannot write the checkpoint {path}: {source}; commits go on without it and the next one \
+         tries again: free space or fix the disk"
+    )]
+    CheckpointWrite {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: Box<KernelError>,
+    },
     /// A checkpoint that was just written reads back different from the log that it stands for.
     #[error(
         "checkpoint {version} of {path} read back different from its log and was removed again; \

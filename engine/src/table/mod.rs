@@ -31,6 +31,7 @@ mod store;
 pub mod upkeep;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -44,6 +45,7 @@ use rayon::prelude::*;
 use uuid::Uuid;
 
 pub use clock::{Clock, SystemClock};
+pub(crate) use coarse::{HOUR_MINUTES, floor};
 pub use entries::{Added, Entry};
 pub use error::{CommitError, Space, TableError, io_error_in};
 pub use protocol::Move;
@@ -113,6 +115,20 @@ pub struct DataFile {
     /// The rows in their final order, by customer, service and minute where the grain has
     /// them; each of exactly [`Grain::schema`]. A file without rows is not written.
     pub batches: Vec<RecordBatch>,
+}
+
+/// The rows of one grain and day that are built when they are written, some at a time: an epoch
+/// of many rows never has all of them in memory as columns.
+pub struct SlicedFile<'a> {
+    /// The grain of every row.
+    pub grain: Grain,
+    /// The value of the partition column `day`.
+    pub day: Day,
+    /// How many rows.
+    pub rows: usize,
+    /// A range of them as a batch of [`Grain::schema`], in the order of the grain, the same each
+    /// time: a commit that takes too long writes its files once more.
+    pub build: Box<dyn Fn(Range<usize>) -> RecordBatch + Send + Sync + 'a>,
 }
 
 /// One table at one version, as a writer or as a reader.
@@ -253,10 +269,22 @@ impl Table {
     /// [`CommitError::Fenced`]: what was counted must be dropped, and counted again from where
     /// the table stands. Otherwise nothing landed, and the same epoch may be committed again.
     pub fn commit(&mut self, epoch: Epoch) -> Result<u64, CommitError> {
+        self.commit_sliced(&epoch, &[])
+    }
+
+    /// As [`Table::commit`], with further rows that are built as they are written.
+    ///
+    /// # Errors
+    /// As [`Table::commit`].
+    pub fn commit_sliced(
+        &mut self,
+        epoch: &Epoch,
+        sliced: &[SlicedFile<'_>],
+    ) -> Result<u64, CommitError> {
         self.log.check_writable()?;
-        validate(&epoch)?;
+        validate(epoch)?;
         failpoint::reach("commit.cut");
-        let outcome = self.append(&epoch);
+        let outcome = self.append(epoch, sliced);
         // Also where it is fenced now, scans have to see what came first.
         self.live = OnceLock::new();
         let version = outcome?;
@@ -392,14 +420,14 @@ impl Table {
     }
 
     /// Runs the protocol to its end.
-    fn append(&mut self, epoch: &Epoch) -> Result<u64, CommitError> {
+    fn append(&mut self, epoch: &Epoch, sliced: &[SlicedFile<'_>]) -> Result<u64, CommitError> {
         let mut commit = Commit::new(epoch.moves.clone(), HashSet::new());
         let commit_id = Uuid::new_v4().to_string();
         // What is fenced already needs no files.
         if let Some(fence) = self.fence(&epoch.moves)? {
             return Err(self.fenced(fence));
         }
-        let (mut adds, mut written) = self.write_files(&epoch.files)?;
+        let (mut adds, mut written) = self.write_files(&epoch.files, sliced)?;
         let mut failures = 0;
         loop {
             failpoint::reach("commit.check");
@@ -417,7 +445,7 @@ impl Table {
             match commit.step(&mut attempt, written.is_fresh(self.clock.now())) {
                 Step::Next => {}
                 Step::Conflict => self.pause(commit.conflicts()),
-                Step::FilesTooOld => (adds, written) = self.write_files(&epoch.files)?,
+                Step::FilesTooOld => (adds, written) = self.write_files(&epoch.files, sliced)?,
                 Step::Landed(version) => return Ok(version),
                 Step::Fenced(fence) => return Err(self.fenced(fence)),
                 Step::Failed(error) if failures < FAILURES_MAX => {
@@ -464,23 +492,37 @@ impl Table {
     }
 
     /// Encodes and writes every file that has rows, all in parallel, and says when that began.
-    fn write_files(&self, files: &[DataFile]) -> Result<(Vec<Add>, Moment), CommitError> {
+    fn write_files(
+        &self,
+        files: &[DataFile],
+        sliced: &[SlicedFile<'_>],
+    ) -> Result<(Vec<Add>, Moment), CommitError> {
         failpoint::reach("commit.data");
         let (began, names) = (self.clock.now(), Uuid::new_v4());
         let with_rows = |file: &&DataFile| file.batches.iter().any(|batch| batch.num_rows() > 0);
-        let files: Vec<&DataFile> = files.iter().filter(with_rows).collect();
+        let whole = files.iter().filter(with_rows).map(Rows::Whole);
+        let sliced = sliced.iter().filter(|file| file.rows > 0).map(Rows::Sliced);
+        let files: Vec<Rows<'_>> = whole.chain(sliced).collect();
         let files = files.into_par_iter().enumerate();
-        let write = |(index, file)| self.write_file(file, &format!("{names}-{index}"));
+        let write = |(index, rows)| self.write_file(rows, &format!("{names}-{index}"));
         let adds = files.map(write).collect::<Result<_, _>>()?;
         failpoint::reach("commit.data.written");
         Ok((adds, began))
     }
 
-    fn write_file(&self, file: &DataFile, name: &str) -> Result<Add, CommitError> {
-        let path = data_path(file.grain, file.day, name);
-        let encoded = encode::encode(file.grain, &file.batches)
-            .map_err(|source| TableError::parquet(&self.log.dir().join(&path), source))?;
-        self.put_file(file.grain, file.day, path, encoded)
+    fn write_file(&self, rows: Rows<'_>, name: &str) -> Result<Add, CommitError> {
+        let (grain, day) = match rows {
+            Rows::Whole(file) => (file.grain, file.day),
+            Rows::Sliced(file) => (file.grain, file.day),
+        };
+        let path = data_path(grain, day, name);
+        let encoded = match rows {
+            Rows::Whole(file) => encode::encode(grain, &file.batches),
+            Rows::Sliced(file) => encode::encode_sliced(grain, file.rows, &file.build),
+        };
+        let failed = |source| TableError::parquet(&self.log.dir().join(&path), source);
+        let encoded = encoded.map_err(failed)?;
+        self.put_file(grain, day, path, encoded)
     }
 
     /// Writes one data file under a path that was never used.
@@ -508,6 +550,13 @@ impl Table {
         let batch = add_row(&path, grain, day, size, modified_ms, encoded.stats);
         Ok(Add { path, grain, day, size, tags, batch })
     }
+}
+
+/// The rows of a file that is to be written.
+#[derive(Clone, Copy)]
+enum Rows<'a> {
+    Whole(&'a DataFile),
+    Sliced(&'a SlicedFile<'a>),
 }
 
 /// The path of a data file in the table. `name` is a UUID and a number.

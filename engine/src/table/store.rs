@@ -154,9 +154,21 @@ fn put(path: &FsPath, payload: &PutPayload, create: bool) -> Result<PutResult> {
             io::ErrorKind::AlreadyExists => {
                 Error::AlreadyExists { path: named, source: Box::new(source) }
             }
-            _ => Error::Generic { store: "synced disk", source: Box::new(source) },
+            // Who creates a file names its size, see `CommitError::write`.
+            _ if create => Error::Generic { store: "synced disk", source: Box::new(source) },
+            _ => {
+                let source = Box::new(sized(source, path, payload));
+                Error::Generic { store: "synced disk", source }
+            }
         }
     })
+}
+
+/// An error of a put whose caller does not know how many bytes it takes, with them.
+fn sized(error: io::Error, path: &FsPath, payload: &PutPayload) -> io::Error {
+    let Some(free) = path.parent().and_then(free_bytes) else { return error };
+    let needed = payload.content_length();
+    io::Error::new(error.kind(), format!("{error} ({needed} bytes needed, {free} free)"))
 }
 
 fn put_synced(path: &FsPath, payload: &PutPayload, create: bool) -> io::Result<()> {

@@ -398,7 +398,7 @@ impl Output {
         let grain = self.fold.to;
         let failed = |source| TableError::parquet(std::path::Path::new(grain.name()), source);
         if self.encoder.is_none() {
-            self.encoder = Some(Encoder::new(grain, self.sorted).map_err(failed)?);
+            self.encoder = Some(Encoder::new(grain, GROUP_ROWS, self.sorted).map_err(failed)?);
         }
         let encoder = self.encoder.as_mut().expect("it was begun above");
         encoder.push(&self.group).map_err(failed)?;
