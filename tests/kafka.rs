@@ -467,11 +467,12 @@ fn another_cluster_a_corrupt_batch_and_a_broker_that_is_away() {
     world.until_at(0, 200);
     instance.stop();
 
-    // Batches of 10, one of 3, and one behind it: a byte of the 3 is flipped on disk.
+    // Batches of 10, two that are damaged, and one behind them: a byte is flipped on disk. On the
+    // first one the client library dies, on the second one it may not.
     for _ in 0..5 {
         produced.send(&writer, "away", 0, 10);
     }
-    for (customer, count) in [("damaged", 3), ("whole", 1)] {
+    for (customer, count) in [("damaged", 1), ("damaged", 3), ("whole", 1)] {
         let line = format!("{{\"ts\":{START_MS},\"customer\":\"{customer}\",\"status\":200}}");
         for _ in 0..count {
             writer.send("away", 0, "k", line.as_bytes(), START_MS);
@@ -481,8 +482,10 @@ fn another_cluster_a_corrupt_batch_and_a_broker_that_is_away() {
     broker.stop();
     let segment = broker.log_folder("away", 0).join("00000000000000000000.log");
     let mut bytes = fs::read(&segment).expect("a segment");
-    let at = bytes.windows(7).position(|bytes| bytes == b"damaged").expect("it is there");
-    bytes[at] = b'D';
+    for _ in 0..2 {
+        let at = bytes.windows(7).position(|bytes| bytes == b"damaged").expect("it is there");
+        bytes[at] = b'D';
+    }
     fs::write(&segment, bytes).expect("it can be written");
     broker.run();
     // The client library sees the wrong checksum, and mostly ends the process by an assertion of
@@ -497,8 +500,9 @@ fn another_cluster_a_corrupt_batch_and_a_broker_that_is_away() {
         }
         instance.said().contains(stop)
     });
+    println!("ended {ends} times by the client library");
     assert!(ends <= 1, "ended {ends} times: {}", instance.said());
-    assert!(instance.said().contains("source skip --to 253"), "{}", instance.said());
+    assert!(instance.said().contains("source skip --to 254"), "{}", instance.said());
     world.until_at(0, 250);
     produced.send(&writer, "away", 1, 10);
     world.until_at(1, 10);
@@ -506,8 +510,8 @@ fn another_cluster_a_corrupt_batch_and_a_broker_that_is_away() {
     instance.kill();
     instance = world.start("b");
     instance.until_said(stop);
-    world.skip_to(0, 253);
-    world.until_at(0, 254);
+    world.skip_to(0, 254);
+    world.until_at(0, 255);
     let minute = (START_MS / 60_000) as u32;
     produced.sums.insert(("whole".to_owned(), minute), (1, 0));
     instance.stop();
@@ -522,7 +526,7 @@ fn another_cluster_a_corrupt_batch_and_a_broker_that_is_away() {
     let other = World { config, ..world };
     let mut instance = other.start("c");
     instance.until_said("away/0 is stopped: the table was counted from cluster");
-    assert_eq!(other.offset(0), 254);
+    assert_eq!(other.offset(0), 255);
     instance.stop();
     other.check(&produced);
 }
