@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use broker::{Broker, Writer};
 use chaos::{Instance, until};
+use ninefold_engine::failpoint;
 use ninefold_engine::table::schema::Grain;
 use ninefold_engine::table::{DataFile, Epoch, Filter, JUDGE};
 use ninefold_engine::time::Minute;
@@ -181,7 +182,7 @@ fn an_instance_that_misses_its_polls_commits_nothing_and_joins_again() {
     let hangs = world.folder.path().join("hangs");
     fs::write(&hangs, "").expect("it can be written");
     let point = format!("commit.data.written:12:{}", hangs.display());
-    let mut stalled = answering(world.start_with("a", &[("NINEFOLD_FAILPOINT", &point)]));
+    let mut stalled = answering(world.start_with("a", &[(failpoint::VARIABLE, &point)]));
     let other = started(&world, "b");
     send_all(50);
     until("a fair share", || partitions(&stalled) == 2 && partitions(&other) == 2);
