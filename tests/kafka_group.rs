@@ -70,7 +70,7 @@ fn burn_aside(world: &World, customer: &str) {
     let path = world.folder.path().join(format!("{customer}.ndjson"));
     let now = now_ms();
     let line = |n: u64| {
-        let status = if n % 2 == 0 { 503 } else { 200 };
+        let status = if n.is_multiple_of(2) { 503 } else { 200 };
         format!("{{\"ts\":{now},\"customer\":\"{customer}\",\"status\":{status}}}\n")
     };
     fs::write(&path, (0..40).map(line).collect::<String>()).expect("it can be written");
@@ -236,7 +236,7 @@ fn counting_goes_on_while_members_come_and_go() {
             member.assignment().expect("it answers").count() > 0
         });
         (0..6).for_each(|partition| produced.send(&writer, "storm", partition, 40));
-        if round % 2 == 0 {
+        if round.is_multiple_of(2) {
             member.unsubscribe();
         }
         drop(member);
