@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use broker::{Broker, Writer};
 use chaos::{Instance, until};
+use ninefold_engine::failpoint;
 use ninefold_engine::table::schema::Grain;
 use ninefold_engine::table::{DataFile, Epoch, Filter, JUDGE};
 use ninefold_engine::time::Minute;
@@ -69,7 +70,7 @@ fn burn_aside(world: &World, customer: &str) {
     let path = world.folder.path().join(format!("{customer}.ndjson"));
     let now = now_ms();
     let line = |n: u64| {
-        let status = if n % 2 == 0 { 503 } else { 200 };
+        let status = if n.is_multiple_of(2) { 503 } else { 200 };
         format!("{{\"ts\":{now},\"customer\":\"{customer}\",\"status\":{status}}}\n")
     };
     fs::write(&path, (0..40).map(line).collect::<String>()).expect("it can be written");
@@ -181,7 +182,7 @@ fn an_instance_that_misses_its_polls_commits_nothing_and_joins_again() {
     let hangs = world.folder.path().join("hangs");
     fs::write(&hangs, "").expect("it can be written");
     let point = format!("commit.data.written:12:{}", hangs.display());
-    let mut stalled = answering(world.start_with("a", &[("NINEFOLD_FAILPOINT", &point)]));
+    let mut stalled = answering(world.start_with("a", &[(failpoint::VARIABLE, &point)]));
     let other = started(&world, "b");
     send_all(50);
     until("a fair share", || partitions(&stalled) == 2 && partitions(&other) == 2);
@@ -235,7 +236,7 @@ fn counting_goes_on_while_members_come_and_go() {
             member.assignment().expect("it answers").count() > 0
         });
         (0..6).for_each(|partition| produced.send(&writer, "storm", partition, 40));
-        if round % 2 == 0 {
+        if round.is_multiple_of(2) {
             member.unsubscribe();
         }
         drop(member);

@@ -359,9 +359,9 @@ fn what_a_log_still_holds_is_recounted_commit_by_commit() {
         assert_eq!((found.ranges[0].first, found.ranges[0].next), (20, 25));
     }
     // A row that holds less than what is left says differs also where older ranges are gone.
-    let bad = sent.iter().cloned().map(|(offset, at, _)| {
+    let bad = sent.iter().map(|(offset, at, _)| {
         let line = String::from_utf8(event(now, "x")).unwrap().replace("200", "500");
-        (offset, at, line.into_bytes())
+        (*offset, *at, line.into_bytes())
     });
     let bad: Vec<Record> = bad.collect();
     let found = verified(&table, 12, &bad[12..], 30);

@@ -70,7 +70,6 @@ pub struct Verdict {
     pub gone: Vec<String>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }

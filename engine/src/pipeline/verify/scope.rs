@@ -61,15 +61,19 @@ impl Scope {
             // A file is read from its begin, and its lines are one range.
             return Ok(Scope { ranges: Vec::new(), gone: None, next });
         }
-        let mut ranges = Vec::new();
+        let (mut ranges, mut begun) = (Vec::new(), next);
         let filter = Filter { partition: Some(recorded.partition.to_owned()), ..Filter::default() };
         table.for_each_source(&filter, |row| {
+            begun = begun.min(row.first);
+            if row.next <= recorded.first {
+                // It is gone; a table may have millions of those.
+                return;
+            }
             let said = [row.read, row.counted, row.dead, row.duplicate, row.events];
             let found = LineCounts::default();
             ranges.push(Range { first: row.first, next: row.next, said, found });
         })?;
         ranges.sort_unstable_by_key(|range| range.first);
-        let begun = ranges.first().map_or(next, |range| range.first);
         let window = window_records(options);
         if recorded.first <= begun.saturating_sub(window) {
             return Ok(Scope { ranges, gone: None, next });
