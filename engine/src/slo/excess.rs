@@ -21,8 +21,9 @@
 //!   significantly more than either part does without it. Then its rows are taken away and the
 //!   rest is judged again, greedily.
 //! - `share_of_excess = excess(v) / total`, with `total = Σ (bad - valid * ratio of the hour
-//!   before)` over all rows: over the rest's own ratio each cause would explain all of it.
-//!   `None` where the total is not positive.
+//!   before)` over all rows: over the rest's own ratio each cause would explain all of it. What
+//!   no cause explains is left out where it may be chance, so that few events do not pass for an
+//!   unexplained part. `None` where the total is not positive.
 //! - `lift` = error ratio of v over that of the rest in the strata of v.
 //!
 //! The test: in a stratum with `n` events of which `m` fail, `n1` of them v's, chance gives v
@@ -48,6 +49,8 @@ pub const EXCESS_SHARE_MIN: f64 = 0.05;
 pub const CAUSES_MAX: usize = 5;
 /// Pairs are made of so many values, those with the most failures: 32 make at most 496 pairs.
 pub const PAIR_VALUES_MAX: usize = 32;
+/// So many standard deviations from the hour before may be chance: 1% on each side.
+const CHANCE_DEVIATIONS: f64 = 2.326;
 /// A cause has at least so many failures.
 pub const BAD_MIN: u64 = 3;
 
@@ -101,7 +104,6 @@ pub fn causes(
     let rows = &rows[..];
     let field = Field::new(dimensions.len(), rows, hour_before);
     let candidates = candidates(dimensions.len(), rows);
-    let total: f64 = field.total_excess(rows);
     let mut open = vec![true; rows.len()];
     let mut found = Vec::new();
     while found.len() < CAUSES_MAX {
@@ -111,11 +113,15 @@ pub fn causes(
             valid: candidate.rows.iter().map(|&row| rows[row].valid).sum(),
             bad: candidate.rows.iter().map(|&row| rows[row].bad).sum(),
             excess: test.excess,
-            share_of_excess: (total > 0.0).then(|| test.excess / total),
+            share_of_excess: None,
             lift: test.lift,
             p_value: (test.p_value * candidates.len() as f64).min(1.0),
         });
         candidate.rows.iter().for_each(|&row| open[row] = false);
+    }
+    let total = field.total_excess(rows, &open);
+    for cause in found.iter_mut().filter(|_| total > 0.0) {
+        cause.share_of_excess = Some(cause.excess / total);
     }
     found
 }
@@ -162,12 +168,29 @@ impl Field {
         field
     }
 
-    /// Bad events beyond those that the hour before explains.
-    fn total_excess(&self, rows: &[&Row<'_>]) -> f64 {
-        let excess = |(row, &stratum): (&&Row<'_>, &usize)| {
-            row.bad as f64 - row.valid as f64 * self.before[stratum].ratio()
-        };
-        rows.iter().zip(&self.stratum).map(excess).sum()
+    /// Bad events beyond those that the hour before explains. Of the `open` rows, which no cause
+    /// explains, those of a service count where they are more, or less, than chance.
+    fn total_excess(&self, rows: &[&Row<'_>], open: &[bool]) -> f64 {
+        let mut total = 0.0;
+        let mut rest: BTreeMap<&str, (Pair, Pair)> = BTreeMap::new();
+        for (index, row) in rows.iter().enumerate() {
+            let before = self.before[self.stratum[index]];
+            if open[index] {
+                rest.entry(row.service).or_insert((Pair::default(), before)).0.add(row);
+            } else {
+                total += row.bad as f64 - row.valid as f64 * before.ratio();
+            }
+        }
+        for (rest, before) in rest.into_values() {
+            let expected = rest.valid as f64 * before.ratio();
+            let excess = rest.bad as f64 - expected;
+            // That of the rest, and that of the hour before it is held against.
+            let variance = expected + expected * expected / before.bad.max(1) as f64;
+            if excess.abs() > CHANCE_DEVIATIONS * variance.sqrt() {
+                total += excess;
+            }
+        }
+        total
     }
 
     /// The sums of the open ones of some rising rows, by stratum, rising.
@@ -516,6 +539,23 @@ mod tests {
         // 20% of the hour before as well: nothing is in excess.
         let usual = BTreeMap::from([("api", Counts { valid: 1_000, bad: 200, excluded: 0 })]);
         assert_eq!(causes(&["release"], &rows, &usual), []);
+    }
+
+    #[test]
+    fn a_few_failures_of_the_rest_by_chance_are_no_unexplained_part() {
+        // 50 of r42 fail; of the rest 26, where the hour before lets expect 19.
+        let share = |rest_bad: u64| {
+            let row = |release, valid, bad| {
+                let minute = Minute(1_000);
+                Row { minute, service: "api", values: vec![release], valid, bad }
+            };
+            let rows = [row("r42", 1_000, 50), row("r41", 38_000, rest_bad)];
+            let usual = BTreeMap::from([("api", Counts { valid: 120_000, bad: 60, excluded: 0 })]);
+            causes(&["release"], &rows, &usual)[0].share_of_excess.unwrap()
+        };
+        assert!(share(26) > 0.95, "{}", share(26));
+        // Sixty more are something else that has no name.
+        assert!(share(79) < 0.5, "{}", share(79));
     }
 
     #[test]
