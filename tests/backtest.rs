@@ -39,6 +39,16 @@ struct Recount {
 }
 
 impl Recount {
+    /// Of rolling days, without minutes.
+    fn of_days() -> Recount {
+        Recount {
+            minutes: Vec::new(),
+            first_of: |at| at - 1_440 + 1,
+            until: |at| at + 1_440 - 1,
+            calendar: false,
+        }
+    }
+
     fn last(&self) -> u32 {
         START + self.minutes.len() as u32 - 1
     }
@@ -83,7 +93,8 @@ fn minute_of(text: &str) -> u32 {
     Minute::of_ms(parse_rfc3339(text.as_bytes()).unwrap()).0
 }
 
-fn check(recount: &Recount, period: &str) {
+/// The alerts of a back-test, after they were compared with the recount.
+fn check(recount: &Recount, period: &str) -> Vec<Told> {
     let text = format!("[[objective]]\nname = \"availability\"\nperiod = \"{period}\"\n{TIERS}");
     let config = Config::parse(&text, "tried.toml").unwrap();
     let promise = Promise {
@@ -160,19 +171,40 @@ fn check(recount: &Recount, period: &str) {
     }
     let unalerted = expect_breaches.iter().filter(|breach| breach.1.is_none()).count();
     assert_eq!(found.breaches_unalerted, unalerted as u64);
+    alerts
 }
 
-/// Stretches of minutes, some idle, with a share of failures each.
+/// Stretches of minutes, some idle, with a share of failures each; mostly good ones and long
+/// enough in all that many an alert is about a day that was kept, and over.
 fn minutes() -> impl Strategy<Value = Vec<(u64, u64)>> {
-    let length = prop_oneof![1..20_usize, 20..400_usize, 400..1_500_usize];
-    let valid = prop_oneof![1 => Just(0_u64), 4 => Just(100)];
-    let percent = prop_oneof![4 => 0..8_u64, 2 => 10..30_u64, 1 => Just(100)];
-    prop::collection::vec((length, valid, percent), 4..12).prop_map(|stretches| {
+    let valid = || prop_oneof![1 => Just(0_u64), 6 => Just(100)];
+    let good = (50..500_usize, valid(), 0..4_u64);
+    let failing = (1..60_usize, valid(), prop_oneof![10..40_u64, Just(100)]);
+    let outage = (1..400_usize, valid(), 10..100_u64);
+    let stretch = prop_oneof![6 => good, 3 => failing, 1 => outage];
+    prop::collection::vec(stretch, 10..30).prop_map(|stretches| {
         let minutes = |(length, valid, percent): (usize, u64, u64)| {
             std::iter::repeat_n((valid, valid * percent / 100), length)
         };
         stretches.into_iter().flat_map(minutes).collect()
     })
+}
+
+#[test]
+fn an_alert_is_false_once_the_last_day_that_holds_it_was_kept() {
+    // Three minutes without success after a thousand good ones: half of five minutes has failed
+    // in the third of them. The last day that holds it ends 1,439 minutes later.
+    let outcome = |after: usize| {
+        let spike = std::iter::repeat_n((100, 100), 3);
+        let minutes = std::iter::repeat_n((100, 0), 1_000).chain(spike);
+        let minutes = minutes.chain(std::iter::repeat_n((100, 0), after)).collect();
+        let alerts = check(&Recount { minutes, ..Recount::of_days() }, "1d");
+        let told = |one: &Told| (one.0 - START, one.1.clone(), one.4);
+        alerts.iter().map(told).collect::<Vec<_>>()
+    };
+    let rollout = "rollout_5m".to_owned();
+    assert_eq!(outcome(1_438), [(1_002, rollout.clone(), "open")]);
+    assert_eq!(outcome(1_439), [(1_002, rollout, "kept")]);
 }
 
 proptest! {
@@ -181,11 +213,9 @@ proptest! {
     fn every_alert_and_breach_is_that_of_a_slow_recount(minutes in minutes()) {
         let rolling = Recount {
             minutes: minutes.clone(),
-            first_of: |at| at - 2 * 1_440 + 1,
-            until: |at| at + 2 * 1_440 - 1,
-            calendar: false,
+            ..Recount::of_days()
         };
-        check(&rolling, "2d");
+        check(&rolling, "1d");
         let month = Recount {
             minutes,
             first_of: |at| if at < NOVEMBER { 0 } else { NOVEMBER },

@@ -1,6 +1,6 @@
 //! `GET /metrics`: OpenMetrics text of the service itself and of the series that matter.
 //!
-//! `ninefold_…` is [`Health`]. `slo:…` are the [gauges] under the names that Sloth's recording
+//! `ninefold_…` is [`Health`]. `slo:…` are the [gauges](mod@gauges) under the names that Sloth's recording
 //! rules give, of the fleet and of at most
 //! [`Options::metrics_customers`](crate::Options::metrics_customers) burning and as many of the
 //! largest customers.
