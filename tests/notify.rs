@@ -25,29 +25,35 @@ use session::Session;
 
 const RUN: &str = "run --data d --config c.toml --follow a.ndjson --listen 127.0.0.1:0";
 
+/// Alerts are about now, so that the lines have to be.
+#[expect(clippy::disallowed_methods, reason = "the program under test goes by the wall clock")]
 fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64
 }
 
-/// Appends one line: `count` equal requests of now.
-fn append(session: &Session, customer: &str, service: &str, status: u16, count: u32) {
-    let event = json!({
-        "ts": now_ms(), "customer": customer, "service": service, "status": status, "count": count,
-    });
+/// Appends lines at once: so many equal requests of now with each status.
+fn append(session: &Session, customer: &str, service: &str, requests: &[(u16, u32)]) {
+    let line = |(status, count): &(u16, u32)| {
+        let (ts, status, count) = (now_ms(), *status, *count);
+        let event = json!({
+            "ts": ts, "customer": customer, "service": service, "status": status, "count": count,
+        });
+        format!("{event}\n")
+    };
     let path = session.path("a.ndjson");
     let mut file = OpenOptions::new().create(true).append(true).open(path).expect("writable");
-    file.write_all(format!("{event}\n").as_bytes()).expect("there is space");
+    let lines: String = requests.iter().map(line).collect();
+    file.write_all(lines.as_bytes()).expect("there is space");
 }
 
 /// Half of a customer's requests fail: every fast tier fires.
 fn burn(session: &Session, customer: &str, service: &str) {
-    append(session, customer, service, 503, 500);
-    append(session, customer, service, 200, 500);
+    append(session, customer, service, &[(503, 500), (200, 500)]);
 }
 
 /// So many good requests that nothing burns any more.
 fn heal(session: &Session, customer: &str, service: &str) {
-    append(session, customer, service, 200, 1_000_000);
+    append(session, customer, service, &[(200, 1_000_000)]);
 }
 
 fn session(config: &str) -> Session {
@@ -91,8 +97,14 @@ fn receivers_are_told_signed_routed_and_each_without_the_others() {
         2 => (307, "location: http://127.0.0.1:1/\r\n"),
         _ => (204, ""),
     });
-    let inbox = Receiver::taking();
+    let (inbox, pager) = (Receiver::taking(), Receiver::taking());
     let config = [
+        format!(
+            "[[notify]]\nname = \"pager\"\nkind = \"pagerduty\"\neach = \"alert\"\n\
+             url = \"http://{}/v2/enqueue\"\nallow = [\"127.0.0.1/32\"]\n\
+             secret = {{ env = \"NINEFOLD_TEST_SECRET\" }}\n",
+            pager.address
+        ),
         hook("hanging", &hanging, "timeout = \"60s\""),
         hook("busy", &busy, "secret = { env = \"NINEFOLD_TEST_SECRET\" }"),
         hook(
@@ -105,7 +117,7 @@ fn receivers_are_told_signed_routed_and_each_without_the_others() {
             .to_owned(),
         "[[route]]\nreceivers = [\"inbox\"]\nservices = [\"inbox\"]\ngroup_wait = \"1s\"\n\
          [[route]]\nreceivers = [\"script\"]\ntiers = [\"rollout_5m\"]\ncontinue = true\n\
-         [[route]]\nreceivers = [\"hanging\", \"busy\"]\n"
+         [[route]]\nreceivers = [\"hanging\", \"busy\", \"pager\"]\n"
             .to_owned(),
     ];
     let session = session(&config.concat());
@@ -118,11 +130,21 @@ fn receivers_are_told_signed_routed_and_each_without_the_others() {
     service.until("the other service", |_| inbox.requests().last().map(drop));
     heal(&session, "acme", "api");
     service.until("the end", |_| is_told(&busy, "acme", "resolved"));
+    service.until("the pager's", |_| (pager.requests().len() >= 2).then_some(()));
     let script = || std::fs::read_to_string(session.path("told.txt")).unwrap_or_default();
     service.until("the script", |_| script().contains("\"resolved\"").then_some(()));
     assert!(!hanging.requests().is_empty(), "it was called, and did not answer");
     let health = service.json("/healthz")["notes"].to_string();
     assert!(health.contains("receiver hanging") || hanging.requests().len() == 1, "{health}");
+
+    let events: Vec<Value> = pager.requests().iter().map(Request::json).collect();
+    let actions: Vec<&Value> = events.iter().map(|event| &event["event_action"]).collect();
+    assert_eq!(actions, ["trigger", "resolve"], "each once");
+    assert_eq!(events[0]["dedup_key"], events[1]["dedup_key"]);
+    assert_eq!(
+        (&events[0]["routing_key"], &events[0]["payload"]["severity"]),
+        (&json!("k-7"), &json!("critical"))
+    );
 
     let requests = busy.requests();
     let waited = requests[2].at.duration_since(requests[1].at);
@@ -192,6 +214,42 @@ fn a_silence_holds_the_notification_and_not_the_state_and_survives_a_restart() {
     service.stop().ok_with_notes();
 }
 
+#[test]
+fn of_two_instances_the_judge_tells_for_both_and_the_other_takes_over() {
+    let receiver = Receiver::taking();
+    let session = session(&hook("ops", &receiver, ""));
+    let mut first = Service::start(&session, RUN);
+    session.write("b.ndjson", b"");
+    let mut second = Service::start(&session, &RUN.replace("a.ndjson", "b.ndjson"));
+    burn(&session, "acme", "api");
+    first.until("the alert", |_| is_told(&receiver, "acme", "firing"));
+    first.until("its row", |service| {
+        (service.json("/healthz")["uncommitted_lines"] == 0).then_some(())
+    });
+    let data = session.path("d");
+    let is_noted = || {
+        let table = ninefold_engine::table::Table::open(&data.join("rollups")).unwrap().unwrap();
+        let mut rows = 0;
+        table.for_each_sent(&ninefold_engine::table::Filter::default(), |_| rows += 1).unwrap();
+        (rows > 0).then_some(())
+    };
+    first.until("what was sent", |_| is_noted());
+    first.kill();
+    let before = receiver.notices();
+    // The file of the one that is gone goes on in that of the other.
+    let good = json!({
+        "ts": now_ms(), "customer": "acme", "service": "api", "status": 200, "count": 1_000_000,
+    });
+    session.write("b.ndjson", format!("{good}\n").as_bytes());
+    second.until("the end", |_| is_told(&receiver, "acme", "resolved"));
+    second.stop().ok_with_notes();
+    let firing = |notices: &[[String; 3]]| -> BTreeSet<[String; 3]> {
+        notices.iter().filter(|one| one[2] == "firing").cloned().collect()
+    };
+    let ids: BTreeSet<String> = receiver.notices().into_iter().map(|[_, id, _]| id).collect();
+    assert_eq!(ids.len(), firing(&before).len(), "nothing under another key");
+}
+
 /// A free port on loopback.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|one| one.local_addr()).expect("a port").port()
@@ -227,7 +285,7 @@ impl Alertmanager {
         match child {
             Ok(child) => Some(Alertmanager { child, address }),
             Err(error) => {
-                eprintln!("skipped: {program}: {error}");
+                println!("skipped: {program}: {error}");
                 None
             }
         }

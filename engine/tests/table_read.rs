@@ -20,12 +20,20 @@ use proptest::prelude::*;
 const DAY: Day = Day(20_000);
 const START: Minute = Minute(20_000 * 1_440);
 
+/// A correction of a minute in which nothing was: every reader has to be able to read it.
+const CORRECTION: &str = r#"{"id":"c","from":"2000-01-01T00:00:00Z","to":"2000-01-01T00:00:00Z",
+                             "reason":"r","at":"2000-01-01T00:00:00Z"}"#;
+
 /// `rows` rows in which each text is `name-row`, each number `row * 10 + place of its column`,
 /// each minute `START + row`.
 fn filled(grain: Grain, rows: u32) -> RecordBatch {
     let schema = grain.schema();
     let columns = schema.fields().iter().enumerate().map(|(place, field)| -> ArrayRef {
-        let text = (0..rows).map(|row| format!("{}-{row}", field.name()));
+        let is_correction = grain == Grain::Correction && field.name() == "alert";
+        let text = (0..rows).map(|row| match is_correction {
+            true => CORRECTION.to_owned(),
+            false => format!("{}-{row}", field.name()),
+        });
         let ints = (0..rows).map(|row| i64::from(row) * 100 + place as i64);
         match field.data_type() {
             DataType::Utf8 => Arc::new(StringArray::from_iter_values(text)),

@@ -16,7 +16,7 @@ use ninefold_engine::pipeline::{Pipeline, PipelineError};
 use ninefold_engine::table::{CommitError, JUDGE, io_error_in};
 use ninefold_engine::time::Minute;
 
-use super::{Loop, MEMORY_MINUTES, Service, clock_ms, rivals};
+use super::{Loop, MEMORY_MINUTES, Published, Service, clock_ms, rivals};
 use crate::batch::random_seed;
 
 /// The first wait after a commit that failed.
@@ -181,6 +181,7 @@ impl Loop<'_> {
         match pipeline.rebuild(now.minus(MEMORY_MINUTES)..=Minute(u32::MAX)) {
             Ok(()) => {
                 self.read_silences(pipeline)?;
+                self.service.notifiers.read_again();
                 self.commits.landed();
                 self.commits.works();
                 self.service.restart_sources();
@@ -202,7 +203,7 @@ impl Loop<'_> {
     /// Adds what other instances have committed; a zombie finds out here.
     pub(super) fn follow(&mut self, pipeline: &mut Pipeline) -> anyhow::Result<()> {
         self.followed = Instant::now();
-        let Followed { overtaken, lost, silences, moved } = match pipeline.follow() {
+        let Followed { overtaken, lost, silences, transitions, moved } = match pipeline.follow() {
             Ok(followed) => followed,
             Err(error) => return self.failed(error),
         };
@@ -210,6 +211,8 @@ impl Loop<'_> {
         if silences {
             self.read_silences(pipeline)?;
         }
+        let published = |transition| Published { transition, uncommitted: false };
+        self.service.notifiers.publish(transitions.into_iter().map(published).collect());
         if let Some(one) = overtaken {
             let by = moved.get(&one.partition).map_or("another instance", String::as_str);
             let at = |offset: Option<u64>| offset.unwrap_or(0);
@@ -244,6 +247,7 @@ impl Loop<'_> {
             false => {}
         }
         self.chores.set(pipeline.is_judge(), self.service);
+        self.service.notifiers.set_active(pipeline.is_judge());
         Ok(())
     }
 }

@@ -4,6 +4,9 @@
 //! word of what was taken, which becomes a row of the next commit. A start begins with what the
 //! table holds of the last days: what was never confirmed is sent again, under the same keys. So
 //! does a thread whose queue was full while its receiver hung: what did not fit is in the table.
+//!
+//! Of several instances the judge tells, for all of them: it hears of what the others commit, and
+//! whoever becomes judge begins with the table. Another instance tells only what it cannot commit.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,8 +44,9 @@ const PAST_MINUTES: u32 = 7 * DAY_MINUTES;
 /// The longest wait of a thread before it looks at its outbox again.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// So many transitions wait for a receiver that hangs; more are read from the table later.
-const QUEUE_MAX: usize = 4_096;
+/// The transitions of so many moments wait for a receiver that hangs; more are read from the
+/// table later.
+const QUEUE_MAX: usize = 1_024;
 
 /// The threads that tell receivers; they end when this is dropped.
 pub struct Notifiers {
@@ -52,7 +56,7 @@ pub struct Notifiers {
 
 /// The way to one thread.
 struct Line {
-    queue: SyncSender<Published>,
+    queue: SyncSender<Arc<Vec<Published>>>,
     overflowed: Arc<AtomicBool>,
     /// Why its receiver is not told.
     complaint: Arc<Mutex<Option<String>>>,
@@ -66,6 +70,8 @@ struct Shared {
     silences: Mutex<Arc<Vec<Silence>>>,
     /// What receivers have taken and no commit holds.
     told: Mutex<Vec<Sent>>,
+    /// Whether this instance tells what was committed.
+    active: AtomicBool,
 }
 
 impl Notifiers {
@@ -81,6 +87,7 @@ impl Notifiers {
             data: data.to_owned(),
             silences: Mutex::default(),
             told: Mutex::default(),
+            active: AtomicBool::new(true),
         });
         let mut notifiers = Notifiers { lines: Vec::new(), shared };
         notifiers.set_silences(&stored_silences(table)?);
@@ -124,11 +131,25 @@ impl Notifiers {
         Ok(line)
     }
 
-    /// Hands a transition to every receiver.
-    pub fn publish(&self, published: &Published) {
+    /// Whether this instance is to tell what was committed, by itself and by others.
+    pub fn set_active(&self, active: bool) {
+        let was_active = self.shared.active.swap(active, Ordering::AcqRel);
+        if active && !was_active {
+            self.read_again();
+        }
+    }
+
+    /// Every thread looks at the table for what it may have missed.
+    pub fn read_again(&self) {
+        self.lines.iter().for_each(|line| line.overflowed.store(true, Ordering::Release));
+    }
+
+    /// Hands transitions to every receiver.
+    pub fn publish(&self, published: Vec<Published>) {
+        let published = Arc::new(published);
         for line in &self.lines {
             // A thread ends only when its queue does.
-            if let Err(TrySendError::Full(_)) = line.queue.try_send(published.clone()) {
+            if let Err(TrySendError::Full(_)) = line.queue.try_send(Arc::clone(&published)) {
                 line.overflowed.store(true, Ordering::Release);
             }
         }
@@ -164,9 +185,15 @@ struct Teller {
 }
 
 impl Teller {
-    fn run(mut self, published: &Queue<Published>) {
+    fn run(mut self, published: &Queue<Arc<Vec<Published>>>) {
+        let mut was_active = true;
         loop {
-            if self.overflowed.swap(false, Ordering::AcqRel) {
+            let active = self.shared.active.load(Ordering::Acquire);
+            if was_active && !active {
+                self.outbox.clear();
+            }
+            was_active = active;
+            if active && self.overflowed.swap(false, Ordering::AcqRel) {
                 self.read_again();
             }
             self.outbox.set_silences(Arc::clone(&lock(&self.shared.silences)));
@@ -178,7 +205,9 @@ impl Teller {
             match published.recv_timeout(self.wait()) {
                 Ok(first) => {
                     for one in std::iter::once(first).chain(published.try_iter()) {
-                        self.note(&one.transition, one.uncommitted);
+                        for one in one.iter().filter(|one| active || one.uncommitted) {
+                            self.note(&one.transition, one.uncommitted);
+                        }
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -263,7 +292,7 @@ pub fn sink(
     mut also: impl FnMut(&Published) + Send + 'static,
 ) -> outbox::Sink {
     Box::new(move |published| {
-        also(&published);
-        notifiers.publish(&published);
+        published.iter().for_each(&mut also);
+        notifiers.publish(published);
     })
 }

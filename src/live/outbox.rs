@@ -31,8 +31,9 @@ pub struct Published {
     pub uncommitted: bool,
 }
 
-/// Who sends what is published to people.
-pub type Sink = Box<dyn FnMut(Published) + Send>;
+/// Who sends what is published to people. What is published at one moment comes at once: what
+/// holds back what has to be seen together.
+pub type Sink = Box<dyn FnMut(Vec<Published>) + Send>;
 
 /// The transitions that wait for their commit.
 #[derive(Clone, Default)]
@@ -84,9 +85,8 @@ impl Outbox {
     /// Everything that waits has landed.
     pub(super) fn confirm(&self) {
         let mut inside = lock(&self.0);
-        for waiting in std::mem::take(&mut inside.waiting) {
-            inside.publish(&waiting, false);
-        }
+        let waiting = std::mem::take(&mut inside.waiting);
+        inside.publish(waiting.iter(), false);
     }
 
     /// Drops what waits and is not among `kept`: it was not ours to decide.
@@ -116,26 +116,30 @@ impl Inside {
     /// Publishes what has waited too long as of `now`, where the last look was `since_look` ago.
     fn look(&mut self, now: Instant, since_look: Duration) {
         let mut waiting = std::mem::take(&mut self.waiting);
+        if since_look > CONFIRM_WITHIN {
+            waiting.iter_mut().for_each(|one| one.since = now);
+        }
+        let is_late =
+            |one: &Waiting| !one.told && now.saturating_duration_since(one.since) >= CONFIRM_WITHIN;
+        self.publish(waiting.iter().filter(|one| is_late(one)), true);
         for one in &mut waiting {
-            if since_look > CONFIRM_WITHIN {
-                one.since = now;
-            }
-            if !one.told && now.duration_since(one.since) >= CONFIRM_WITHIN {
-                self.publish(one, true);
-                one.told = true;
-            }
+            one.told |= is_late(one);
         }
         self.waiting = waiting;
     }
 
-    fn publish(&mut self, waiting: &Waiting, uncommitted: bool) {
-        if let Some(arrived) = waiting.arrived
-            && !waiting.told
-        {
-            self.delays.observe(arrived.elapsed().as_secs_f64());
+    fn publish<'a>(&mut self, waiting: impl Iterator<Item = &'a Waiting>, uncommitted: bool) {
+        let mut published = Vec::new();
+        for one in waiting {
+            if let Some(arrived) = one.arrived
+                && !one.told
+            {
+                self.delays.observe(arrived.elapsed().as_secs_f64());
+            }
+            published.push(Published { transition: one.transition.clone(), uncommitted });
         }
-        if let Some(sink) = &mut self.sink {
-            sink(Published { transition: waiting.transition.clone(), uncommitted });
+        if let Some(sink) = self.sink.as_mut().filter(|_| !published.is_empty()) {
+            sink(published);
         }
     }
 }
@@ -169,8 +173,10 @@ mod tests {
     fn outbox() -> (Outbox, Receiver<(String, bool)>) {
         let (sender, published) = channel();
         let outbox = Outbox::default();
-        outbox.send_to(Box::new(move |one: Published| {
-            sender.send((one.transition.id, one.uncommitted)).unwrap();
+        outbox.send_to(Box::new(move |published: Vec<Published>| {
+            for one in published {
+                sender.send((one.transition.id, one.uncommitted)).unwrap();
+            }
         }));
         (outbox, published)
     }

@@ -99,3 +99,56 @@ impl Topic {
         bail!("{}: no acknowledgement within {} s", self.name, self.limit.as_secs_f64())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::config::FromClientConfig;
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::message::{Headers, Message as _};
+    use rdkafka::mocking::MockCluster;
+
+    fn message(key: &str) -> Message {
+        Message {
+            path: "",
+            headers: Vec::new(),
+            content_type: "application/json".to_owned(),
+            idempotency_key: key.to_owned(),
+            body: "{\"state\":\"firing\"}".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_record_is_acknowledged_and_carries_its_key() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("alerts", 1, 1).unwrap();
+        let brokers = vec![cluster.bootstrap_servers()];
+        let limit = Duration::from_secs(30);
+        let topic = Topic::new(&brokers, "alerts", &BTreeMap::new(), limit).unwrap();
+        topic.send(&message("i-firing")).unwrap();
+        let mut settings = client::settings(&brokers, &BTreeMap::new()).unwrap();
+        settings.set("group.id", "test").set("auto.offset.reset", "earliest");
+        let consumer = BaseConsumer::from_config(&settings).unwrap();
+        consumer.subscribe(&["alerts"]).unwrap();
+        let since = Instant::now();
+        let record = loop {
+            assert!(since.elapsed() < limit, "no record");
+            if let Some(Ok(record)) = consumer.poll(Duration::from_millis(100)) {
+                break record;
+            }
+        };
+        assert_eq!(record.key(), Some(&b"i-firing"[..]));
+        assert_eq!(record.payload(), Some(&b"{\"state\":\"firing\"}"[..]));
+        let header = record.headers().unwrap().get(0);
+        assert_eq!((header.key, header.value), ("content-type", Some(&b"application/json"[..])));
+    }
+
+    #[test]
+    fn where_nobody_acknowledges_it_is_said_so_in_time() {
+        let brokers = vec!["127.0.0.1:1".to_owned()];
+        let limit = Duration::from_millis(500);
+        let topic = Topic::new(&brokers, "alerts", &BTreeMap::new(), limit).unwrap();
+        let error = topic.send(&message("i-firing")).unwrap_err().to_string();
+        assert!(error.starts_with("alerts: "), "{error}");
+    }
+}

@@ -93,7 +93,8 @@ fn spans(section: &Section<'_>) -> Option<Vec<(Minute, Minute)>> {
         section.problem("duration", "is no whole number of minutes", "takes minutes, as \"90m\"");
         return None;
     }
-    let rule = rule_set(section, (rule?, start?, zone))?;
+    // A rule that nothing fits would be searched for ever.
+    let rule = rule_set(section, (rule?, start?, zone))?.limit();
     let mut spans = Vec::new();
     for begin in &rule {
         let first_ms = begin.timestamp_millis();
@@ -107,6 +108,10 @@ fn spans(section: &Section<'_>) -> Option<Vec<(Minute, Minute)>> {
         }
         let first = Minute::of_ms(first_ms);
         spans.push((first, Minute(first.0 + minutes - 1)));
+    }
+    if spans.is_empty() {
+        section.problem("rrule", "never comes to pass", "takes a rule that some day fits");
+        return None;
     }
     Some(spans)
 }
@@ -214,6 +219,10 @@ mod tests {
             (
                 "reason = \"r\"\nrrule = \"FREQ=HOURLY\"\nstart = \"2026-11-01T02:00\"\nduration = \"1m\"",
                 "UNTIL or COUNT",
+            ),
+            (
+                "reason = \"r\"\nrrule = \"FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30\"\nstart = \"2026-11-01T02:00\"\nduration = \"1m\"",
+                "never comes to pass",
             ),
             (
                 "reason = \"r\"\nrrule = \"FREQ=DAILY\"\nstart = \"tomorrow\"\nduration = \"1h\"",

@@ -19,7 +19,7 @@ pub(super) fn routes(root: &Section<'_>, receivers: &[Receiver]) -> Routes {
         section.finish();
     }
     if let Some((last, section)) = list.last().zip(sections.last())
-        && !(last.matcher.picks_all() && !last.goes_on)
+        && (!last.matcher.picks_all() || last.goes_on)
     {
         let what = "is the last route and does not take everything";
         section.problem("receivers", what, "takes a last [[route]] that picks by nothing");

@@ -18,6 +18,7 @@ use super::ledger::Ledger;
 use super::watch::{LOOK_BACK_MINUTES, for_each_stored};
 use super::{Partition, Pipeline, PipelineError, Unit, known_in};
 use crate::decode;
+use crate::query::body::AlertTransition;
 use crate::source::chunk::Tail;
 use crate::source::file::Known;
 use crate::state::shard::NOBODY;
@@ -58,7 +59,7 @@ struct Judge {
 }
 
 /// What following has found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Followed {
     /// Another instance has counted a partition that is counted here: this one is a zombie, and
     /// has to build its pipeline afresh.
@@ -68,6 +69,8 @@ pub struct Followed {
     pub lost: bool,
     /// Somebody has made or ended a silence.
     pub silences: bool,
+    /// What others have decided of alerts, in the order of their ticks.
+    pub transitions: Vec<AlertTransition>,
     /// What other instances have moved, partitions and [`JUDGE`], with the name of who did it.
     pub moved: BTreeMap<String, String>,
 }
@@ -217,7 +220,7 @@ impl Pipeline {
         }
         if !added.is_empty() {
             self.following.complete = false;
-            self.take_added(&followed, &added)?;
+            followed.transitions = self.take_added(&followed, &added)?;
             self.following.complete = true;
         }
         self.following.version = self.table.version();
@@ -248,8 +251,12 @@ impl Pipeline {
         Ok(None)
     }
 
-    /// Folds the rows of files that others have added.
-    fn take_added(&mut self, followed: &Followed, added: &Added) -> Result<(), PipelineError> {
+    /// Folds the rows of files that others have added; returns their transitions.
+    fn take_added(
+        &mut self,
+        followed: &Followed,
+        added: &Added,
+    ) -> Result<Vec<AlertTransition>, PipelineError> {
         let filter = |minutes| Filter { added: Some(added.clone()), ..Filter::of_minutes(minutes) };
         let memory = self.following.memory.clone();
         let oldest = self.state.newest().unwrap_or_default().minus(HISTOGRAM_MINUTES);
@@ -274,7 +281,8 @@ impl Pipeline {
         if self.state.pending() == 0 {
             self.bound_memory();
         }
-        self.take_known(&of_files)
+        self.take_known(&of_files)?;
+        Ok(stored.into_iter().map(|one| one.transition).collect())
     }
 
     fn take_known(&mut self, filter: &Filter) -> Result<(), PipelineError> {
