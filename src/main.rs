@@ -479,6 +479,7 @@ Example:
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "a process has one of them")]
 enum SilenceCommand {
     /// Make one, and print it.
     #[command(after_help = "\

@@ -178,6 +178,9 @@ pub struct Wants {
 /// Label values of a group, and how long it waits.
 type Group = (Vec<(String, String)>, i64, i64);
 
+/// What goes together: the fingerprint of what goes alone, and label values.
+type Pack = (String, Vec<(String, String)>);
+
 /// The outbox of one receiver.
 #[derive(Debug)]
 pub struct Outbox {
@@ -281,8 +284,7 @@ impl Outbox {
             false => ready.get(&held.group()).is_some_and(|ready_ms| *ready_ms <= now_ms),
         });
         let mut bundles: Vec<(i64, Bundle)> = Vec::new();
-        let mut packs: BTreeMap<(String, Vec<(String, String)>), Vec<Notification>> =
-            BTreeMap::new();
+        let mut packs: BTreeMap<Pack, Vec<Notification>> = BTreeMap::new();
         for held in due {
             let (alone, group) = match self.wants.packing {
                 Packing::All => (String::new(), Vec::new()),
