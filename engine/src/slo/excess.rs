@@ -16,7 +16,8 @@
 //!   and is none; nor is an absent value (empty text).
 //! - The best is the one with the largest deviation in the Cochran–Mantel–Haenszel test of two
 //!   proportions over the strata (`z` below): among candidates with equal excess it is the
-//!   purest. It is accepted where its p-value, times the number tried, is at most [`P_MAX`], and
+//!   purest. Rests of the same minutes are tried first; only where no candidate passes against
+//!   them, the hour before takes part in the test too. It is accepted where its p-value, times the number tried, is at most [`P_MAX`], and
 //!   its excess at least [`EXCESS_SHARE_MIN`] of the failures left. A pair must also fail
 //!   significantly more than either part does without it. Then its rows are taken away and the
 //!   rest is judged again, greedily.
@@ -107,7 +108,10 @@ pub fn causes(
     let mut open = vec![true; rows.len()];
     let mut found = Vec::new();
     while found.len() < CAUSES_MAX {
-        let Some((candidate, test)) = best(&field, &candidates, rows, &open) else { break };
+        // By the same minutes first: held against the hour before alone, whatever nearly all
+        // events have in common would explain all that fails.
+        let best = |by_before| best(&field, &candidates, rows, &open, by_before);
+        let Some((candidate, test)) = best(false).or_else(|| best(true)) else { break };
         found.push(Cause {
             dimensions: candidate.named(dimensions),
             valid: candidate.rows.iter().map(|&row| rows[row].valid).sum(),
@@ -312,12 +316,14 @@ struct Test {
     p_value: f64,
 }
 
-/// The most striking candidate that passes, among the rows still open.
+/// The most striking candidate that passes, among the rows still open; `by_before`: where a rest
+/// is small the hour before is part of the test, and not of the excess alone.
 fn best<'c, 'a>(
     field: &Field,
     candidates: &'c [Candidate<'a>],
     rows: &[&Row<'_>],
     open: &[bool],
+    by_before: bool,
 ) -> Option<(&'c Candidate<'a>, Test)> {
     let everything: Vec<usize> = (0..rows.len()).collect();
     let all = field.sums(rows, open, &everything);
@@ -327,6 +333,9 @@ fn best<'c, 'a>(
     for candidate in candidates {
         let own = field.sums(rows, open, &candidate.rows);
         let test = compare(&own, &all, |stratum| Some(field.before[stratum]));
+        let excess = test.excess;
+        let test = if by_before { test } else { compare(&own, &all, |_| None) };
+        let test = Test { excess, ..test };
         let passes = own.iter().map(|sum| sum.1.bad).sum::<u64>() >= BAD_MIN
             && test.p_value <= p_max
             && test.excess >= EXCESS_SHARE_MIN * failures as f64;
