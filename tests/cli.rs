@@ -15,10 +15,10 @@ use service::Service;
 use session::{Ended, Session, events, fixture};
 
 /// Every command that `ninefold --help` lists.
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 24] = [
     "demo", "init", "run", "replay", "sla", "report", "impact", "verdict", "top", "alerts",
     "serve", "verify", "compact", "vacuum", "audit", "doctor", "source", "check", "token",
-    "generate", "rules", "import",
+    "generate", "rules", "import", "exclude", "silence",
 ];
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
