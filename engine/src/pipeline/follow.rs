@@ -20,6 +20,7 @@ use super::watch::{LOOK_BACK_MINUTES, for_each_stored};
 use super::{Partition, Pipeline, PipelineError, Unit, known_in};
 use crate::decode;
 use crate::query::body::AlertTransition;
+use crate::query::incident::notices;
 use crate::source::chunk::Tail;
 use crate::source::file::Known;
 use crate::state::shard::NOBODY;
@@ -70,7 +71,8 @@ pub struct Followed {
     pub lost: bool,
     /// Somebody has made or ended a silence.
     pub silences: bool,
-    /// What others have decided of alerts, in the order of their ticks.
+    /// What others have decided of alerts, in the order of their ticks; and of incidents, as
+    /// receivers are told of them.
     pub transitions: Vec<AlertTransition>,
     /// What other instances have moved, partitions and [`JUDGE`], with the name of who did it.
     pub moved: BTreeMap<String, String>,
@@ -284,12 +286,13 @@ impl Pipeline {
         for_each_stored(&self.table, &of_files, |one| stored.push(one))?;
         stored.sort_by_key(|one| one.tick.order());
         stored.iter().for_each(|one| self.watch.enter(&one.transition));
-        self.incidents.enter(&self.table, &of_files)?;
+        let changes = self.incidents.enter(&self.table, &of_files)?;
         if self.state.pending() == 0 {
             self.bound_memory();
         }
         self.take_known(&of_files)?;
-        Ok(stored.into_iter().map(|one| one.transition).collect())
+        let told = changes.iter().flat_map(|change| notices(&change.incident));
+        Ok(stored.into_iter().map(|one| one.transition).chain(told).collect())
     }
 
     fn take_known(&mut self, filter: &Filter) -> Result<(), PipelineError> {

@@ -92,16 +92,21 @@ impl Book {
         Ok(book)
     }
 
-    /// Takes over the changes that pass a filter.
+    /// Takes over the changes that pass a filter, and returns them.
     ///
     /// # Errors
     /// The table cannot be read.
-    pub(super) fn enter(&mut self, table: &Table, filter: &Filter) -> Result<(), TableError> {
-        for stored in stored_incidents(table, filter)? {
+    pub(super) fn enter(
+        &mut self,
+        table: &Table,
+        filter: &Filter,
+    ) -> Result<Vec<Stored>, TableError> {
+        let changes = stored_incidents(table, filter)?;
+        for stored in &changes {
             let row = restored(&stored.incident, &stored.joined);
             self.incidents.restore(row.ok_or_else(|| damaged(&stored.incident.id))?);
         }
-        Ok(())
+        Ok(changes)
     }
 
     /// Changes that no commit has taken.
