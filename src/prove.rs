@@ -142,10 +142,10 @@ fn zones() -> Advice {
 #[cfg(feature = "kafka")]
 fn topics(source: &ninefold_engine::config::KafkaSource) -> Vec<Advice> {
     let warning =
-        |found: String, remedy: &'static str| Advice::new(Level::Warning, "kafka", found, remedy);
+        |found: String, remedy: &'static str| Advice::new(Level::Warning, "retention", found, remedy);
     match live::kafka::retention::of(source) {
         Ok(short) if short.is_empty() => {
-            vec![Advice::ok("kafka", "topics keep their records for a day at least")]
+            vec![Advice::ok("retention", "topics keep their records for a day at least")]
         }
         Ok(short) => {
             let remedy = "raise retention.ms of the topic";

@@ -82,7 +82,8 @@ fn routes_without_a_command_agree_with_those_that_have_one() {
     let paths = document["paths"].as_object().unwrap().iter();
     for (path, _) in paths.filter(|(_, operations)| operations.get("get").is_some()) {
         let path = path.replace("{customer}", "acme").replace("{month}", "2025-10");
-        if !path.contains('{') && path != "/v1/stream" {
+        // Silences are kept by a running service alone.
+        if !path.contains('{') && !["/v1/stream", "/v1/silences"].contains(&&*path) {
             let status = service.get(&path).status;
             assert!(status == 200 || status == 400, "{path}: {status}");
         }

@@ -67,7 +67,8 @@ impl Taken {
     /// Key and state of every page, in the order in which they came.
     fn pages(&self) -> Vec<(String, String)> {
         let taken = self.0.lock().unwrap();
-        let pages = taken.iter().map(|one| &one["alert"]).filter(|one| one["severity"] == "page");
+        let notices = taken.iter().flat_map(|one| one["notices"].as_array().unwrap());
+        let pages = notices.filter(|one| one["subject"] == "incident" && one["severity"] == "page");
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         pages.map(|one| (text(&one["fingerprint"]), text(&one["state"]))).collect()
     }

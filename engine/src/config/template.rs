@@ -273,7 +273,7 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
 #window_bytes = \"{window}\"
 #window_records = {records}
 
-# Memory: all of it (60% of the machine or control group unless set), and its parts. Where
+# Memory: all of it (75% of the machine or control group unless set), and its parts. Where
 # uncommitted events or series reach their part, it is committed sooner, and customers that
 # were idle longest are dropped from memory, to be loaded again where they are asked for.
 [memory]
