@@ -141,8 +141,9 @@ fn zones() -> Advice {
 /// Whether topics of Kafka keep their records long enough.
 #[cfg(feature = "kafka")]
 fn topics(source: &ninefold_engine::config::KafkaSource) -> Vec<Advice> {
-    let warning =
-        |found: String, remedy: &'static str| Advice::new(Level::Warning, "retention", found, remedy);
+    let warning = |found: String, remedy: &'static str| {
+        Advice::new(Level::Warning, "retention", found, remedy)
+    };
     match live::kafka::retention::of(source) {
         Ok(short) if short.is_empty() => {
             vec![Advice::ok("retention", "topics keep their records for a day at least")]

@@ -78,8 +78,17 @@ pub fn beside(
         let board = service.handle().board;
         runtime.spawn(certificate.keep(move |refused| board.note_certificate(refused)));
     }
-    runtime.spawn(stop_when_asked(service.handle()));
-    runtime.spawn(reload_when_asked(service.handle()));
+    // Heard from now on: whoever knows the address may send a signal.
+    let inside = runtime.enter();
+    let signals = Signals::new();
+    let hangup = signal(SignalKind::hangup()).ok().filter(|_| service.handle().can_reload);
+    drop(inside);
+    if let Some(signals) = signals {
+        runtime.spawn(stop_when_asked(service.handle(), signals));
+    }
+    if let Some(hangup) = hangup {
+        runtime.spawn(reload_when_asked(service.handle(), hangup));
+    }
     let (ended, mut ending) = watch::channel(false);
     let serving = runtime.spawn(ninefold_api::serve(listener, router, listening, async move {
         // An error says that the sender is gone: the loop has ended as well.
@@ -167,8 +176,7 @@ impl Signals {
 
 /// Asks the loop to end at the first signal; at a second one, or when that takes too long, ends
 /// the process there and then. What is not committed is read again at the next start.
-async fn stop_when_asked(service: Handle) {
-    let Some(mut signals) = Signals::new() else { return };
+async fn stop_when_asked(service: Handle, mut signals: Signals) {
     signals.next().await;
     service.stop.store(true, Ordering::Relaxed);
     let limit = Duration::from_millis(service.config.get().stop_timeout_ms);
@@ -185,12 +193,8 @@ async fn stop_when_asked(service: Handle) {
     std::process::exit(1);
 }
 
-/// Asks the loop to read the configuration again at each SIGHUP, where there is a file to read.
-async fn reload_when_asked(service: Handle) {
-    if !service.can_reload {
-        return;
-    }
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+/// Asks the loop to read the configuration again at each SIGHUP.
+async fn reload_when_asked(service: Handle, mut hangup: Signal) {
     while hangup.recv().await.is_some() {
         service.reload.store(true, Ordering::Relaxed);
     }
