@@ -16,7 +16,7 @@ use ninefold_engine::slo::sli::Slis;
 use ninefold_engine::state::State;
 use ninefold_engine::state::block::BlockBuilder;
 use ninefold_engine::synth;
-use ninefold_engine::table::{DataFile, Epoch, Filter, Move, Table};
+use ninefold_engine::table::{DataFile, Epoch, Filter, Move, SlicedFile, Table};
 use tempfile::TempDir;
 
 /// The name of the only partition.
@@ -39,9 +39,12 @@ fn epoch_files(input: &Input) -> (Vec<DataFile>, u64) {
     let rules = slis.rules_version();
     let names = Names { partitions: vec![PARTITION], slis: Vec::new(), rules: &rules };
     let files = data_files(&state, &cut, &names);
-    let rows = files.iter().flat_map(|file| &file.batches).map(|batch| batch.num_rows() as u64);
-    let rows = rows.sum();
-    (files, rows)
+    let rows = files.iter().map(|file| file.rows as u64).sum();
+    let whole = |file: &SlicedFile<'_>| {
+        let batches = vec![(file.build)(0..file.rows)];
+        DataFile { grain: file.grain, day: file.day, batches }
+    };
+    (files.iter().map(whole).collect(), rows)
 }
 
 fn epoch(files: Vec<DataFile>, base: Option<u64>, next: u64) -> Epoch {
