@@ -110,7 +110,7 @@ fn main() {
             month: &month,
             zone: "UTC",
             customer: Some(customer),
-            as_of: None,
+            as_of: Some(newest),
             revision: 0,
             gaps: &[],
         };

@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(BASE_BYTES + parts.iter().sum::<u64>(), budget.total);
         let without = Memory::default().budget(None, false).unwrap();
         assert_eq!((without.total, without.dedupe), (TOTAL_BYTES_UNKNOWN, 0));
-        let series = Some(without.total / 3 * 2);
+        let series = Some(without.total / 2);
         let large = Memory { series_bytes: series, ..Memory::default() };
         assert_eq!(Some(large.budget(None, false).unwrap().series), series);
     }
