@@ -8,6 +8,8 @@
 mod program;
 #[path = "common/recount.rs"]
 mod recount;
+#[path = "common/small.rs"]
+mod small;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,6 +27,7 @@ use ninefold_engine::table::Filter;
 use ninefold_engine::table::read::GapRow;
 use program::{assert_clean, minutes, ninefold, run, table};
 use serde_json::Value;
+use small::Small;
 use tempfile::TempDir;
 
 /// How long anything here may take; far more than it does.
@@ -644,37 +647,15 @@ fn what_waits_too_long_for_a_commit_refuses_more() {
     assert_eq!(world.valid()["acme"], accepted + 1_000);
 }
 
-/// A small file system, gone with the test.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(path: &Path) -> Option<SmallDisk> {
-        fs::create_dir(path).unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(path).stderr(Stdio::null());
-        let is_mounted = mount.status().is_ok_and(|status| status.success());
-        if !is_mounted {
-            println!("skipped: no leave to mount a small tmpfs");
-        }
-        is_mounted.then(|| SmallDisk(path.to_owned()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // What is busy is detached and goes with its last user.
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_full_disk_refuses_and_takes_again_by_itself() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(&folder.path().join("small")) else { return };
-    let config = format!("[wal]\ndir = {:?}\n", disk.0);
+    let small = folder.path().join("small");
+    let Some(_small) = Small::mount(&small, "2m") else { return };
+    let config = format!("[wal]\ndir = {small:?}\n");
     let mut world = World::new(&config, &["--push"]);
     world.start();
-    let filler = disk.0.join("filler");
+    let filler = small.join("filler");
     fs::write(&filler, vec![0; 1 << 20]).unwrap();
     let mut expect = BTreeMap::new();
     let mut bodies: BTreeMap<u64, String> = BTreeMap::new();
@@ -698,7 +679,7 @@ fn a_full_disk_refuses_and_takes_again_by_itself() {
         assert!(number < 1_000, "it is never full");
     };
     let detail = answer["detail"].as_str().unwrap();
-    let path = disk.0.to_str().unwrap();
+    let path = small.to_str().unwrap();
     assert!(detail.contains(path) && detail.contains("bytes are free"), "{detail}");
     assert_eq!(send(&world, number).0, 503);
     fs::remove_file(filler).unwrap();

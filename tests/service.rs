@@ -10,12 +10,13 @@ mod recount;
 mod service;
 #[path = "common/session.rs"]
 mod session;
+#[path = "common/small.rs"]
+mod small;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use ninefold_engine::failpoint::{POINTS, VARIABLE};
 use ninefold_engine::table::{Filter, JUDGE};
@@ -24,6 +25,7 @@ use recount::{Recount, Rules};
 use serde_json::Value;
 use service::Service;
 use session::Session;
+use small::Small;
 
 /// Commits come often, so that the tests need not wait for them.
 const CONFIG: &str = "[run]\ncommit_interval = \"200ms\"\n";
@@ -322,34 +324,10 @@ fn while_the_store_fails_no_more_is_taken_than_the_epoch_holds() {
     check_table(&session, &["a.log"]);
 }
 
-/// A small file system in memory; unmounted at the end.
-struct Small(PathBuf);
-
-impl Small {
-    /// `None` where this machine does not let us mount one.
-    fn mount(path: &Path) -> Option<Small> {
-        fs::create_dir(path).expect("writable");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1536k", "tmpfs"]).arg(path);
-        let mounted = mount.output().is_ok_and(|output| output.status.success());
-        if !mounted {
-            println!("skipped: no file system can be mounted here");
-        }
-        mounted.then(|| Small(path.to_owned()))
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(&self.0).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "it was mounted");
-    }
-}
-
 #[test]
 fn a_full_disk_is_named_with_its_bytes_and_waited_for() {
     let session = session(CONFIG);
-    let Some(_small) = Small::mount(&session.path("d")) else { return };
+    let Some(_small) = Small::mount(&session.path("d"), "1536k") else { return };
     append(&session, "a.log", &lines(0..500));
     let mut service = Service::start(&session, &run_line("a.log"));
     until_exact(&mut service, &session, &["a.log"]);

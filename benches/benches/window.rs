@@ -8,14 +8,12 @@
 use std::collections::BTreeMap;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ninefold_benches::SHARD_SEED;
+use ninefold_benches::{Defaults, SHARD_SEED};
 use ninefold_engine::model::Measures;
 use ninefold_engine::query::alerts::settled_alerts;
 use ninefold_engine::query::body::{Alerts, Sla};
-use ninefold_engine::query::{Promise, sla::sla};
-use ninefold_engine::slo::alert::AlertOptions;
+use ninefold_engine::query::sla::sla;
 use ninefold_engine::slo::histogram::Histogram;
-use ninefold_engine::slo::objective::{Objectives, Slis};
 use ninefold_engine::slo::window::{WINDOW_MINUTES_MAX, WINDOWS};
 use ninefold_engine::state::{Key, State};
 use ninefold_engine::time::{DAY_MINUTES, Minute};
@@ -31,21 +29,6 @@ const VALID: u64 = 20;
 
 /// Bad events of minute `n` of the month.
 type BadOf = fn(u32) -> u64;
-
-/// What is promised unless something is configured.
-#[derive(Default)]
-struct Defaults {
-    slis: Slis,
-    objectives: Objectives,
-    alerts: AlertOptions,
-}
-
-impl Defaults {
-    fn promise(&self) -> Promise<'_> {
-        let Defaults { slis, objectives, alerts } = self;
-        Promise { slis, objectives, alerts, credits: &[], zone: "UTC" }
-    }
-}
 
 /// A state with the one series of `acme`; the last hour has histograms, as a service keeps them.
 fn month(bad_of: BadOf) -> State {

@@ -12,12 +12,10 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Instant;
 
-use ninefold_benches::SHARD_SEED;
+use ninefold_benches::{Defaults, SHARD_SEED};
 use ninefold_engine::pipeline::fold::{Need, fold, newest_minute};
-use ninefold_engine::query::{Promise, sla::sla};
+use ninefold_engine::query::sla::sla;
 use ninefold_engine::report;
-use ninefold_engine::slo::alert::AlertOptions;
-use ninefold_engine::slo::objective::{Objectives, Slis};
 use ninefold_engine::slo::period::month_range;
 use ninefold_engine::slo::window::WINDOW_MINUTES_MAX;
 use ninefold_engine::state::{HISTOGRAM_MINUTES, State};
@@ -26,21 +24,6 @@ use ninefold_engine::time::Minute;
 
 /// Questions before those that count.
 const WARM_UP: usize = 5;
-
-/// What is promised unless something is configured.
-#[derive(Default)]
-struct Defaults {
-    slis: Slis,
-    objectives: Objectives,
-    alerts: AlertOptions,
-}
-
-impl Defaults {
-    fn promise(&self) -> Promise<'_> {
-        let Defaults { slis, objectives, alerts } = self;
-        Promise { slis, objectives, alerts, credits: &[], zone: "UTC" }
-    }
-}
 
 /// Asks of `customers` at random and prints how long answers took; `ask` gives the valid events.
 fn measure(question: &str, customers: &[String], runs: usize, mut ask: impl FnMut(&str) -> u64) {

@@ -11,6 +11,9 @@
 use criterion::Throughput;
 use mimalloc::MiMalloc;
 use ninefold_engine::model::{Event, Latency};
+use ninefold_engine::query::Promise;
+use ninefold_engine::slo::alert::AlertOptions;
+use ninefold_engine::slo::objective::{Objectives, Slis};
 use ninefold_engine::synth::{self, Truth};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::Deserialize;
@@ -21,6 +24,25 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Seed of the hash that sends customers to shards. Fixed, so that two runs do the same work.
 pub const SHARD_SEED: u64 = 9;
+
+/// What is promised unless something is configured.
+#[derive(Default)]
+pub struct Defaults {
+    /// The SLIs.
+    pub slis: Slis,
+    /// The objectives.
+    pub objectives: Objectives,
+    /// How alerts are judged.
+    pub alerts: AlertOptions,
+}
+
+impl Defaults {
+    /// As answers take it.
+    pub fn promise(&self) -> Promise<'_> {
+        let Defaults { slis, objectives, alerts } = self;
+        Promise { slis, objectives, alerts, credits: &[], zone: "UTC" }
+    }
+}
 
 /// `full`, or `smoke` under `--test`.
 pub fn size<T>(full: T, smoke: T) -> T {

@@ -3,13 +3,14 @@
 
 #[path = "support/rows.rs"]
 mod rows;
+#[path = "../../tests/common/small.rs"]
+mod small;
 #[path = "support/store.rs"]
 mod store;
 
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path as FsPath, PathBuf};
-use std::process::Command;
+use std::path::Path as FsPath;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -19,6 +20,7 @@ use ninefold_engine::time::{DAY_MINUTES, Minute};
 use object_store::path::Path;
 use object_store::{Error, GetOptions, Result};
 use rows::{Row, epoch_of, sums_in, sums_of};
+use small::Small;
 use store::{Hooked, Hooks};
 
 const START: Minute = Minute(20_000 * DAY_MINUTES);
@@ -121,33 +123,10 @@ fn an_entry_that_landed_and_cannot_be_read_back_is_not_counted_twice() {
     }
 }
 
-/// A small file system in memory; unmounted at the end.
-struct Small(PathBuf);
-
-impl Small {
-    /// `None` where this machine does not let us mount one.
-    fn mount(path: &FsPath) -> Option<Small> {
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(path);
-        let mounted = mount.output().is_ok_and(|output| output.status.success());
-        if !mounted {
-            println!("skipped: no file system can be mounted here");
-        }
-        mounted.then(|| Small(path.to_owned()))
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(&self.0).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "it was mounted");
-    }
-}
-
 #[test]
 fn a_disk_that_is_full_at_a_checkpoint_loses_nothing_and_goes_on_by_itself() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(_small) = Small::mount(folder.path()) else { return };
+    let Some(_small) = Small::mount(folder.path(), "4m") else { return };
     let dir = folder.path().join("rollups");
     let mut table = Table::open_or_create(&dir).unwrap();
     let mut all = Vec::new();
