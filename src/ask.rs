@@ -16,6 +16,7 @@ use ninefold_engine::query::body::{
     Timeseries, Top, Verdict,
 };
 use ninefold_engine::query::excluded::excluded_in;
+use ninefold_engine::query::fleet::Everybody;
 use ninefold_engine::query::impact::{Dimensions, MINUTES_BEFORE};
 use ninefold_engine::query::rules::prometheus_rules;
 use ninefold_engine::query::top::Page;
@@ -29,6 +30,7 @@ use ninefold_engine::state::State;
 use ninefold_engine::state::series::Series;
 use ninefold_engine::time::{DAY_MINUTES, Minute};
 
+use crate::costly::Costly;
 use crate::live::Current;
 use crate::states::{States, TableStates, open_table};
 use crate::{AlertBasis, Place, ReportFormat, TopBy, batch, live, show};
@@ -45,7 +47,18 @@ const CAUSE_MINUTES: u32 = 30;
 pub struct Asker<S> {
     states: S,
     config: Current,
+    burn: Costly<Burn>,
+    /// With the minute that it is of.
+    fleet: Costly<(Minute, Fleet)>,
+    /// The customers with the most valid events, so many of them.
+    largest: Costly<(usize, Vec<String>)>,
 }
+
+/// What looks at everybody, each second if somebody wants it, takes one in so many of a core.
+const COSTLY_TIMES: u32 = 20;
+
+/// Who the largest customers are changes little in an hour.
+const LARGEST_TIMES: u32 = 500;
 
 /// What a configuration promises.
 fn promise(config: &Config) -> Promise<'_> {
@@ -61,7 +74,8 @@ fn promise(config: &Config) -> Promise<'_> {
 impl<S: States> Asker<S> {
     /// Answers by what the configuration in force promises, each question by one of them.
     pub fn new(states: S, config: Current) -> Asker<S> {
-        Asker { states, config }
+        let (burn, fleet) = (Costly::new(COSTLY_TIMES), Costly::new(COSTLY_TIMES));
+        Asker { states, config, burn, fleet, largest: Costly::new(LARGEST_TIMES) }
     }
 
     /// The minutes that windows and periods that end at `at` can reach.
@@ -284,32 +298,44 @@ impl<S: States> Answers for Asker<S> {
         })?
     }
 
+    fn largest(&self, count: usize) -> Result<Vec<String>, AskError> {
+        let ask = || Ok((count, largest(self, count)?));
+        let (known, customers) = self.largest.get(ask)?;
+        // Another number is asked for only where the configuration was changed.
+        if known == count { Ok(customers) } else { largest(self, count) }
+    }
+
     fn burn(&self) -> Result<Burn, AskError> {
-        let config = self.config.get();
-        let at = self.at(None)?;
-        self.states.with(&self.all(self.reach(&config, at)), |state| {
-            query::burn::burn(&promise(&config), &state.all_series(), at)
+        self.burn.get(|| {
+            let config = self.config.get();
+            let at = self.at(None)?;
+            self.states.with(&self.all(self.reach(&config, at)), |state| {
+                let promise = promise(&config);
+                query::burn::burn(&promise, &may_burn(state, &promise, at), at)
+            })
         })
     }
 
     fn fleet(&self, now_ms: i64) -> Result<Fleet, AskError> {
-        let config = self.config.get();
-        let at = self.at(None)?;
-        self.states.with(&self.all(self.reach(&config, at)), |state| {
-            let names = Self::dimension_names(&config);
-            let rows = state.recent_rows(names.len());
-            let dimensions = Dimensions { names: &names, rows: &rows };
-            let last = window_range(at, CAUSE_MINUTES);
-            let causes = query::impact::causes(&dimensions, &last);
-            let (promise, series) = (promise(&config), state.all_series());
-            let burning = query::burn::burn(&promise, &series, at).burning;
-            let mut fleet = query::fleet::fleet(&promise, &series, &burning, causes, at, now_ms);
-            fleet.partial = partial(state, "customers, customers_broken and worst");
-            if fleet.partial.is_some() {
-                fleet.pool(&promise, state.fleet(), at);
-            }
-            fleet
-        })
+        let (at, fleet) = self.fleet.get(|| {
+            let config = self.config.get();
+            let at = self.at(None)?;
+            let fleet = self.states.with(&self.all(self.reach(&config, at)), |state| {
+                let names = Self::dimension_names(&config);
+                let rows = state.recent_rows(names.len());
+                let dimensions = Dimensions { names: &names, rows: &rows };
+                let last = window_range(at, CAUSE_MINUTES);
+                let causes = query::impact::causes(&dimensions, &last);
+                let (promise, series) = (promise(&config), state.whole_series());
+                let burning =
+                    query::burn::burn(&promise, &may_burn(state, &promise, at), at).burning;
+                let everybody = Everybody { series: &series, pool: &[state.fleet()] };
+                let fleet = query::fleet::fleet(&promise, everybody, &burning, causes, at, now_ms);
+                Fleet { partial: partial(state, "customers, customers_broken and worst"), ..fleet }
+            })?;
+            Ok((at, fleet))
+        })?;
+        Ok(Fleet { age_s: query::fleet::age_s(at, now_ms), ..fleet })
     }
 
     fn objectives(&self) -> serde_json::Value {
@@ -319,6 +345,18 @@ impl<S: States> Answers for Asker<S> {
     fn health(&self) -> Health {
         self.states.health()
     }
+}
+
+/// The customers with the most valid events.
+fn largest<S: States>(asker: &Asker<S>, count: usize) -> Result<Vec<String>, AskError> {
+    let largest = asker.top(By::Valid, None, count, None)?.customers;
+    Ok(largest.into_iter().map(|row| row.customer).collect())
+}
+
+/// The series that may have something to say of what burns.
+fn may_burn<'a>(state: &'a State, promise: &Promise<'_>, at: Minute) -> Vec<&'a Series> {
+    let since = query::burn::since(promise, at);
+    state.series_where(|series| series.most_bad(since) > 0)
 }
 
 /// What an answer says that ranks those in memory alone; `None` where they are all.

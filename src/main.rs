@@ -10,6 +10,7 @@ mod ask;
 mod backtest;
 mod batch;
 mod certificate;
+mod costly;
 mod decide;
 mod demo;
 #[cfg(feature = "kafka")]

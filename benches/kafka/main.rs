@@ -32,7 +32,7 @@ const PARTITIONS: i32 = 12;
 const DEADLINE: Duration = Duration::from_secs(600);
 
 /// How often the counters of the service are read.
-const LOOK_INTERVAL: Duration = Duration::from_millis(25);
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Clock ticks a second in `/proc`, on every Linux that this runs on.
 const TICKS: f64 = 100.0;
@@ -114,6 +114,7 @@ fn bare(address: &str, records: u64) {
         ("isolation.level", "read_committed"),
         ("queued.max.messages.kbytes", "16384"),
         ("fetch.wait.max.ms", "100"),
+        ("fetch.queue.backoff.ms", "10"),
     ] {
         settings.set(key, value);
     }
@@ -140,7 +141,7 @@ fn bare(address: &str, records: u64) {
 /// What the service says it has counted, where it answers.
 fn lines_counted(url: &str) -> Option<u64> {
     let text = ureq::get(url).call().ok()?.body_mut().read_to_string().ok()?;
-    text.lines().find_map(|line| line.strip_prefix("ninefold_lines_counted_total "))?.parse().ok()
+    text.split_once("\"counted\":")?.1.split([',', '}']).next()?.parse().ok()
 }
 
 /// Counts all records into a new table.
@@ -163,7 +164,7 @@ fn ours(broker: &Broker, folder: &Path, turn: u32, records: &str) {
         .arg(&config);
     let mut run =
         run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("it starts");
-    let url = format!("http://127.0.0.1:{port}/metrics");
+    let url = format!("http://127.0.0.1:{port}/healthz");
     let started = Instant::now();
     // When the counters were read before: the first records came after that.
     let (mut counted, mut began, mut looked) = (0, started, started);

@@ -20,6 +20,7 @@ pub mod notify;
 pub mod pipeline;
 pub mod query;
 pub mod report;
+pub mod short;
 pub mod slo;
 pub mod source;
 pub mod state;

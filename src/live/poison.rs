@@ -41,10 +41,10 @@ impl Note {
         &self.places
     }
 
-    /// Adds a place.
-    pub fn add(&mut self, place: Poison) -> anyhow::Result<()> {
+    /// Adds places.
+    pub fn add(&mut self, places: Vec<Poison>) -> anyhow::Result<()> {
         self.reread()?;
-        self.places.push(place);
+        self.places.extend(places);
         self.write()
     }
 

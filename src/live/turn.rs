@@ -231,16 +231,14 @@ impl<'a> Loop<'a> {
         first: Message,
         messages: &Receiver<Message>,
     ) -> anyhow::Result<bool> {
-        let mut waiting: Option<(u16, Vec<Chunk>)> = None;
+        let mut waiting: Vec<(u16, Vec<Chunk>)> = Vec::new();
         let mut ended = false;
         // Where the store fails one by one, so that the epoch's budget is kept to a chunk.
         let most = if self.commits.is_failing() { 0 } else { BATCH_CHUNKS };
         let more = std::iter::from_fn(|| messages.try_recv().ok()).take(most);
         for message in std::iter::once(first).chain(more) {
-            if !matches!(message, Message::Chunk { .. })
-                && let Some((number, chunks)) = waiting.take()
-            {
-                self.ingest(pipeline, number, &chunks)?;
+            if !matches!(message, Message::Chunk { .. }) {
+                self.ingest(pipeline, &std::mem::take(&mut waiting))?;
             }
             let current = self.service.generation.load(Ordering::Acquire);
             let is_current = |generation: u64| generation == current && pipeline.is_complete();
@@ -271,13 +269,9 @@ impl<'a> Loop<'a> {
                 {
                     self.arrived = Some(self.arrived.map_or(arrived, |oldest| oldest.min(arrived)));
                     let number = pipeline.number_of(&partition).context("it has begun")?;
-                    match &mut waiting {
-                        Some((same, chunks)) if *same == number => chunks.push(chunk),
-                        other => {
-                            if let Some((before, chunks)) = other.replace((number, vec![chunk])) {
-                                self.ingest(pipeline, before, &chunks)?;
-                            }
-                        }
+                    match waiting.iter_mut().find(|(known, _)| *known == number) {
+                        Some((_, chunks)) => chunks.push(chunk),
+                        None => waiting.push((number, vec![chunk])),
                     }
                 }
                 // Of before the pipeline was built afresh: it will be read again.
@@ -292,26 +286,27 @@ impl<'a> Loop<'a> {
                 }
             }
         }
-        if let Some((number, chunks)) = waiting {
-            self.ingest(pipeline, number, &chunks)?;
-        }
+        self.ingest(pipeline, &waiting)?;
         Ok(ended)
     }
 
-    /// Counts chunks; where that panics, leaves a note for the next life and ends this one.
-    fn ingest(
-        &mut self,
-        pipeline: &mut Pipeline,
-        number: u16,
-        chunks: &[Chunk],
-    ) -> anyhow::Result<()> {
-        if let Err(poison) = pipeline.try_ingest(number, chunks) {
-            let Poison { partition, first, next, message, .. } = (*poison).clone();
-            self.poison.add(*poison)?;
+    /// Counts chunks of partitions; where that panics, leaves a note for the next life and ends
+    /// this one.
+    fn ingest(&mut self, pipeline: &mut Pipeline, work: &[(u16, Vec<Chunk>)]) -> anyhow::Result<()> {
+        if work.is_empty() {
+            return Ok(());
+        }
+        if let Err(poisons) = pipeline.try_ingest_all(work) {
+            let place = |one: &Poison| {
+                format!("{} from offset {} to {}", one.partition, one.first, one.next)
+            };
+            let places: Vec<String> = poisons.iter().map(place).collect();
+            let message = poisons.first().map(|one| one.message.clone()).unwrap_or_default();
+            self.poison.add(poisons)?;
             bail!(
-                "a bug: counting {partition} from offset {first} to {next} panicked: {message}; \
-                 start again: it is taken record by record, and what panics again becomes a \
-                 dead letter"
+                "a bug: counting {} panicked: {message}; start again: it is taken record by \
+                 record, and what panics again becomes a dead letter",
+                places.join(", ")
             );
         }
         self.note_uncommitted(pipeline);

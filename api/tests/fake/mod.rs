@@ -583,6 +583,11 @@ impl Answers for Fake {
         Ok(Burn { as_of: self.as_of().to_string(), burning })
     }
 
+    fn largest(&self, count: usize) -> Result<Vec<String>, AskError> {
+        let largest = self.top(By::Valid, None, count, None)?.customers;
+        Ok(largest.into_iter().map(|row| row.customer).collect())
+    }
+
     fn fleet(&self, now_ms: i64) -> Result<Fleet, AskError> {
         self.ready()?;
         let to = self.as_of();

@@ -99,18 +99,80 @@ pub fn for_each(
     first_row: u64,
     mut f: impl FnMut(u64, Line<'_>),
 ) -> Result<u64, ParquetFault> {
-    let names = value::names(options);
-    let (mut reader, columns) = guarded(|| open(file, &names, first_row))??;
-    let mut row = first_row;
-    while let Some(batch) = guarded(|| reader.next())?.transpose()? {
-        let columns = guarded(|| columns.of(&batch))??;
-        for index in 0..batch.num_rows() {
-            let read = value::event(&names, At { columns: &columns, names: &names, index });
-            f(row, read.map_or_else(Line::Dead, Line::Event));
-            row += 1;
-        }
+    let mut reader = Reader::open(file, options, first_row, None)?;
+    while let Some(rows) = reader.next_rows()? {
+        rows.for_each(&mut f)?;
     }
-    Ok(row)
+    Ok(reader.next)
+}
+
+/// The rows of a file, some thousands at a time.
+pub struct Reader {
+    batches: ParquetRecordBatchReader,
+    columns: Arc<Columns>,
+    next: u64,
+}
+
+impl Reader {
+    /// Opens a file to read `count` rows, or all, from `first_row` on.
+    ///
+    /// # Errors
+    /// [`ParquetFault`] where it is not to be read as events.
+    pub fn open(
+        file: impl ChunkReader + 'static,
+        options: &Options,
+        first_row: u64,
+        count: Option<u64>,
+    ) -> Result<Reader, ParquetFault> {
+        let names = value::names(options);
+        let (batches, columns) = guarded(|| open(file, &names, first_row, count))??;
+        Ok(Reader { batches, columns: Arc::new(columns), next: first_row })
+    }
+
+    /// The next rows, in no form of ours yet: that is what [`Rows::for_each`] makes of them, on
+    /// any thread.
+    ///
+    /// # Errors
+    /// The file is broken here.
+    pub fn next_rows(&mut self) -> Result<Option<Rows>, ParquetFault> {
+        let Some(batch) = guarded(|| self.batches.next())?.transpose()? else { return Ok(None) };
+        let first = self.next;
+        self.next += batch.num_rows() as u64;
+        Ok(Some(Rows { batch, columns: Arc::clone(&self.columns), first }))
+    }
+}
+
+/// Some rows of a file.
+pub struct Rows {
+    batch: RecordBatch,
+    columns: Arc<Columns>,
+    first: u64,
+}
+
+impl Rows {
+    /// The index of the first row.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The index after the last row.
+    pub fn next(&self) -> u64 {
+        self.first + self.batch.num_rows() as u64
+    }
+
+    /// Calls `f` with each row and its index.
+    ///
+    /// # Errors
+    /// A column has a type that its field does not take: no row was handed out.
+    pub fn for_each(&self, mut f: impl FnMut(u64, Line<'_>)) -> Result<(), ParquetFault> {
+        let columns = guarded(|| self.columns.of(&self.batch))??;
+        let names = &self.columns.names;
+        for (index, row) in (self.first..self.next()).enumerate() {
+            let read = value::event(names, At { columns: &columns, names, index });
+            f(row, read.map_or_else(Line::Dead, Line::Event));
+        }
+        Ok(())
+    }
 }
 
 /// Turns a panic of the decoder into an error.
@@ -122,11 +184,12 @@ fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, ParquetFault> {
     })
 }
 
-/// The reader of the columns that are wanted, from a row on.
+/// The reader of the columns that are wanted, of `count` rows or all from a row on.
 fn open<R: ChunkReader + 'static>(
     file: R,
     names: &[String],
     first_row: u64,
+    count: Option<u64>,
 ) -> Result<(ParquetRecordBatchReader, Columns), ParquetFault> {
     let bare = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let metadata = ArrowReaderMetadata::load(&file, bare.clone())?;
@@ -137,13 +200,16 @@ fn open<R: ChunkReader + 'static>(
     let paths = leaves.map(|leaf| leaf.map(|leaf| schema.column(leaf).path().parts().to_vec()));
     let wanted = leaves.into_iter().flatten();
     let mask = ProjectionMask::leaves(schema, wanted);
-    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
+    let size = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
+    let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
         .with_projection(mask)
         .with_batch_size(BATCH_ROWS)
-        .with_offset(usize::try_from(first_row).unwrap_or(usize::MAX))
-        .build()?;
+        .with_offset(size(first_row));
+    if let Some(count) = count {
+        builder = builder.with_limit(size(count));
+    }
     let columns = Columns { paths, names: names.to_vec() };
-    Ok((reader, columns))
+    Ok((builder.build()?, columns))
 }
 
 /// The leaf column of each native field that the file has.

@@ -45,29 +45,33 @@ impl Pipeline {
         self.poison = poison;
     }
 
-    /// As [`Pipeline::ingest`], but a panic is an answer.
+    /// As [`Pipeline::ingest_all`], but a panic is an answer: a place for each of the partitions,
+    /// since it is not known which of them it was.
     ///
     /// # Errors
     /// It panicked: memory is not to be trusted any more, and the process has to end.
-    ///
-    /// # Panics
-    /// If there are no chunks.
-    pub fn try_ingest(&mut self, number: u16, chunks: &[Chunk]) -> Result<(), Box<Poison>> {
+    pub fn try_ingest_all(&mut self, work: &[(u16, Vec<Chunk>)]) -> Result<(), Vec<Poison>> {
         self.alone = None;
         // What is half applied is never looked at again: `distrust` says so to all who ask.
-        let counted = catch_unwind(AssertUnwindSafe(|| self.ingest(number, chunks)));
+        let counted = catch_unwind(AssertUnwindSafe(|| self.ingest_all(work)));
         counted.map_err(|panic| {
             self.distrust();
-            let (first, last) = (chunks.first(), chunks.last());
-            let whole = first.zip(last).map(|(first, last)| (first.first, last.next));
-            let (first, next) = self.alone.or(whole).expect("there are chunks");
-            Box::new(Poison {
+            let whole = work.iter().filter_map(|(number, chunks)| {
+                Some((*number, chunks.first()?.first, chunks.last()?.next))
+            });
+            let places: Vec<(u16, u64, u64)> = match self.alone {
+                Some(alone) => vec![alone],
+                None => whole.collect(),
+            };
+            let message = said(panic.as_ref());
+            let poison = |(number, first, next)| Poison {
                 partition: self.partitions[usize::from(number)].name.clone(),
                 first,
                 next,
                 is_record: self.alone.is_some(),
-                message: said(panic.as_ref()),
-            })
+                message: message.clone(),
+            };
+            places.into_iter().map(poison).collect()
         })
     }
 
@@ -94,8 +98,9 @@ impl Pipeline {
             };
             let dead = || vec![dead_block((number, self.state.seed()), &piece)];
             let blocks = decoded.unwrap_or_else(dead);
-            self.alone = Some((piece.first, piece.next));
-            self.take_chunks(number, blocks, &[piece]);
+            self.alone = Some((number, piece.first, piece.next));
+            let blocks = self.take_chunks(number, blocks, &[piece]);
+            self.state.apply(blocks);
             self.alone = None;
         }
     }

@@ -3,16 +3,25 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
+
+use rayon::prelude::*;
 
 use super::{Options, Pipeline, PipelineError, Start, Unit};
-use crate::decode::{self, Format, Line, parquet};
+use crate::decode::parquet::{ParquetFault, Reader, Rows};
+use crate::decode::{self, Format, Line};
+use crate::slo::sli::Slis;
 use crate::source::chunk::Tail;
 use crate::source::file::{HEAD_BYTES, SourceError, name_of};
 use crate::state::block::{Block, BlockBuilder};
 
-/// How many rows are handed to the shards at once.
-const BLOCK_ROWS: u64 = 65_536;
+/// How many rows become one block.
+const BLOCK_ROWS: u64 = 16_384;
+
+/// How many blocks are made at once, for each thread: enough to even out their load.
+const BLOCKS_PER_THREAD: usize = 4;
 
 /// What every Parquet file begins with.
 const MAGIC: [u8; 4] = *b"PAR1";
@@ -45,48 +54,125 @@ impl Pipeline {
             offset: counted,
             tail: Tail::default(),
         })?;
-        let fail = |source| SourceError::Read { path: path.to_owned(), source };
-        let file = File::open(path).map_err(fail)?;
-        let slis = self.options().slis.clone();
-        let window = self.options().dedupe_window_bytes;
         // An earlier process has left its dedupe window behind: here in rows, as offsets are.
-        let first = if is_new { counted.saturating_sub(window) } else { counted };
-        let mut builder = BlockBuilder::new(self.state.seed(), window > 0);
-        builder.begin(number, first);
-        let mut next = first;
-        let mut failed = None;
-        let outcome = parquet::for_each(file, &options, first, |row, line| {
-            match line {
-                Line::Event(event) => builder.push(&event, &slis, row),
-                Line::Dead(reason) => builder.push_dead(row, reason, b"", None),
-                Line::Skip => {}
-            }
-            next = row + 1;
-            if (next == counted || next % BLOCK_ROWS == 0) && failed.is_none() {
-                let block = builder.finish(next);
-                builder.begin(number, next);
-                if next <= counted {
-                    self.remember_blocks(number, vec![block]);
-                } else {
-                    failed = self.take_rows(number, block).err();
-                }
-            }
-        });
-        outcome.map_err(|source| PipelineError::Parquet { path: label, source })?;
-        if let Some(error) = failed {
-            return Err(error);
+        let window = self.options().dedupe_window_bytes;
+        let first = counted.saturating_sub(window);
+        if is_new && first < counted {
+            let before = Piece { path, options: &options, number, rows: first..counted };
+            self.for_blocks(&before, |pipeline, blocks| {
+                pipeline.remember_blocks(number, blocks);
+                Ok(())
+            })?;
         }
-        self.take_rows(number, builder.finish(next))?;
+        let rest = Piece { path, options: &options, number, rows: counted..u64::MAX };
+        self.for_blocks(&rest, |pipeline, blocks| {
+            let tails = vec![None; blocks.len()];
+            let blocks = pipeline.take(number, blocks, &tails);
+            pipeline.state.apply(blocks);
+            if pipeline.epoch_is_full() {
+                pipeline.commit()?;
+            }
+            Ok(())
+        })?;
         Ok(name)
     }
 
-    fn take_rows(&mut self, number: u16, block: Block) -> Result<(), PipelineError> {
-        self.take(number, vec![block], &[None]);
-        if self.epoch_is_full() {
-            self.commit()?;
-        }
-        Ok(())
+    /// Calls `f` with blocks of rows in their order, some at a time. One thread reads ahead; all
+    /// cores make blocks of what it has read.
+    fn for_blocks(
+        &mut self,
+        piece: &Piece<'_>,
+        mut f: impl FnMut(&mut Pipeline, Vec<Block>) -> Result<(), PipelineError>,
+    ) -> Result<(), PipelineError> {
+        let Piece { path, options, number, rows } = piece;
+        let fail = |source| SourceError::Read { path: (*path).to_owned(), source };
+        let broken = |source| PipelineError::Parquet { path: path.display().to_string(), source };
+        let file = File::open(path).map_err(fail)?;
+        let count = (rows.end < u64::MAX).then(|| rows.end - rows.start);
+        let mut reader = Reader::open(file, options, rows.start, count).map_err(broken)?;
+        let most = rayon::current_num_threads() * BLOCKS_PER_THREAD;
+        let (sender, queue) = sync_channel(most);
+        std::thread::scope(|scope| {
+            // Ends with the file, with an error, or when the receiver is gone.
+            scope.spawn(move || {
+                loop {
+                    let rows = next_group(&mut reader);
+                    let is_last = !matches!(&rows, Ok(rows) if !rows.is_empty());
+                    if sender.send(rows).is_err() || is_last {
+                        break;
+                    }
+                }
+            });
+            let mut failed = None;
+            while failed.is_none()
+                && let Ok(group) = queue.recv()
+            {
+                let more = std::iter::from_fn(|| queue.try_recv().ok());
+                let groups: Vec<_> = std::iter::once(group).chain(more.take(most - 1)).collect();
+                let keep_ids = self.options().dedupe_window_bytes > 0;
+                let (seed, slis) = (self.state.seed(), &self.options().slis);
+                let make = |group: Result<Vec<Rows>, ParquetFault>| {
+                    let mut builder = BlockBuilder::new(seed, keep_ids);
+                    block_of(&mut builder, *number, slis, &group?)
+                };
+                let made: Vec<Result<Option<Block>, ParquetFault>> =
+                    groups.into_par_iter().map(make).collect();
+                let mut blocks = Vec::with_capacity(made.len());
+                for block in made {
+                    match block {
+                        Ok(block) => blocks.extend(block),
+                        Err(error) => {
+                            failed = Some(broken(error));
+                            break;
+                        }
+                    }
+                }
+                if !blocks.is_empty() {
+                    f(self, blocks)?;
+                }
+            }
+            failed.map_or(Ok(()), Err)
+        })
     }
+}
+
+/// Rows of a file, as blocks of a partition.
+struct Piece<'a> {
+    path: &'a Path,
+    options: &'a decode::Options,
+    number: u16,
+    rows: Range<u64>,
+}
+
+/// The rows of the next block; none at the end.
+fn next_group(reader: &mut Reader) -> Result<Vec<Rows>, ParquetFault> {
+    let mut group: Vec<Rows> = Vec::new();
+    let size = |group: &[Rows]| group.iter().map(|rows| rows.next() - rows.first()).sum::<u64>();
+    while size(&group) < BLOCK_ROWS
+        && let Some(rows) = reader.next_rows()?
+    {
+        group.push(rows);
+    }
+    Ok(group)
+}
+
+/// The block that rows become; `None` of none.
+fn block_of(
+    builder: &mut BlockBuilder,
+    number: u16,
+    slis: &Slis,
+    group: &[Rows],
+) -> Result<Option<Block>, ParquetFault> {
+    let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(None) };
+    builder.begin(number, first.first());
+    for rows in group {
+        rows.for_each(|row, line| match line {
+            Line::Event(event) => builder.push(&event, slis, row),
+            Line::Dead(reason) => builder.push_dead(row, reason, b"", None),
+            Line::Skip => {}
+        })?;
+    }
+    Ok(Some(builder.finish(last.next())))
 }
 
 /// As [`Pipeline::is_parquet`].
@@ -112,24 +198,17 @@ pub(super) fn for_each_block(
 ) -> Result<(), PipelineError> {
     let fail = |source| SourceError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(fail)?;
-    let mut builder = BlockBuilder::new(0, options.dedupe_window_bytes > 0);
-    builder.begin(0, 0);
-    let outcome = parquet::for_each(file, &options.decode, 0, |row, line| {
-        if row >= rows {
-            return;
-        }
-        match line {
-            Line::Event(event) => builder.push(&event, &options.slis, row),
-            Line::Dead(reason) => builder.push_dead(row, reason, b"", None),
-            Line::Skip => {}
-        }
-        if (row + 1) % BLOCK_ROWS == 0 || row + 1 == rows {
-            visit(builder.finish(row + 1));
-            builder.begin(0, row + 1);
-        }
-    });
     let label = path.display().to_string();
-    outcome.map(drop).map_err(|source| PipelineError::Parquet { path: label, source })
+    let broken = |source| PipelineError::Parquet { path: label.clone(), source };
+    let mut builder = BlockBuilder::new(0, options.dedupe_window_bytes > 0);
+    let mut reader = Reader::open(file, &options.decode, 0, Some(rows)).map_err(broken)?;
+    loop {
+        let group = next_group(&mut reader).map_err(broken)?;
+        match block_of(&mut builder, 0, &options.slis, &group).map_err(broken)? {
+            Some(block) => visit(block),
+            None => return Ok(()),
+        }
+    }
 }
 
 /// The first and the last bytes of a file.

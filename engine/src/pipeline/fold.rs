@@ -1,16 +1,18 @@
 //! Memory = fold(table): reading rows back into series.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::ops::RangeInclusive;
+
+use rayon::prelude::*;
 
 use crate::model::Counts;
 use crate::slo::histogram::Histogram;
 use crate::slo::sli::Slis;
-use crate::state::{Key, RECENT_MINUTES, State};
-use crate::table::read::SeriesRow;
+use crate::state::{Key, RECENT_MINUTES, SeriesBatch, State};
+use crate::table::read::{SeriesPart, SeriesRow};
 use crate::table::schema::Grain;
 use crate::table::{Added, Filter, Table, TableError};
-use crate::time::Minute;
+use crate::time::{Day, Minute};
 
 /// What is to be folded.
 #[derive(Clone, Debug)]
@@ -43,7 +45,8 @@ pub fn fold_from(
     state: &mut State,
 ) -> Result<(), TableError> {
     let wanted = need.customer.as_ref().map_or(Wanted::All, |one| Wanted::of([one]));
-    fold_wanted(table, slis, need, (&wanted, added), state, &mut |_, _| {})
+    let watching = Watching { each: None, between: &mut |_| {} };
+    fold_wanted(table, slis, need, (&wanted, added), state, watching)
 }
 
 /// Whose rows are folded.
@@ -82,9 +85,19 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// Who looks on while rows are folded.
+pub struct Watching<'a> {
+    /// Is shown every wanted row of `series`, on any thread; with its partition.
+    pub each: Option<&'a (dyn Fn(&SeriesRow<'_>) + Sync)>,
+    /// Is lent the state after every few thousand rows, and may drop whole customers.
+    pub between: &'a mut (dyn FnMut(&mut State) + Send),
+}
+
+/// How many files are read side by side, at most: each adds a batch to what is held at once.
+const READ_MAX: usize = 8;
+
 /// Folds the rows of `need` of whom is `wanted`, of the files of some entries alone where they
-/// are given; the customer of `need` does not matter. `each` is shown every row of `series`
-/// once it is folded, and may drop whole customers.
+/// are given; the customer of `need` does not matter.
 ///
 /// # Errors
 /// As [`fold`].
@@ -94,22 +107,13 @@ pub fn fold_wanted(
     need: &Need,
     (wanted, added): (&Wanted<'_>, Option<&Added>),
     state: &mut State,
-    each: &mut dyn FnMut(&SeriesRow<'_>, &mut State),
+    mut watching: Watching<'_>,
 ) -> Result<(), TableError> {
     let (scans, is_wanted) = wanted.scans();
     for customer in scans {
-        let filter = Filter {
-            days: Some(need.minutes.start().day()..=need.minutes.end().day()),
-            minutes: Some(need.minutes.clone()),
-            customer,
-            added: added.cloned(),
-            ..Filter::default()
-        };
-        fold_series(table, &filter, need, &is_wanted, &mut |row, latency| {
-            let at = Key { customer: row.customer, service: row.service, minute: row.minute };
-            state.fold_series(at, &row.measures, latency);
-            each(&row, state);
-        })?;
+        let filter =
+            Filter { customer, added: added.cloned(), ..Filter::of_minutes(need.minutes.clone()) };
+        fold_series(table, &filter, need, &is_wanted, state, &mut watching)?;
         if state.is_overloaded() {
             let (column, found) = ("latency_sum_us", "sums that do not fit 63 bits".to_owned());
             return Err(TableError::Value { grain: Grain::Series.name(), column, found });
@@ -128,32 +132,108 @@ pub fn fold_wanted(
     Ok(())
 }
 
-/// Visits the wanted rows of the grain `series` with their histograms, where `need` asks for
-/// them.
+/// The columns of `series` that are folded, but for the latencies.
+const COLUMNS: [&str; 10] = [
+    "minute",
+    "customer",
+    "service",
+    "valid",
+    "bad",
+    "excluded",
+    "timed",
+    "slow",
+    "latency_sum_us",
+    "latency_max_us",
+];
+
+/// Folds the wanted rows of the grain `series` with their histograms, where `need` asks for
+/// them. While some rows are folded the next ones are read.
 fn fold_series(
     table: &Table,
     filter: &Filter,
     need: &Need,
-    is_wanted: &impl Fn(&str) -> bool,
-    visit: &mut dyn FnMut(SeriesRow<'_>, Option<&Histogram>),
+    is_wanted: &(impl Fn(&str) -> bool + Sync),
+    state: &mut State,
+    watching: &mut Watching<'_>,
 ) -> Result<(), TableError> {
+    let mut parts = VecDeque::from(parts(table, filter, need, watching.each.is_some())?);
+    let (seed, each) = (state.seed(), watching.each);
     let with_latency =
         |minute: Minute| need.histograms.as_ref().is_some_and(|minutes| minutes.contains(&minute));
-    let mut damaged = None;
-    table.for_each_series(filter, |row| {
-        if !is_wanted(row.customer) {
-            return;
+    let read = |part: &mut SeriesPart| -> Result<Option<SeriesBatch>, TableError> {
+        let (mut batch, mut damaged) = (SeriesBatch::new(seed), None);
+        let more = part.next_rows(|row| {
+            if !is_wanted(row.customer) {
+                return;
+            }
+            let wanted = !row.latency.is_empty() && with_latency(row.minute);
+            let histogram = wanted.then(|| Histogram::decode_v2(row.latency)).transpose();
+            let histogram = histogram.unwrap_or_else(|error| {
+                damaged = Some(format!("{:?} at {}: {error}", row.customer, row.minute));
+                None
+            });
+            let at = Key { customer: row.customer, service: row.service, minute: row.minute };
+            batch.push(at, &row.measures, histogram);
+            if let Some(each) = each {
+                each(&row);
+            }
+        })?;
+        let error =
+            |found| TableError::Value { grain: Grain::Series.name(), column: "latency", found };
+        damaged.map_or(Ok(more.then_some(batch)), |found| Err(error(found)))
+    };
+    let side_by_side = rayon::current_num_threads().min(READ_MAX);
+    let mut reading: Vec<SeriesPart> = Vec::with_capacity(side_by_side);
+    let mut next = || -> Result<Vec<SeriesBatch>, TableError> {
+        loop {
+            let room = side_by_side - reading.len();
+            reading.extend(parts.drain(..room.min(parts.len())));
+            let batches: Result<Vec<Option<SeriesBatch>>, TableError> =
+                reading.par_iter_mut().map(&read).collect();
+            let batches = batches?;
+            let mut has_more = batches.iter().map(Option::is_some);
+            reading.retain(|_| has_more.next() == Some(true));
+            let batches: Vec<SeriesBatch> = batches.into_iter().flatten().collect();
+            if !batches.is_empty() || (reading.is_empty() && parts.is_empty()) {
+                return Ok(batches);
+            }
         }
-        let wanted = !row.latency.is_empty() && with_latency(row.minute);
-        let histogram = wanted.then(|| Histogram::decode_v2(row.latency)).transpose();
-        let histogram = histogram.unwrap_or_else(|error| {
-            damaged = Some(format!("{:?} at {}: {error}", row.customer, row.minute));
-            None
+    };
+    let mut batches = next()?;
+    while !batches.is_empty() {
+        let between = &mut *watching.between;
+        let (read, ()) = rayon::join(&mut next, || {
+            state.fold_batches(&batches);
+            between(state);
         });
-        visit(row, histogram.as_ref());
-    })?;
-    let error = |found| TableError::Value { grain: Grain::Series.name(), column: "latency", found };
-    damaged.map_or(Ok(()), |found| Err(error(found)))
+        batches = read?;
+    }
+    Ok(())
+}
+
+/// What is read of the grain `series`: latencies of no more days than they are wanted of.
+fn parts(
+    table: &Table,
+    filter: &Filter,
+    need: &Need,
+    with_partition: bool,
+) -> Result<Vec<SeriesPart>, TableError> {
+    let columns: Vec<&str> =
+        COLUMNS.into_iter().chain(with_partition.then_some("partition")).collect();
+    let with_latency = columns.iter().copied().chain(["latency"]).collect();
+    let (first, last) = (need.minutes.start().day(), need.minutes.end().day());
+    let Some(latest) = &need.histograms else {
+        return table.series_parts(&Filter { columns: Some(columns), ..filter.clone() });
+    };
+    let from = latest.start().day().max(first);
+    let newer = Filter { columns: Some(with_latency), days: Some(from..=last), ..filter.clone() };
+    let mut parts = Vec::new();
+    if first < from {
+        let days = Some(first..=Day(from.0 - 1).min(last));
+        parts = table.series_parts(&Filter { columns: Some(columns), days, ..filter.clone() })?;
+    }
+    parts.extend(table.series_parts(&newer)?);
+    Ok(parts)
 }
 
 /// Folds the last hours by dimension before `newest`, which explain what burns.

@@ -12,8 +12,9 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::RangeInclusive;
+use std::sync::{Mutex, PoisonError};
 
-use super::fold::{FEW, Need, Wanted, fold_wanted, newest_minute};
+use super::fold::{FEW, Need, Wanted, Watching, fold_wanted, newest_minute};
 use super::follow::Owners;
 use super::watch::LOOK_BACK_MINUTES;
 use super::{Pipeline, PipelineError};
@@ -30,9 +31,6 @@ pub const EVENT_BYTES: usize = 512;
 
 /// How many customers who cannot burn are loaded along with those who may.
 const ALONG_MAX: usize = 1_000;
-
-/// Rows that are folded between two looks at the memory.
-const FOLD_ROWS: usize = 65_536;
 
 /// Bounds of what grows; none unless set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +59,6 @@ pub(super) struct Memory {
     bounds: Bounds,
     /// The size of the series at which they are looked over next.
     evict_at: usize,
-    /// Rows that were folded from the table.
-    folded: usize,
     /// The minute that alerts were judged for last.
     judged: Minute,
     /// The fewest bad events that any alert fires on.
@@ -80,7 +76,6 @@ impl Default for Memory {
         Memory {
             bounds: Bounds::default(),
             evict_at: usize::MAX,
-            folded: 0,
             judged: Minute(0),
             bad_min: 1,
             evicted_hot: 0,
@@ -114,6 +109,11 @@ impl Memory {
         while self.arrivals.get(1).is_some_and(|(at, _)| *at <= now_ms - MINUTE_MS) {
             self.arrivals.pop_front();
         }
+    }
+
+    /// The least bad events that any alert fires on, as of the last tick.
+    pub(super) fn bad_min(&self) -> u64 {
+        self.bad_min
     }
 
     /// Forgets what it remembers of a state that is built afresh.
@@ -151,15 +151,8 @@ impl Memory {
         self.evict_at = most.max(state.bytes() + most / 8);
     }
 
-    /// After each row that is folded from the table: looks at the memory now and then.
+    /// While rows of the table are folded: keeps within the bound.
     fn tidy(&mut self, state: &mut State, firing: &HashSet<&str>) {
-        self.folded += 1;
-        if self.folded.is_multiple_of(FOLD_ROWS) {
-            self.tidy_now(state, firing);
-        }
-    }
-
-    fn tidy_now(&mut self, state: &mut State, firing: &HashSet<&str>) {
         if state.bytes() >= self.evict_at
             && let Some(newest) = state.newest()
         {
@@ -232,15 +225,17 @@ impl Pipeline {
         let further = options.slis.further.len();
         let mut whole = State::new(options.dimension_values_max, further, true, self.state.seed());
         let wanted = Wanted::of(customers);
-        let mut note = |row: &SeriesRow<'_>, _: &mut State| {
+        let owners = Mutex::new(owners);
+        let note = |row: &SeriesRow<'_>| {
             let key = (row.customer.to_owned(), row.service.to_owned());
+            let mut owners = owners.lock().unwrap_or_else(PoisonError::into_inner);
             let newest = owners.entry(key).or_default();
             if newest.0 <= row.minute {
                 *newest = (row.minute, row.partition.to_owned());
             }
         };
-        let of = (&wanted, None);
-        fold_wanted(&self.table, &options.slis, need, of, &mut whole, &mut note)?;
+        let (of, watching) = ((&wanted, None), Watching { each: Some(&note), between: &mut |_| {} });
+        fold_wanted(&self.table, &options.slis, need, of, &mut whole, watching)?;
         whole.fold_uncommitted(&self.state, customers);
         Ok(whole)
     }
@@ -270,10 +265,10 @@ impl Pipeline {
         };
         self.memory.reset();
         let (firing, memory) = (self.watch.firing(), &mut self.memory);
-        let mut tidy = |_: &SeriesRow<'_>, state: &mut State| memory.tidy(state, &firing);
+        let mut tidy = |state: &mut State| memory.tidy(state, &firing);
         let (slis, state) = (&self.options.slis, &mut self.state);
-        fold_wanted(&self.table, slis, &need, (&Wanted::All, None), state, &mut tidy)?;
-        self.memory.tidy_now(&mut self.state, &firing);
+        let watching = Watching { each: None, between: &mut tidy };
+        fold_wanted(&self.table, slis, &need, (&Wanted::All, None), state, watching)?;
         self.memory.begin(&self.state);
         Ok(())
     }

@@ -251,7 +251,7 @@ pub struct Pipeline {
     /// Places that have made the program panic before.
     poison: Vec<Poison>,
     /// The one record that is being counted, where it is taken alone.
-    alone: Option<(u64, u64)>,
+    alone: Option<(u16, u64, u64)>,
 }
 
 impl Pipeline {
@@ -466,16 +466,32 @@ impl Pipeline {
     /// # Panics
     /// If they do not begin where the partition's counting ended.
     pub fn ingest(&mut self, number: u16, chunks: &[Chunk]) {
-        if self.is_poisoned(number, chunks) {
-            chunks.iter().for_each(|chunk| self.ingest_carefully(number, chunk));
-        } else {
-            let blocks = self.decode(number, chunks);
-            self.take_chunks(number, blocks, chunks);
-        }
+        self.ingest_all(&[(number, chunks)]);
     }
 
-    /// Takes the blocks that chunks became.
-    fn take_chunks(&mut self, number: u16, blocks: Vec<Block>, chunks: &[Chunk]) {
+    /// Counts chunks of several partitions, those of each in their order, decoded all at once.
+    ///
+    /// # Panics
+    /// If those of a partition do not begin where its counting ended.
+    pub fn ingest_all<C: AsRef<[Chunk]> + Sync>(&mut self, work: &[(u16, C)]) {
+        let is_poisoned = |(number, chunks): &(u16, C)| self.is_poisoned(*number, chunks.as_ref());
+        if work.iter().any(is_poisoned) {
+            for (number, chunks) in work {
+                chunks.as_ref().iter().for_each(|chunk| self.ingest_carefully(*number, chunk));
+            }
+            return;
+        }
+        let decode = |(number, chunks): &(u16, C)| self.decode(*number, chunks.as_ref());
+        let blocks: Vec<Vec<Block>> = work.par_iter().map(decode).collect();
+        let taken = work.iter().zip(blocks).flat_map(|((number, chunks), blocks)| {
+            self.take_chunks(*number, blocks, chunks.as_ref())
+        });
+        let taken: Vec<Block> = taken.collect();
+        self.state.apply(taken);
+    }
+
+    /// Notes what chunks of a partition became; gives the blocks, to be applied.
+    fn take_chunks(&mut self, number: u16, blocks: Vec<Block>, chunks: &[Chunk]) -> Vec<Block> {
         let mut tails = Vec::with_capacity(chunks.len());
         for (block, chunk) in blocks.iter().zip(chunks) {
             // An unterminated line that was left for later moves nothing.
@@ -483,12 +499,17 @@ impl Pipeline {
             self.unterminated += u64::from(!moved);
             tails.push(if moved { Some(&chunk.tail) } else { None });
         }
-        self.take(number, blocks, &tails);
+        self.take(number, blocks, &tails)
     }
 
-    /// Takes decoded blocks of one partition; each with what stands before its end, where it
-    /// has moved there.
-    fn take(&mut self, number: u16, mut blocks: Vec<Block>, tails: &[Option<&Tail>]) {
+    /// Notes decoded blocks of a partition, each with what stands before its end, where it has
+    /// moved there; gives them, to be applied.
+    fn take(
+        &mut self,
+        number: u16,
+        mut blocks: Vec<Block>,
+        tails: &[Option<&Tail>],
+    ) -> Vec<Block> {
         let partition = &mut self.partitions[usize::from(number)];
         let mut lines = LineCounts::default();
         for (block, tail) in blocks.iter_mut().zip(tails) {
@@ -507,7 +528,7 @@ impl Pipeline {
         partition.lines.add(&lines);
         partition.since_begin.add(&lines);
         self.lines.add(&lines);
-        self.state.apply(blocks);
+        blocks
     }
 
     /// Feeds the dedupe window with what stands before the offset of a partition that goes on

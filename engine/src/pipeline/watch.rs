@@ -20,14 +20,15 @@ use super::{Pipeline, PipelineError, batches};
 use crate::query::alerts::transition;
 use crate::query::body::AlertTransition;
 use crate::query::burn::look;
-use crate::query::column::column;
+use crate::query::column::{column, sum};
 use crate::slo::alert::{
-    Alert, AlertOptions, Basis, Change, Firing, Severity, State, Tier, fingerprint, id, step,
-    tiers_of,
+    Alert, AlertOptions, Basis, Change, Firing, Severity, State, Tier, fingerprint, id, may_fire,
+    step, tiers_of,
 };
 use crate::slo::incident::{self, SeriesKey};
 use crate::slo::objective::{Objectives, Slis};
 use crate::slo::sli::SliRef;
+use crate::slo::window::window_range;
 use crate::state::series::Series;
 use crate::state::shard::NOBODY;
 use crate::table::schema::Grain;
@@ -151,7 +152,11 @@ impl Watch {
 
     /// The customers with an alert that fires.
     pub(super) fn firing(&self) -> HashSet<&str> {
-        self.states.values().map(|watched| &*watched.customer).collect()
+        self.firing_customers().map(|customer| &**customer).collect()
+    }
+
+    fn firing_customers(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.states.values().map(|watched| &watched.customer)
     }
 
     /// What fires, in no order.
@@ -187,10 +192,11 @@ impl Watch {
         Ok(watch)
     }
 
-    /// Looks at one series.
+    /// Looks at one series, whose alerts the owner of a partition decides; the last of the three
+    /// says whether one of the customer's fires.
     fn look_at(
         &mut self,
-        (series, partition): (&Series, u16),
+        (series, partition, is_firing): (&Series, u16, bool),
         (objectives, options): (&Objectives, &AlertOptions),
         slis: &Slis,
         tick: &Tick,
@@ -198,7 +204,7 @@ impl Watch {
         for objective in objectives.resolve(&series.customer, &series.service) {
             let Some(column) = column(slis, objective, &series.service) else { continue };
             for tier in tiers_of(objective, options).active {
-                let of_series = (series, partition);
+                let of_series = (series, partition, is_firing);
                 self.step(of_series, (&objective.name, column), &tier, tick);
             }
         }
@@ -206,12 +212,18 @@ impl Watch {
 
     fn step(
         &mut self,
-        (series, partition): (&Series, u16),
+        (series, partition, is_firing): (&Series, u16, bool),
         (name, column): (&str, SliRef),
         tier: &Tier,
         tick: &Tick,
     ) {
-        let look = look(series, column, tier, Minute::of_ms(tick.at_ms));
+        let at = Minute::of_ms(tick.at_ms);
+        // Most series that are looked at burn no more, and none of their alerts fires.
+        let short = || sum(series, column, window_range(at, tier.spec.short.1));
+        if !is_firing && !may_fire(tier, short()) {
+            return;
+        }
+        let look = look(series, column, tier, at);
         let fingerprint = fingerprint(name, &series.customer, &series.service, tier.spec.name);
         let watched = self.states.remove(&fingerprint);
         let (before, mut firing_id) = watched.map_or_else(Default::default, |w| (w.state, w.id));
@@ -300,11 +312,13 @@ impl Pipeline {
         let oldest = Minute::of_ms(now_ms).minus(LOOK_BACK_MINUTES);
         self.memory.note_tick(&self.state, now_ms, (objectives, options));
         let deciders = self.deciders();
+        let firing: HashSet<Arc<str>> = self.watch.firing_customers().cloned().collect();
+        let bad_min = self.memory.bad_min();
         for shard in &mut self.state.shards {
             shard.cool(oldest);
-            for (series, partition) in shard.hot_series() {
+            for (series, partition) in shard.hot_series(bad_min, |who| firing.contains(who)) {
                 if let Some(decider) = deciders.of(partition) {
-                    let of_series = (series, decider);
+                    let of_series = (series, decider, firing.contains(&series.customer));
                     let slis = &self.options.slis;
                     self.watch.look_at(of_series, (objectives, options), slis, &tick);
                 }

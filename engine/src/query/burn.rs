@@ -4,8 +4,6 @@
 //! it resolves or goes stale, *insufficient* while both windows burn without the evidence to
 //! fire. A live service, which holds the states of its own ticks, writes its rows by [`row`].
 
-use std::ops::RangeInclusive;
-
 use rayon::prelude::*;
 
 use crate::query::Promise;
@@ -35,7 +33,7 @@ fn place(row: &BurnRow) -> (&str, &str, &str, &str) {
 }
 
 fn series_rows(promise: &Promise<'_>, series: &Series, at: Minute) -> Vec<BurnRow> {
-    let recent = recent(promise, at);
+    let recent = since(promise, at)..=at;
     let of_objective = |objective: &Objective| {
         let column = column(promise.slis, objective, &series.service)?;
         let failing = column::any_bad(series, column, recent.clone());
@@ -45,10 +43,10 @@ fn series_rows(promise: &Promise<'_>, series: &Series, at: Minute) -> Vec<BurnRo
     objectives.into_iter().filter_map(of_objective).flatten().collect()
 }
 
-/// The minutes whose failures an alert at `at` may stand on.
-fn recent(promise: &Promise<'_>, at: Minute) -> RangeInclusive<Minute> {
-    let keep = promise.alerts.keep_firing_for_minutes;
-    at.minus(FAILURES_MINUTES.saturating_add(keep))..=at
+/// The first minute whose failures an alert at `at` may stand on: a series without any since then
+/// has no row.
+pub fn since(promise: &Promise<'_>, at: Minute) -> Minute {
+    at.minus(FAILURES_MINUTES.saturating_add(promise.alerts.keep_firing_for_minutes))
 }
 
 fn objective_rows(

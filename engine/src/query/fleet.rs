@@ -33,24 +33,33 @@ const GRAPH_MINUTES: u32 = 60;
 /// A customer with valid events in so many minutes is active.
 const ACTIVE_MINUTES: u32 = 5;
 
+/// All customers.
+#[derive(Clone, Copy)]
+pub struct Everybody<'a> {
+    /// Their series, those of one customer together.
+    pub series: &'a [&'a Series],
+    /// Series that together hold the events of everybody, also of customers who are not in memory.
+    pub pool: &'a [&'a Series],
+}
+
 /// The fleet at the minute `at`, asked at `now_ms`.
 ///
 /// `burning` are the rows of the moment, sorted by customer, service and objective as those of
 /// [`crate::query::burn::burn`]; `causes` explain the failures of the last 30 minutes.
 pub fn fleet(
     promise: &Promise<'_>,
-    series: &[&Series],
+    Everybody { series, pool }: Everybody<'_>,
     burning: &[BurnRow],
     causes: Vec<Cause>,
     at: Minute,
     now_ms: i64,
 ) -> Fleet {
     let customers = customers(promise, series, at);
-    let (windows, minutes) = pooled(promise, series, at);
+    let (windows, minutes) = pooled(promise, pool, at);
     Fleet {
         partial: None,
         as_of: at.to_string(),
-        age_s: (now_ms - at.start_ms()).div_euclid(1_000),
+        age_s: age_s(at, now_ms),
         customers: customers.seen,
         customers_active: customers.active,
         customers_burning: firing(burning).map(|row| &row.customer).collect::<BTreeSet<_>>().len()
@@ -64,12 +73,9 @@ pub fn fleet(
     }
 }
 
-impl Fleet {
-    /// Puts in place what pools all events: `fleet` has those of everybody, also of customers
-    /// that are not in memory.
-    pub fn pool(&mut self, promise: &Promise<'_>, fleet: &Series, at: Minute) {
-        (self.windows, self.minutes) = pooled(promise, &[fleet], at);
-    }
+/// How old the minute `at` is at `now_ms`, in seconds.
+pub fn age_s(at: Minute, now_ms: i64) -> i64 {
+    (now_ms - at.start_ms()).div_euclid(1_000)
 }
 
 fn firing(burning: &[BurnRow]) -> impl Iterator<Item = &BurnRow> {
@@ -135,9 +141,7 @@ struct Customers {
 }
 
 fn customers(promise: &Promise<'_>, series: &[&Series], at: Minute) -> Customers {
-    let mut sorted: Vec<&Series> = series.to_vec();
-    sorted.par_sort_unstable_by(|a, b| a.customer.cmp(&b.customer));
-    let groups: Vec<&[&Series]> = sorted.chunk_by(|a, b| a.customer == b.customer).collect();
+    let groups: Vec<&[&Series]> = series.chunk_by(|a, b| a.customer == b.customer).collect();
     let any = |group: &[&Series], is: &dyn Fn(&Series) -> bool| {
         u64::from(group.iter().any(|series| is(series)))
     };

@@ -12,7 +12,7 @@
 use std::collections::BTreeSet;
 
 use crate::query::body::{BurnRow, ObjectiveStatus, Sla, Window};
-use crate::query::{Answers, AskError, By};
+use crate::query::{Answers, AskError};
 
 /// The windows that every objective has an error ratio of: those of Sloth, and the short one of
 /// the tier `rollout_5m`. The window of the period comes with them.
@@ -112,8 +112,7 @@ fn listed(answers: &dyn Answers, customers_max: usize) -> Result<BTreeSet<String
         }
         listed.insert(row.customer);
     }
-    let largest = answers.top(By::Valid, None, customers_max, None)?.customers;
-    listed.extend(largest.into_iter().map(|row| row.customer));
+    listed.extend(answers.largest(customers_max)?);
     Ok(listed)
 }
 

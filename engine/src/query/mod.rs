@@ -360,6 +360,9 @@ pub trait Answers: Send + Sync {
         limit: usize,
         cursor: Option<&str>,
     ) -> Result<body::Top, AskError>;
+    /// The customers with the most valid events, the largest first; who that is may be as old as
+    /// finding it out is costly.
+    fn largest(&self, count: usize) -> Result<Vec<String>, AskError>;
     /// What burns now.
     fn burn(&self) -> Result<body::Burn, AskError>;
     /// The first page.

@@ -154,11 +154,15 @@ pub fn step(state: State, tier: &Tier, look: &Look) -> (State, Option<Transition
     }
 }
 
+/// Whether an alert that does not fire may come to with such a short window: it alone is asked of
+/// series after series, since it is mostly empty or clean.
+pub fn may_fire(tier: &Tier, short: Counts) -> bool {
+    burn_at_least(short, tier.target, tier.factor)
+}
+
 /// Whether both windows are at or above the factor.
 fn is_burning(tier: &Tier, look: &Look) -> bool {
-    // The short window first: it is mostly empty or clean.
-    burn_at_least(look.short, tier.target, tier.factor)
-        && burn_at_least(look.long, tier.target, tier.factor)
+    may_fire(tier, look.short) && burn_at_least(look.long, tier.target, tier.factor)
 }
 
 /// Whether there is enough history, enough bad events and evidence to fire on.

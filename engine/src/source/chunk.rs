@@ -124,10 +124,7 @@ impl<R: Read> Chunks<R> {
     pub fn next_chunk(&mut self) -> io::Result<Option<Chunk>> {
         while !self.ended {
             let mut bytes = std::mem::take(&mut self.carry);
-            let before = bytes.len();
-            bytes.resize(before + CHUNK_BYTES, 0);
-            let filled = self.fill(&mut bytes[before..])?;
-            bytes.truncate(before + filled);
+            self.fill(&mut bytes)?;
             match memchr::memrchr(b'\n', &bytes) {
                 Some(last) => {
                     self.carry = bytes.split_off(last + 1);
@@ -152,21 +149,26 @@ impl<R: Read> Chunks<R> {
         Ok(Some(self.hand_out(kind, bytes)))
     }
 
-    /// Fills `bytes` from the stream; less than all of it at its end or, if eager, sooner.
-    fn fill(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < bytes.len() && (filled == 0 || self.pace == Pace::Full) {
-            match self.reader.read(&mut bytes[filled..]) {
-                Ok(0) => {
-                    self.ended = true;
-                    break;
-                }
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+    /// Appends up to [`CHUNK_BYTES`] of the stream to `bytes`; less at its end or, if eager, sooner.
+    fn fill(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        let before = bytes.len();
+        if self.pace == Pace::Full {
+            // Into memory that nobody has to write zeros to first.
+            bytes.reserve_exact(CHUNK_BYTES);
+            let filled = self.reader.by_ref().take(CHUNK_BYTES as u64).read_to_end(bytes)?;
+            self.ended = filled < CHUNK_BYTES;
+            return Ok(());
         }
-        Ok(filled)
+        bytes.resize(before + CHUNK_BYTES, 0);
+        let filled = loop {
+            match self.reader.read(&mut bytes[before..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                filled => break filled?,
+            }
+        };
+        self.ended = filled == 0;
+        bytes.truncate(before + filled);
+        Ok(())
     }
 
     fn hand_out(&mut self, kind: ChunkKind, bytes: Vec<u8>) -> Chunk {
@@ -182,15 +184,16 @@ impl<R: Read> Chunks<R> {
         self.offset += bytes.len() as u64;
         self.tail.push(&bytes);
         bytes.truncate(LINE_BYTES_MAX);
-        let mut more = vec![0; CHUNK_BYTES];
+        let mut more = Vec::new();
         while !self.ended {
-            let filled = self.fill(&mut more)?;
-            let newline = memchr::memchr(b'\n', &more[..filled]);
-            let line = newline.map_or(filled, |at| at + 1);
+            more.clear();
+            self.fill(&mut more)?;
+            let newline = memchr::memchr(b'\n', &more);
+            let line = newline.map_or(more.len(), |at| at + 1);
             self.offset += line as u64;
             self.tail.push(&more[..line]);
             if newline.is_some() {
-                self.carry = more[line..filled].to_vec();
+                self.carry = more.split_off(line);
                 break;
             }
         }

@@ -10,6 +10,7 @@
 //! [`State::evict`] drops the customers that were idle longest, all of which the table holds.
 //! Sums over all customers stay exact, since they are kept apart ([`State::fleet`]).
 
+mod batch;
 pub mod block;
 pub mod cells;
 pub mod dimensions;
@@ -20,6 +21,7 @@ pub mod rows;
 pub mod series;
 pub mod shard;
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -29,15 +31,12 @@ use crate::model::{Counts, Measures};
 use crate::slo::excess::Row;
 use crate::slo::histogram::Histogram;
 use crate::time::Minute;
+pub use batch::SeriesBatch;
 use block::{Block, Record, SHARDS, ShardPart};
 use dimensions::{Dimensions, Tuple};
 use rows::{DimensionRow, ShardRows, TupleOrder};
 use series::Series;
 use shard::{Evictable, Folding, Shard};
-
-/// Into how many parts the rows by dimension are cut: each part reads all records once, so
-/// more parts than a machine has cores cost more than they even out.
-const DIMENSION_PARTS: u32 = 8;
 
 /// For how many minutes the state keeps latency histograms: the 1 h window and as much again.
 pub const HISTOGRAM_MINUTES: u32 = 120;
@@ -138,13 +137,15 @@ impl State {
         let of_shard = |shard: &Shard| {
             rows::shard_rows(&shard.records, shard.customers.numbers(), self.further, &order)
         };
+        // Each part reads all records, so there are no more of them than are made at once.
+        let parts = rayon::current_num_threads() as u32;
         let of_part = |part: u32| {
             let records = self.shards.iter().map(|shard| shard.records.as_slice());
-            rows::dimension_rows(records, (part, DIMENSION_PARTS), &order)
+            rows::dimension_rows(records, (part, parts), &order)
         };
         let (shards, dimensions) = rayon::join(
             || self.shards.par_iter().map(of_shard).collect(),
-            || (0..DIMENSION_PARTS).into_par_iter().map(of_part).collect(),
+            || (0..parts).into_par_iter().map(of_part).collect(),
         );
         Cut { shards, dimensions, order }
     }
@@ -341,10 +342,41 @@ impl State {
         self.fleet.add(at.minute, measures);
         self.shards[shard].grow(grown);
         self.shards[shard].touch(customer, self.round);
-        if measures.bad > 0 || measures.slow > 0 {
-            self.shards[shard].heat(customer, service, at.minute);
+        let bad = measures.bad + measures.slow;
+        if bad > 0 {
+            self.shards[shard].heat(customer, service, at.minute, bad);
         }
         self.newest = self.newest.max(Some(at.minute));
+    }
+
+    /// Folds rows of the grain `series` that the table holds, on all cores.
+    pub fn fold_batches(&mut self, batches: &[SeriesBatch]) {
+        self.load += batches.iter().map(|batch| batch.load).sum::<u128>();
+        if self.load > LOAD_MAX {
+            self.is_overloaded = true;
+            return;
+        }
+        let values = &mut self.dimensions.values;
+        let mut numbers = |batch: &SeriesBatch| -> Vec<u32> {
+            batch.services.iter().map(|service| values.intern(service)).collect()
+        };
+        let services: Vec<Vec<u32>> = batches.iter().map(&mut numbers).collect();
+        let (dimensions, further, round) = (&self.dimensions, self.further, self.round);
+        let mut fleet: BTreeMap<Minute, Measures> = BTreeMap::new();
+        for (minute, measures) in batches.iter().flat_map(|batch| &batch.fleet) {
+            fleet.entry(*minute).or_default().add(measures);
+        }
+        self.newest = self.newest.max(fleet.keys().next_back().copied());
+        let newest = self.newest.unwrap_or_default();
+        let folding = Folding { dimensions, further, newest, round };
+        self.shards.par_iter_mut().enumerate().for_each(|(number, shard)| {
+            for (batch, services) in batches.iter().zip(&services) {
+                shard.fold_rows(&batch.parts[number], services, folding);
+            }
+        });
+        for (minute, measures) in &fleet {
+            self.fleet.add(*minute, measures);
+        }
     }
 
     /// Folds a row of the grain `sli` that the table holds.
@@ -354,7 +386,7 @@ impl State {
         let grown = series.add_further_sized(sli, at.minute, counts);
         self.shards[shard].grow(grown);
         if counts.bad > 0 {
-            self.shards[shard].heat(customer, service, at.minute);
+            self.shards[shard].heat(customer, service, at.minute, counts.bad);
         }
     }
 
@@ -445,10 +477,21 @@ impl State {
     /// All series that are whole, sorted by customer, then service. Those of customers of whom
     /// the table may hold more are left out.
     pub fn all_series(&self) -> Vec<&Series> {
-        let mut series: Vec<&Series> = self.shards.iter().flat_map(Shard::all_series).collect();
+        self.series_where(|_| true)
+    }
+
+    /// Those of [`State::all_series`] that are wanted.
+    pub fn series_where(&self, is_wanted: impl Fn(&Series) -> bool + Sync) -> Vec<&Series> {
+        let wanted = |shard| Shard::all_series(shard).filter(|series| is_wanted(series));
+        let mut series: Vec<&Series> = self.shards.par_iter().flat_map_iter(wanted).collect();
         series
             .par_sort_unstable_by(|a, b| (&a.customer, &a.service).cmp(&(&b.customer, &b.service)));
         series
+    }
+
+    /// As [`State::all_series`], in no order, but those of one customer together.
+    pub fn whole_series(&self) -> Vec<&Series> {
+        self.shards.iter().flat_map(Shard::all_series).collect()
     }
 
     fn admit(&mut self, block: &Block) -> Vec<u32> {

@@ -4,7 +4,10 @@
 //! not on their order. Customers stay numbers of their shard; tuples stay numbers of
 //! [`Dimensions`](super::dimensions::Dimensions).
 
+use std::collections::HashMap;
 use std::ops::Range;
+
+use foldhash::fast::RandomState;
 
 use super::block::Record;
 use super::dimensions::Tuple;
@@ -196,22 +199,57 @@ pub fn shard_rows(
 
 /// Part `part` of `parts` of the rows of the grain `dimension`, all customers together, with
 /// the arena of their histograms. Sorted by service, minute, then the other dimensions.
+///
+/// Many records make few rows, so that they are numbered by row and never sorted.
 pub fn dimension_rows<'a>(
-    shards: impl Iterator<Item = &'a [Record]>,
+    shards: impl Iterator<Item = &'a [Record]> + Clone,
     (part, parts): (u32, u32),
     order: &TupleOrder,
 ) -> (Vec<DimensionRow>, Vec<u8>) {
     let mine = |record: &&Record| record.tuple % parts == part && record.count > 0;
-    let mut records: Vec<Record> = shards.flatten().filter(mine).copied().collect();
-    let key = |record: &Record| order.dimension_key(record.tuple, record.minute, record.partition);
-    records.sort_unstable_by_key(key);
-    let (mut rows, mut latency, mut slots) = (Vec::new(), Vec::new(), Vec::new());
-    for same in records.chunk_by(|a, b| key(a) == key(b)) {
-        let Record { tuple, minute, partition, .. } = same[0];
-        let sums = sum_records(same, &mut slots, &mut latency);
-        rows.push(DimensionRow { tuple, minute, partition, sums });
+    let records = || shards.clone().flatten().filter(mine);
+    let mut numbers: HashMap<(u32, Minute, u16), u32, RandomState> = HashMap::default();
+    let mut rows: Vec<DimensionRow> = Vec::new();
+    let mut row_of: Vec<u32> = Vec::new();
+    for record in records() {
+        let Record { tuple, minute, partition, class, .. } = *record;
+        let number = *numbers.entry((tuple, minute, partition)).or_insert_with(|| {
+            let sums = Sums { measures: Measures::default(), latency: 0..0 };
+            rows.push(DimensionRow { tuple, minute, partition, sums });
+            rows.len() as u32 - 1
+        });
+        let sums = &mut rows[number as usize].sums;
+        sums.measures.add(&record.measures());
+        // Until the histograms are written: how many latencies there are.
+        sums.latency.end += u32::from(class.timed);
+        row_of.push(number);
     }
-    (rows, latency)
+    let mut places: Vec<usize> = Vec::with_capacity(rows.len());
+    let mut timed = 0;
+    for row in &rows {
+        places.push(timed);
+        timed += row.sums.latency.end as usize;
+    }
+    let mut slots = vec![(0_u16, 0_u64); timed];
+    for (record, number) in records().zip(&row_of).filter(|(record, _)| record.class.timed) {
+        let place = &mut places[*number as usize];
+        slots[*place] = (slot_of(record.latency_us), u64::from(record.count));
+        *place += 1;
+    }
+    let mut sorted: Vec<u32> = (0..rows.len() as u32).collect();
+    sorted.sort_unstable_by_key(|number| {
+        let DimensionRow { tuple, minute, partition, .. } = rows[*number as usize];
+        order.dimension_key(tuple, minute, partition)
+    });
+    let mut latency = Vec::new();
+    let in_order = sorted.into_iter().map(|number| {
+        let row = &rows[number as usize];
+        let end = places[number as usize];
+        let mut of_row = slots[end - row.sums.latency.end as usize..end].to_vec();
+        let sums = Sums { measures: row.sums.measures, latency: encoded(&mut of_row, &mut latency) };
+        DimensionRow { sums, ..row.clone() }
+    });
+    (in_order.collect(), latency)
 }
 
 /// The records without the dropped duplicates, by customer, and how many each customer has.
@@ -249,6 +287,11 @@ fn sum_records(records: &[Record], slots: &mut Vec<(u16, u64)>, arena: &mut Vec<
             slots.push((slot_of(record.latency_us), u64::from(record.count)));
         }
     }
+    Sums { measures, latency: encoded(slots, arena) }
+}
+
+/// Writes the histogram of latencies to the end of `arena`; where it is then.
+fn encoded(slots: &mut Vec<(u16, u64)>, arena: &mut Vec<u8>) -> Range<u32> {
     let start = arena.len() as u32;
     if !slots.is_empty() {
         slots.sort_unstable_by_key(|(slot, _)| *slot);
@@ -261,7 +304,7 @@ fn sum_records(records: &[Record], slots: &mut Vec<(u16, u64)>, arena: &mut Vec<
         });
         encode_v2(slots, arena);
     }
-    Sums { measures, latency: start..arena.len() as u32 }
+    start..arena.len() as u32
 }
 
 /// What one record adds to further SLI `sli`.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use super::batch::Part;
 use super::block::{Record, ShardPart};
 use super::dimensions::Dimensions;
 use super::evicted::Evicted;
@@ -26,7 +27,7 @@ type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 const TIDY_PARTS: usize = 8;
 
 /// What an entry of the series that may burn takes, in bytes, its share of a tree's node.
-const HOT_BYTES: usize = 32;
+const HOT_BYTES: usize = 40;
 
 /// Names, records and series; nothing outside touches them while a batch is applied.
 #[derive(Default)]
@@ -59,6 +60,8 @@ pub const NOBODY: u16 = u16::MAX;
 struct Heat {
     /// When its last bad event was.
     last: Minute,
+    /// As many as its bad events of any SLI since it is hot, or more.
+    bad: u64,
     /// The partition of its newest rows, and their minute.
     partition: u16,
     newest: Minute,
@@ -168,17 +171,42 @@ impl Shard {
         self.grow(grown);
         self.touch(customer, round);
         if class.availability == Some(Outcome::Bad) || class.slow || class.further_bad != 0 {
-            self.heat(customer, service, minute);
+            self.heat(customer, service, minute, u64::from(record.count));
             self.own(customer, service, minute, record.partition);
         }
     }
 
-    /// Notes that a series had a bad event.
-    pub fn heat(&mut self, customer: u32, service: u32, minute: Minute) {
+    /// Folds its part of rows of the table; `services` has the numbers of the batch's services.
+    pub(super) fn fold_rows(&mut self, part: &Part, services: &[u32], folding: Folding<'_>) {
+        for (name, rows) in part.runs() {
+            let customer = self.customer(name);
+            self.touch(customer, folding.round);
+            for row in rows {
+                let service = services[row.service as usize];
+                let series = self.series(customer, service, folding.dimensions, folding.further);
+                let mut grown = series.add_sized(row.minute, &row.measures);
+                if let Some(latency) = &row.latency {
+                    let before = series.bytes_of_latency();
+                    series.histogram(row.minute).merge(latency);
+                    grown += series.bytes_of_latency() as isize - before as isize;
+                }
+                self.grow(grown);
+                let bad = row.measures.bad + row.measures.slow;
+                if bad > 0 {
+                    self.heat(customer, service, row.minute, bad);
+                }
+            }
+        }
+    }
+
+    /// Notes that a series had bad events, so many at most of any SLI.
+    pub fn heat(&mut self, customer: u32, service: u32, minute: Minute, bad: u64) {
         let known = self.hot.len();
-        let cold = Heat { last: minute, partition: NOBODY, newest: Minute(0), other: NOBODY };
+        let cold =
+            Heat { last: minute, bad: 0, partition: NOBODY, newest: Minute(0), other: NOBODY };
         let heat = self.hot.entry((customer, service)).or_insert(cold);
         heat.last = minute.max(heat.last);
+        heat.bad = heat.bad.saturating_add(bad);
         self.bytes += HOT_BYTES * (self.hot.len() - known);
     }
 
@@ -208,9 +236,17 @@ impl Shard {
         self.bytes -= HOT_BYTES * (known - self.hot.len());
     }
 
-    /// The series that may burn and can be judged, each with the partition of its newest rows.
-    pub fn hot_series(&self) -> impl Iterator<Item = (&Series, u16)> {
-        self.hot.iter().filter_map(|((customer, service), heat)| {
+    /// The series with `bad_min` bad events or more that may burn and can be judged, each with the
+    /// partition of its newest rows; and those of customers whom `is_watched` names.
+    pub fn hot_series(
+        &self,
+        bad_min: u64,
+        is_watched: impl Fn(&str) -> bool,
+    ) -> impl Iterator<Item = (&Series, u16)> {
+        self.hot.iter().filter_map(move |((customer, service), heat)| {
+            if heat.bad < bad_min && !is_watched(self.customers.text(*customer)) {
+                return None;
+            }
             let account = &self.accounts[*customer as usize];
             let found = account.series.iter().find(|(known, _)| known == service);
             let series = found.map(|(_, series)| (series, heat.partition));
@@ -354,14 +390,16 @@ impl Shard {
         let account = &mut self.accounts[customer as usize];
         self.bytes -= bytes(&account.series).min(self.bytes);
         self.series_count -= account.series.len();
-        let bad: Vec<(u32, Minute)> =
-            whole.iter().filter_map(|(service, _, bad)| Some((*service, (*bad)?))).collect();
+        let bad = |(service, series, last): &(u32, Series, Option<Minute>)| {
+            Some((*service, (*last)?, series.most_bad(Minute(0))))
+        };
+        let bad: Vec<(u32, Minute, u64)> = whole.iter().filter_map(bad).collect();
         let own = |(service, series, _)| (service, Series { customer: Arc::clone(&who), ..series });
         account.series = whole.into_iter().map(own).collect();
         account.is_partial = false;
         self.bytes += bytes(&account.series);
         self.series_count += account.series.len();
-        bad.into_iter().for_each(|(service, minute)| self.heat(customer, service, minute));
+        bad.into_iter().for_each(|(service, last, bad)| self.heat(customer, service, last, bad));
     }
 
     /// Evicts customers, those first that were idle longest, until `bytes` are free; then also

@@ -19,6 +19,7 @@ pub mod correction;
 mod encode;
 mod entries;
 mod error;
+mod footers;
 mod live;
 mod log;
 pub mod protocol;
@@ -56,6 +57,7 @@ pub(crate) use store::modified_ms;
 use crate::failpoint;
 use crate::time::Day;
 use encode::Encoded;
+use footers::Footers;
 pub(crate) use live::LiveFile;
 use live::TAG_SHA256;
 use log::{Add, Attempt, EntryKind, Log, NewEntry};
@@ -141,6 +143,7 @@ pub struct Table {
     log: Log,
     live: OnceLock<Arc<Vec<LiveFile>>>,
     corrections: Mutex<Option<correction::Known>>,
+    footers: Arc<Footers>,
     upkeep_error: Option<TableError>,
     instance: String,
     clock: Arc<dyn Clock>,
@@ -168,6 +171,7 @@ impl Table {
             log,
             live: OnceLock::new(),
             corrections: Mutex::default(),
+            footers: Arc::default(),
             upkeep_error: None,
             instance: Uuid::new_v4().to_string(),
             clock: Arc::new(SystemClock),
@@ -327,7 +331,8 @@ impl Table {
 
     /// Where the files of a scan are, and at which version the log names them.
     fn scan_place(&self) -> scan::Place {
-        scan::Place { dir: self.log.dir().to_owned(), version: self.version() }
+        let footers = Arc::clone(&self.footers);
+        scan::Place { dir: self.log.dir().to_owned(), version: self.version(), footers }
     }
 
     /// Proves that `dir` can create a file only where none is and can sync, leaves nothing behind,

@@ -5,12 +5,15 @@
 //! ([`Filter::columns`]), or is null, reads as the empty text, no bytes or 0. Rows are partial:
 //! the visitor sums rows of one key.
 
+use std::sync::Arc;
+
 use arrow::array::TimestampMicrosecondArray;
 use arrow::array::{Array, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray};
 use arrow::compute;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 
 use super::schema::Grain;
+use super::correction::Applied;
 use super::{Filter, Scan, ScanStats, Table, TableError};
 use crate::model::{ATTRIBUTES_MAX, Counts, Measures};
 use crate::time::Minute;
@@ -206,14 +209,25 @@ impl Table {
         filter: &Filter,
         mut visit: impl FnMut(SeriesRow<'_>),
     ) -> Result<ScanStats, TableError> {
-        let corrections = self.applied(filter)?;
-        let filter = corrections.widened(filter, &["minute", "customer", "service"]);
-        let mut scan = self.scan(Grain::Series, &filter)?;
-        match corrections.is_empty() {
-            true => visit_series(&mut scan, Grain::Series, visit)?,
-            false => visit_series(&mut scan, Grain::Series, |row| visit(corrections.series(row)))?,
+        let mut stats = ScanStats::default();
+        for mut part in self.series_parts(filter)? {
+            while part.next_rows(&mut visit)? {}
+            stats += part.scan.stats();
         }
-        Ok(scan.stats())
+        Ok(stats)
+    }
+
+    /// The rows of [`Grain::Series`] that pass `filter`, in parts that can be read side by side:
+    /// one for each file, the oldest days first.
+    ///
+    /// # Errors
+    /// As [`Table::scan`].
+    pub fn series_parts(&self, filter: &Filter) -> Result<Vec<SeriesPart>, TableError> {
+        let corrections = Arc::new(self.applied(filter)?);
+        let filter = corrections.widened(filter, &["minute", "customer", "service"]);
+        let scans = self.scan(Grain::Series, &filter)?.split();
+        let part = |scan| SeriesPart { scan, corrections: Arc::clone(&corrections) };
+        Ok(scans.into_iter().map(part).collect())
     }
 
     /// Visits the rows of [`Grain::Sli`] that pass `filter`.
@@ -524,24 +538,58 @@ pub(super) fn visit_series(
     mut visit: impl FnMut(SeriesRow<'_>),
 ) -> Result<(), TableError> {
     for batch in scan.by_ref() {
-        let columns = Columns { grain, batch: &batch? };
-        let key = CustomerKey::of(&columns);
-        let (measures, source) = (MeasureColumns::of(&columns)?, SourceKey::of(&columns));
-        for row in 0..columns.rows() {
-            visit(SeriesRow {
-                minute: key.minute.at(row),
-                customer: key.customer.at(row),
-                service: key.service.at(row),
-                release: key.release.at(row),
-                cohort: key.cohort.at(row),
-                measures: measures.at(row),
-                latency: measures.latency.at(row),
-                partition: source.partition.at(row),
-                rules: source.rules.at(row),
-            });
-        }
+        visit_batch(&batch?, grain, &mut visit)?;
     }
     Ok(())
+}
+
+fn visit_batch(
+    batch: &RecordBatch,
+    grain: Grain,
+    mut visit: impl FnMut(SeriesRow<'_>),
+) -> Result<(), TableError> {
+    let columns = Columns { grain, batch };
+    let key = CustomerKey::of(&columns);
+    let (measures, source) = (MeasureColumns::of(&columns)?, SourceKey::of(&columns));
+    for row in 0..columns.rows() {
+        visit(SeriesRow {
+            minute: key.minute.at(row),
+            customer: key.customer.at(row),
+            service: key.service.at(row),
+            release: key.release.at(row),
+            cohort: key.cohort.at(row),
+            measures: measures.at(row),
+            latency: measures.latency.at(row),
+            partition: source.partition.at(row),
+            rules: source.rules.at(row),
+        });
+    }
+    Ok(())
+}
+
+/// Rows of [`Grain::Series`] of one file: see [`Table::series_parts`].
+pub struct SeriesPart {
+    scan: Scan,
+    corrections: Arc<Applied>,
+}
+
+impl SeriesPart {
+    /// Visits its next rows, a few thousand at most; false where there are none any more.
+    ///
+    /// # Errors
+    /// As [`Table::for_each_series`].
+    pub fn next_rows(
+        &mut self,
+        mut visit: impl FnMut(SeriesRow<'_>),
+    ) -> Result<bool, TableError> {
+        let Some(batch) = self.scan.next() else { return Ok(false) };
+        let corrections = &self.corrections;
+        match corrections.is_empty() {
+            true => visit_batch(&batch?, Grain::Series, visit)?,
+            false => visit_batch(&batch?, Grain::Series, |row| visit(corrections.series(row)))?,
+        }
+        Ok(true)
+    }
 }
 
 /// The columns of one batch, by name.

@@ -216,10 +216,15 @@ impl Reader {
     fn poll(&mut self) -> anyhow::Result<()> {
         let consumer = Arc::clone(&self.consumer);
         let mut wait = POLL_INTERVAL;
+        // Records of one partition mostly follow each other: its name is written once.
+        let mut id: Id = (String::new(), 0);
         for _ in 0..POLL_RECORDS {
             match consumer.poll(wait) {
                 Some(Ok(message)) => {
-                    let id = (message.topic().to_owned(), message.partition());
+                    let (topic, number) = (message.topic(), message.partition());
+                    if id.1 != number || id.0 != topic {
+                        id = (topic.to_owned(), number);
+                    }
                     let time_ms = message.timestamp().to_millis();
                     let payload = message.payload().unwrap_or_default();
                     let Ok(offset) = u64::try_from(message.offset()) else { continue };

@@ -19,14 +19,17 @@ pub struct Batch {
     next: u64,
     marks: Vec<RecordMark>,
     bytes: Vec<u8>,
-    /// `None` before the first record.
+    /// Of the last record that was handed out, or that was cut; `None` before the first record.
     tail: Option<Tail>,
+    /// Whether that is the tail of the newest record.
+    is_cut: bool,
 }
 
 impl Batch {
     /// An empty one, whose first chunk begins at `offset`.
     pub fn new(offset: u64) -> Batch {
-        Batch { first: offset, next: offset, marks: Vec::new(), bytes: Vec::new(), tail: None }
+        let (marks, bytes) = (Vec::new(), Vec::new());
+        Batch { first: offset, next: offset, marks, bytes, tail: None, is_cut: false }
     }
 
     /// Takes the next record. What of its payload is longer than [`LINE_BYTES_MAX`] is cut.
@@ -39,7 +42,10 @@ impl Batch {
         self.bytes.extend_from_slice(kept);
         let end = u32::try_from(self.bytes.len()).expect("a batch is handed out long before");
         self.marks.push(RecordMark { offset, end, length_bytes: payload.len() as u64, time_ms });
-        self.tail = Some(Tail::of_record(offset, time_ms, payload));
+        self.is_cut = kept.len() < payload.len();
+        if self.is_cut {
+            self.tail = Some(Tail::of_record(offset, time_ms, payload));
+        }
         self.next = offset + 1;
     }
 
@@ -50,7 +56,18 @@ impl Batch {
 
     /// The hash of the last record that it took.
     pub fn tail_hash(&self) -> Option<[u8; 32]> {
-        self.tail.as_ref().map(Tail::hash)
+        self.tail().as_ref().map(Tail::hash)
+    }
+
+    /// The tail of the last record that it took, made when it is asked for: once a chunk.
+    fn tail(&self) -> Option<Tail> {
+        match self.marks.as_slice() {
+            [before @ .., last] if !self.is_cut => {
+                let start = before.last().map_or(0, |mark| mark.end as usize);
+                Some(Tail::of_record(last.offset, last.time_ms, &self.bytes[start..]))
+            }
+            _ => self.tail.clone(),
+        }
     }
 
     /// Moves on to `next`, over offsets that no record has: a chunk without records says so.
@@ -86,6 +103,7 @@ impl Batch {
         if self.marks.is_empty() {
             return None;
         }
+        self.tail = self.tail();
         let chunk = Chunk {
             first: self.first,
             next: self.next,
@@ -140,5 +158,8 @@ mod tests {
         let ChunkKind::Records(marks) = &chunk.kind else { panic!("{chunk:?}") };
         assert_eq!(marks[0].length_bytes, long.len() as u64);
         assert_eq!(chunk.bytes.len(), LINE_BYTES_MAX);
+        assert_eq!(chunk.tail, Tail::of_record(0, None, &long));
+        batch.push(1, None, b"short");
+        assert_eq!(batch.take().unwrap().tail, Tail::of_record(1, None, b"short"));
     }
 }

@@ -75,6 +75,8 @@ pub fn consumer(source: &KafkaSource) -> Result<ClientConfig, SettingsError> {
         ("max.poll.interval.ms", "300000"),
         ("queued.max.messages.kbytes", "16384"),
         ("fetch.wait.max.ms", "100"),
+        // A full queue is empty again in a fraction of the second that the library would wait.
+        ("fetch.queue.backoff.ms", "10"),
     ] {
         if consumer.get(key).is_none() {
             consumer.set(key, value);
