@@ -50,7 +50,8 @@ pub const REOPEN_MINUTES: u32 = 30;
 /// A closed incident is remembered while tickets of it may go on firing.
 pub const CLOSED_MINUTES: u32 = 4 * 1_440;
 
-/// The causes of an incident are judged while its beginning is this near; later ones stay.
+/// The causes of an incident are those of so many minutes at most, the last ones: the rows by
+/// dimension of these, of the half hour before them and of the hour before that are in memory.
 pub const CAUSES_MINUTES: u32 = 90;
 
 /// One customer and objective in a service.

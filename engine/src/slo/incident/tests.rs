@@ -15,6 +15,8 @@ struct World {
     only: Option<fn(&SeriesKey) -> Option<f64>>,
     cause: Option<&'static str>,
     asked: Cell<u64>,
+    /// The minutes that causes were asked of last.
+    minutes: Cell<(Minute, Minute)>,
 }
 
 impl Field for World {
@@ -35,7 +37,8 @@ impl Field for World {
         Minute(10)
     }
 
-    fn causes(&self, _: &str, _: RangeInclusive<Minute>) -> Vec<Cause> {
+    fn causes(&self, _: &str, minutes: RangeInclusive<Minute>) -> Vec<Cause> {
+        self.minutes.set((*minutes.start(), *minutes.end()));
         let cause = |release: &str| Cause {
             dimensions: BTreeMap::from([("release".to_owned(), release.to_owned())]),
             valid: 100,
@@ -309,4 +312,24 @@ fn a_restored_book_goes_on_as_the_first_one() {
     assert_eq!(lost.iter().next().unwrap().id, first.iter().next().unwrap().id);
     let mut next = resumed;
     assert_eq!(step(&mut next, 60, &all[..1], &world), ["api1 opened page"]);
+}
+
+#[test]
+fn causes_follow_an_incident_that_goes_on() {
+    let mut book = Incidents::default();
+    let named = |book: &Incidents| {
+        book.iter().next().unwrap().leading_cause().map(|cause| cause["release"].clone())
+    };
+    let because = |cause| World { cause, ..evident() };
+    let first = because(Some("r42"));
+    step(&mut book, 12, &[page("a")], &first);
+    assert_eq!((named(&book).as_deref(), first.minutes.get().0), (Some("r42"), Minute(10)));
+    // Two hours on it is another one: of the last minutes, not of all.
+    let other = because(Some("r43"));
+    assert_eq!(step(&mut book, 132, &[page("a")], &other), ["api0 updated page"]);
+    assert_eq!(named(&book).as_deref(), Some("r43"));
+    assert_eq!(other.minutes.get(), (Minute(133 - CAUSES_MINUTES), Minute(132)));
+    // Nothing that is found takes nothing away.
+    step(&mut book, 142, &[page("a")], &because(None));
+    assert_eq!(named(&book).as_deref(), Some("r43"));
 }
