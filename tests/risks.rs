@@ -95,7 +95,7 @@ fn lines(raw: &[Raw]) -> Vec<u8> {
     raw.iter().map(both).collect::<String>().into_bytes()
 }
 
-const CONFIG: &str = "[decode]\nattributes = [\"dependency\"]\n";
+const CONFIG: &str = "[dimensions]\nattributes = [\"dependency\"]\n";
 
 fn session(raw: &[Raw]) -> Session {
     let session = Session::new();
