@@ -8,7 +8,7 @@ use ninefold_engine::notify::outbox::Sent;
 use ninefold_engine::query::Promise;
 use ninefold_engine::query::body::{AlertTransition, AlertWindow, Cause};
 use ninefold_engine::query::incident::{
-    Incident, IncidentChange, IncidentPage, IncidentStatus, Joined,
+    Incident, IncidentChange, IncidentPage, IncidentStatus, Joined, notices,
 };
 use ninefold_engine::query::review::{
     Evidence, Outcome, Parts, Review, ReviewEvent, latest_of, minutes, review,
@@ -17,7 +17,7 @@ use ninefold_engine::report::review::markdown;
 use ninefold_engine::slo::alert::AlertOptions;
 use ninefold_engine::slo::objective::{Objectives, Slis};
 use ninefold_engine::state::series::Series;
-use ninefold_engine::time::{Minute, rfc3339};
+use ninefold_engine::time::{Minute, parse_rfc3339, rfc3339};
 use proptest::prelude::*;
 
 /// 2026-10-20T00:00:00Z.
@@ -66,6 +66,20 @@ fn joined(customer: usize, from: i64) -> Joined {
     }
 }
 
+/// What receivers know its page by.
+fn page_key() -> String {
+    let page = IncidentPage {
+        at: String::new(),
+        basis: String::new(),
+        evident: 0,
+        active: 0,
+        p_value: 0.0,
+    };
+    let (id, service) = ("0a1b".to_owned(), "api".to_owned());
+    let paging = Incident { id, service, page: Some(page), ..Incident::default() };
+    notices(&paging)[0].fingerprint.clone()
+}
+
 /// An incident of the first three customers.
 fn status(closed: Option<Minute>) -> IncidentStatus {
     let change = |change: &str, at: Minute, severity: &str| IncidentChange {
@@ -81,7 +95,7 @@ fn status(closed: Option<Minute>) -> IncidentStatus {
         as_of: None,
         incident: Incident {
             id: "0a1b".to_owned(),
-            fingerprint: "f".to_owned(),
+            fingerprint: page_key(),
             service: "api".to_owned(),
             state: if closed.is_some() { "closed" } else { "open" }.to_owned(),
             severity: "minor".to_owned(),
@@ -170,9 +184,9 @@ fn of(raw: &[Raw], status: &IncidentStatus, causes: &[Cause], parts: &Parts) -> 
             alert(4, base + 70_000, "page", "api"),
         ],
         told: &[
-            sent("f", "resolved", CLOSED.start_ms() + 700),
-            sent("f", "firing", base + 121_250),
-            sent("f", "firing", base + 130_000),
+            sent(&page_key(), "resolved", CLOSED.start_ms() + 700),
+            sent(&page_key(), "firing", base + 121_250),
+            sent(&page_key(), "firing", base + 130_000),
             sent("something else", "firing", base + 90_000),
         ],
         verdicts: &[ReviewEvent {
@@ -313,7 +327,11 @@ fn times_are_those_from_the_first_bad_minute_to_each_event() {
     let mut told = events.clone();
     told.sort_unstable();
     assert_eq!(told, sorted, "{:#?}", found.timeline);
-    assert!(found.timeline.is_sorted_by_key(|one| one.at.clone()), "{:#?}", found.timeline);
+    assert!(
+        found.timeline.is_sorted_by_key(|one| parse_rfc3339(one.at.as_bytes())),
+        "{:#?}",
+        found.timeline
+    );
     assert_eq!((events[0], events[1]), ("first_bad", "detected"));
     let open = of(&outage(), &status(None), &[], &Parts::default());
     assert_eq!((open.time_to_resolve_s, open.time_to_detect_s), (None, Some(80.5)));

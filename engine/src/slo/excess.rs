@@ -21,6 +21,9 @@
 //!   its excess at least [`EXCESS_SHARE_MIN`] of the failures left. A pair must also fail
 //!   significantly more than either part does without it. Then its rows are taken away and the
 //!   rest is judged again, greedily.
+//! - Where a narrower candidate passes too, and what the best one holds beside it fails less and
+//!   no more than others do, the narrower one takes its place: a cohort that fails in one service
+//!   alone, where it runs a release of its own, is that release.
 //! - `share_of_excess = excess(v) / total`, with `total = Σ excess of the causes + excess of what
 //!   is left`. What is left when all causes are taken away has no rest in its minutes, so its
 //!   excess is that over the hour before, as for any v with a small rest; and as for any v it
@@ -328,7 +331,7 @@ fn best<'c, 'a>(
     let all = field.sums(rows, open, &everything);
     let failures: u64 = all.iter().map(|sum| sum.1.bad).sum();
     let p_max = P_MAX / candidates.len().max(1) as f64;
-    let mut best: Option<(&Candidate<'_>, Test)> = None;
+    let mut passing: Vec<(&Candidate<'_>, Test)> = Vec::new();
     for candidate in candidates {
         let own = field.sums(rows, open, &candidate.rows);
         let test = compare(&own, &all, |stratum| Some(field.before[stratum]));
@@ -338,15 +341,55 @@ fn best<'c, 'a>(
         let passes = own.iter().map(|sum| sum.1.bad).sum::<u64>() >= BAD_MIN
             && test.p_value <= p_max
             && test.excess >= EXCESS_SHARE_MIN * failures as f64;
-        let leads = best.is_none_or(|(_, leader)| test.z > leader.z);
         let beats_part = |part: &Vec<usize>| {
             compare(&own, &field.sums(rows, open, part), |_| None).p_value <= p_max
         };
-        if passes && leads && candidate.parts.iter().all(beats_part) {
-            best = Some((candidate, test));
+        if passes && candidate.parts.iter().all(beats_part) {
+            passing.push((candidate, test));
         }
     }
-    best
+    let mut best = leader(passing.iter().copied())?;
+    let explains = |narrow: &Candidate<'_>, wide: &Candidate<'_>| {
+        narrow.rows.len() < wide.rows.len()
+            && both(&narrow.rows, &wide.rows).len() == narrow.rows.len()
+            && explains_alone(field, rows, open, (narrow, wide), &everything)
+    };
+    while let Some(narrower) =
+        leader(passing.iter().copied().filter(|(narrow, _)| explains(narrow, best.0)))
+    {
+        best = narrower;
+    }
+    Some(best)
+}
+
+/// The one with the largest deviation; the first of equal ones.
+fn leader<'c, 'a>(
+    tested: impl Iterator<Item = (&'c Candidate<'a>, Test)>,
+) -> Option<(&'c Candidate<'a>, Test)> {
+    tested.reduce(|best, other| if other.1.z > best.1.z { other } else { best })
+}
+
+/// Whether what is in `wide` and not in `narrow` fails significantly less than `narrow`, and no
+/// more than what is in neither.
+fn explains_alone(
+    field: &Field,
+    rows: &[&Row<'_>],
+    open: &[bool],
+    (narrow, wide): (&Candidate<'_>, &Candidate<'_>),
+    everything: &[usize],
+) -> bool {
+    let pooled = |chosen: &[usize]| {
+        let mut sum = Pair::default();
+        chosen.iter().filter(|&&row| open[row]).for_each(|&row| sum.add(rows[row]));
+        [(0, sum)]
+    };
+    if compare(&pooled(&narrow.rows), &pooled(&wide.rows), |_| None).p_value > P_MAX {
+        return false;
+    }
+    let mut others = open.to_vec();
+    narrow.rows.iter().for_each(|&row| others[row] = false);
+    let beside = field.sums(rows, &others, &wide.rows);
+    compare(&beside, &field.sums(rows, &others, everything), |_| None).p_value > P_MAX
 }
 
 /// Compares `own` with the rest of `all`, which holds every event of `own`, stratum by stratum;
@@ -493,6 +536,29 @@ mod tests {
             row("r41", "stable", 4_980, 0),
         ];
         assert_eq!(named(&causes(&DIMENSIONS[..2], &rows, &before())), [[("release", "r42")]]);
+    }
+
+    #[test]
+    fn a_cohort_that_fails_where_it_runs_a_release_of_its_own_is_that_release() {
+        // In checkout the canary runs r42 and fails; in search it runs r41, and one request of it
+        // fails by chance, which makes the cohort the larger deviation.
+        let row = |service, release, cohort, valid, bad| {
+            let values = vec![release, cohort];
+            Row { minute: Minute(1_000), service, values, valid, bad }
+        };
+        let rows = |elsewhere| {
+            [
+                row("checkout", "r42", "canary", 95, 38),
+                row("checkout", "r41", "stable", 900, 1),
+                row("search", "r41", "canary", 160, elsewhere),
+                row("search", "r41", "stable", 1_500, 1),
+            ]
+        };
+        let release = [("cohort", "canary"), ("release", "r42")];
+        assert_eq!(named(&causes(&DIMENSIONS[..2], &rows(1), &before())), [&release[..]]);
+        // Where the cohort fails everywhere, it is the cohort.
+        let everywhere = causes(&DIMENSIONS[..2], &rows(40), &before());
+        assert_eq!(named(&everywhere)[0], [("cohort", "canary")]);
     }
 
     #[test]

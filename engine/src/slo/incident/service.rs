@@ -306,14 +306,15 @@ fn look(incident: &mut Incident, now_ms: i64, field: &dyn Field) {
     }
 }
 
-/// Looks at causes, since the begin or over the last [`CAUSES_MINUTES`], and radius.
+/// Looks at causes, while the beginning is near enough, and radius.
 fn refresh(incident: &mut Incident, now_ms: i64, field: &dyn Field) {
-    let now = Minute::of_ms(now_ms);
-    let from = incident.from().max(now.minus(CAUSES_MINUTES - 1));
-    let found = field.causes(&incident.service, from..=now);
-    // At the end the failures thin out: what was found before says more than nothing.
-    if !found.is_empty() {
-        incident.causes = found;
+    let (from, now) = (incident.from(), Minute::of_ms(now_ms));
+    if now.0.saturating_sub(from.0) < CAUSES_MINUTES {
+        let found = field.causes(&incident.service, from..=now);
+        // At the end the failures thin out: what was found before says more than nothing.
+        if !found.is_empty() {
+            incident.causes = found;
+        }
     }
     incident.radius = field.radius(incident);
     incident.looked_ms = now_ms;

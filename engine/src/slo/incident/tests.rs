@@ -14,9 +14,9 @@ struct World {
     /// Instead of `p_value`, by series.
     only: Option<fn(&SeriesKey) -> Option<f64>>,
     cause: Option<&'static str>,
+    /// The first bad minute, in the place of minute 10.
+    from: Option<Minute>,
     asked: Cell<u64>,
-    /// The minutes that causes were asked of last.
-    minutes: Cell<(Minute, Minute)>,
 }
 
 impl Field for World {
@@ -34,11 +34,10 @@ impl Field for World {
     }
 
     fn first_bad(&self, _: &str, _: &SeriesKey) -> Minute {
-        Minute(10)
+        self.from.unwrap_or(Minute(10))
     }
 
-    fn causes(&self, _: &str, minutes: RangeInclusive<Minute>) -> Vec<Cause> {
-        self.minutes.set((*minutes.start(), *minutes.end()));
+    fn causes(&self, _: &str, _: RangeInclusive<Minute>) -> Vec<Cause> {
         let cause = |release: &str| Cause {
             dimensions: BTreeMap::from([("release".to_owned(), release.to_owned())]),
             valid: 100,
@@ -315,21 +314,16 @@ fn a_restored_book_goes_on_as_the_first_one() {
 }
 
 #[test]
-fn causes_follow_an_incident_that_goes_on() {
+fn an_old_incident_does_not_take_on_the_cause_of_an_outage_beside_it() {
     let mut book = Incidents::default();
-    let named = |book: &Incidents| {
-        book.iter().next().unwrap().leading_cause().map(|cause| cause["release"].clone())
-    };
-    let because = |cause| World { cause, ..evident() };
-    let first = because(Some("r42"));
-    step(&mut book, 12, &[page("a")], &first);
-    assert_eq!((named(&book).as_deref(), first.minutes.get().0), (Some("r42"), Minute(10)));
-    // Two hours on it is another one: of the last minutes, not of all.
-    let other = because(Some("r43"));
-    assert_eq!(step(&mut book, 132, &[page("a")], &other), ["api0 updated page"]);
-    assert_eq!(named(&book).as_deref(), Some("r43"));
-    assert_eq!(other.minutes.get(), (Minute(133 - CAUSES_MINUTES), Minute(132)));
-    // Nothing that is found takes nothing away.
-    step(&mut book, 142, &[page("a")], &because(None));
-    assert_eq!(named(&book).as_deref(), Some("r43"));
+    assert_eq!(step(&mut book, 12, &[page("a")], &evident()), ["api0 opened page"]);
+    for minute in 13..300 {
+        step(&mut book, minute, &[page("a")], &evident());
+    }
+    // The causes are of the service, so r42 explains what is seen of the old one, too.
+    let both = [page("a"), page("b"), page("c")];
+    let r42 = World { cause: Some("r42"), from: Some(Minute(299)), ..evident() };
+    assert_eq!(step(&mut book, 300, &both, &r42), ["api1 opened page"]);
+    assert_eq!(step(&mut book, 302, &both, &r42), [""; 0], "they stay two");
+    assert_eq!(book.iter().next().unwrap().leading_cause(), None);
 }
