@@ -5,7 +5,6 @@
 #[path = "common/program.rs"]
 mod program;
 #[path = "common/recount.rs"]
-#[allow(dead_code, reason = "the module before names its counts")]
 mod recount;
 
 use std::path::{Path, PathBuf};

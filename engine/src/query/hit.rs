@@ -65,7 +65,7 @@ impl<'a> Promised<'a> {
     }
 
     /// The first bad minute of the stretch that ends with `at`: minutes that break the promise
-    /// with at most [`STRETCH_GAP_MINUTES`] others between them, over [`STRETCH_MINUTES`] at most.
+    /// with at most five others between them, over [`STRETCH_MINUTES`] at most.
     /// `None` where none does.
     pub fn first_bad(&self, at: Minute) -> Option<Minute> {
         let (mut first, mut gap) = (None, 0);
