@@ -10,6 +10,7 @@ use ninefold_engine::config::Config;
 use ninefold_engine::pipeline::decision::stored_silences;
 use ninefold_engine::pipeline::fold::Need;
 use ninefold_engine::pipeline::gap::gaps_in;
+use ninefold_engine::pipeline::sent::stored_sent;
 use ninefold_engine::query::backtest::Backtest;
 use ninefold_engine::query::body::{
     AlertTransition, Alerts, Burn, Fleet, Impact, IncidentStatus, Incidents, Report, Sla,
@@ -18,22 +19,25 @@ use ninefold_engine::query::body::{
 use ninefold_engine::query::excluded::excluded_in;
 use ninefold_engine::query::fleet::Everybody;
 use ninefold_engine::query::impact::{Dimensions, MINUTES_BEFORE};
+use ninefold_engine::query::review::{self, Review};
+use ninefold_engine::query::risks::{self, Risks};
 use ninefold_engine::query::rules::prometheus_rules;
 use ninefold_engine::query::top::Page;
 use ninefold_engine::query::verdict::{Candidate, first_seen, sample};
 use ninefold_engine::query::{self, Answers, AskError, Basis, By, Health, Promise};
 use ninefold_engine::report;
 use ninefold_engine::slo::objective::Objective;
-use ninefold_engine::slo::period::{Period, month_range};
+use ninefold_engine::slo::period::{Period, month_range, quarter_range};
 use ninefold_engine::slo::window::{WINDOW_MINUTES_MAX, window_range};
 use ninefold_engine::state::State;
 use ninefold_engine::state::series::Series;
+use ninefold_engine::table::Filter;
 use ninefold_engine::time::{DAY_MINUTES, Minute};
 
 use crate::costly::Costly;
 use crate::live::Current;
 use crate::states::{States, TableStates, open_table};
-use crate::{AlertBasis, Place, ReportFormat, TopBy, batch, live, show};
+use crate::{AlertBasis, Place, ReportFormat, ReviewFormat, TopBy, batch, live, show};
 
 /// The longest period there is: a quarter of 92 days, and a day for zones.
 const LONGEST_MINUTES: u32 = 93 * DAY_MINUTES;
@@ -111,6 +115,54 @@ impl<S: States> Asker<S> {
         })?
     }
 
+    /// The review of an incident from the table alone, so that every figure can be recounted.
+    fn review_at_rest(&self, id: &str) -> Result<Review, AskError> {
+        let config = self.config.get();
+        let (names, promise) = (Self::dimension_names(&config), promise(&config));
+        let table = self.states.at_rest();
+        let (status, as_of) = (incident_status(table, id)?, table.newest()?);
+        let to = review::latest_of(&status.incident, as_of);
+        let (earliest, customers) = (review::earliest(&status), review::customers(&status));
+        // A receiver that was away hears of the end within a day, or the review does not tell it.
+        let since = earliest..=Minute(to.0 + DAY_MINUTES);
+        let alerts = table.live_transitions(&since)?;
+        let told = table.with_table(|table| stored_sent(table, &Filter::of_minutes(since)))?;
+        let reach = self.reach(&config, to);
+        let minutes = earliest.min(*reach.start())..=to;
+        table.with_customers(&customers, minutes, |state| {
+            let series: Vec<&Series> =
+                customers.iter().flat_map(|one| state.series_of(one)).collect();
+            let minutes = review::minutes(&promise, &status, &series, to);
+            let within = review::cause_minutes(&minutes);
+            let rows = within.start().minus(MINUTES_BEFORE)..=*within.end();
+            let service = &status.incident.service;
+            let causes = table.with_dimensions(rows, names.len(), |rows| {
+                let own = rows.iter().filter(|row| row.service == service).cloned();
+                let dimensions = Dimensions { names: &names, rows: &own.collect::<Vec<_>>() };
+                query::impact::causes(&dimensions, &within)
+            })?;
+            let (parts, gaps, corrections) = table.with_table(|table| {
+                let of = (service.as_str(), &customers);
+                let parts = review::parts(table, of, &minutes, (&names, &causes))?;
+                Ok((parts, gaps_in(table, &minutes)?, table.corrections()?))
+            })?;
+            let evidence = review::Evidence {
+                status: &status,
+                minutes: &minutes,
+                series: &series,
+                alerts: &alerts,
+                told: &told,
+                verdicts: &[],
+                causes: &causes,
+                parts: &parts,
+            };
+            let exclusions = config.slis.maintenance.iter().chain(&*corrections);
+            let exclusions = excluded_in(exclusions, &minutes, None);
+            let review = review::review(&promise, &evidence, as_of);
+            Ok(Review { gaps, exclusions, ..review })
+        })?
+    }
+
     fn all(&self, minutes: RangeInclusive<Minute>) -> Need {
         Need { customer: None, minutes, histograms: None }
     }
@@ -133,6 +185,34 @@ impl<S: States> Answers for Asker<S> {
         self.states.with(&need, |state| {
             query::sla::sla(&promise(&config), customer, &state.series_of(customer), service, at)
         })?
+    }
+
+    fn slas(&self, customers: &[String]) -> Result<Vec<Sla>, AskError> {
+        let config = self.config.get();
+        let at = self.at(None)?;
+        let (promise, all) = (promise(&config), self.all(self.reach(&config, at)));
+        let mut lacking = Vec::new();
+        let mut found = self.states.with(&all, |state| {
+            let mut found = Vec::new();
+            for customer in customers {
+                let series = state.series_of(customer);
+                if state.may_lack(customer) {
+                    lacking.push(customer);
+                } else if !series.is_empty() {
+                    found.push(query::sla::sla(&promise, customer, &series, None, at)?);
+                }
+            }
+            Ok::<_, AskError>(found)
+        })??;
+        for customer in lacking {
+            match self.sla(customer, None, Some(at)) {
+                Ok(sla) => found.push(sla),
+                Err(AskError::Unknown { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        found.sort_by(|a, b| a.customer.cmp(&b.customer));
+        Ok(found)
     }
 
     fn timeseries(
@@ -274,12 +354,43 @@ impl<S: States> Answers for Asker<S> {
     }
 
     fn incident(&self, id: &str) -> Result<IncidentStatus, AskError> {
-        let as_of = self.states.newest()?.map(|minute| minute.to_string());
-        let changes = self.states.incident_changes()?;
-        let own = changes.iter().filter(|stored| stored.incident.id == id);
-        let own = own.map(|stored| (&stored.incident, &stored.joined[..]));
-        let unknown = || AskError::Unknown { what: "incident", name: id.to_owned() };
-        query::incident::status(as_of, own).ok_or_else(unknown)
+        incident_status(&self.states, id)
+    }
+
+    fn review(&self, id: &str) -> Result<Review, AskError> {
+        self.review_at_rest(id)
+    }
+
+    fn risks(
+        &self,
+        quarter: Option<&str>,
+        from: Option<Minute>,
+        to: Option<Minute>,
+    ) -> Result<Risks, AskError> {
+        let config = self.config.get();
+        let names = Self::dimension_names(&config);
+        let table = self.states.at_rest();
+        let as_of = table.newest()?;
+        let now = as_of.unwrap_or_default();
+        let minutes = match (quarter, from, to) {
+            (Some(name), None, None) => quarter_range(name).map_err(report::refused)?,
+            (Some(_), ..) => {
+                let problem = "takes the place of from and to; give either".to_owned();
+                return Err(AskError::Argument { field: "quarter", problem });
+            }
+            (None, ..) => {
+                let running = Period::Quarter("UTC".to_owned()).full_range(now);
+                let from = from.unwrap_or(*running.start());
+                from..=to.unwrap_or(now.max(from))
+            }
+        };
+        query::check_order(*minutes.start(), *minutes.end())?;
+        let changes = table.incident_changes()?.into_iter().map(|stored| stored.incident);
+        let incidents = query::incident::newest(changes);
+        // A table of its own: other questions do not wait for a quarter of rows.
+        let table = table.reopened()?;
+        risks::risks(&table, &promise(&config), &names, &incidents, &minutes, as_of)
+            .map_err(|error| AskError::Table(error.to_string()))
     }
 
     fn top(
@@ -359,6 +470,16 @@ fn may_burn<'a>(state: &'a State, promise: &Promise<'_>, at: Minute) -> Vec<&'a 
     state.series_where(|series| series.most_bad(since) > 0)
 }
 
+/// One incident with what happened to it and who is in it.
+fn incident_status(states: &impl States, id: &str) -> Result<IncidentStatus, AskError> {
+    let as_of = states.newest()?.map(|minute| minute.to_string());
+    let changes = states.incident_changes()?;
+    let own = changes.iter().filter(|stored| stored.incident.id == id);
+    let own = own.map(|stored| (&stored.incident, &stored.joined[..]));
+    let unknown = || AskError::Unknown { what: "incident", name: id.to_owned() };
+    query::incident::status(as_of, own).ok_or_else(unknown)
+}
+
 /// What an answer says that ranks those in memory alone; `None` where they are all.
 fn partial(state: &State, figures: &str) -> Option<String> {
     let evicted = state.evicted();
@@ -426,6 +547,26 @@ pub fn verdict(
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
     print(&asker(place)?.verdict(name, value, service, from, to)?, as_json, show::release_verdict)
+}
+
+/// `ninefold review`.
+pub fn review(place: &Place, id: &str, format: ReviewFormat) -> anyhow::Result<ExitCode> {
+    let body = asker(place)?.review(id)?;
+    match format {
+        ReviewFormat::Json => show::json(&body)?,
+        ReviewFormat::Md => show::text(&report::review::markdown(&body))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `ninefold risks`.
+pub fn risks(
+    place: &Place,
+    quarter: Option<&str>,
+    (from, to): (Option<Minute>, Option<Minute>),
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
+    print(&asker(place)?.risks(quarter, from, to)?, as_json, show::risks)
 }
 
 /// `ninefold top`.

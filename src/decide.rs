@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 
 use ninefold_api::Silencing;
+use ninefold_engine::model::{Counts, Measures};
 use ninefold_engine::notify::matcher::Matcher;
 use ninefold_engine::notify::silence::Silence;
 use ninefold_engine::pipeline::decision::{self, stored_silences};
@@ -149,25 +150,90 @@ pub fn exclude(
         services,
         reason: reason.to_owned(),
         at: rfc3339(clock_ms()),
+        undoes: None,
     };
-    let exclusion = correction.exclusion().expect("its times were minutes");
-    let (mut valid, mut bad) = (0, 0);
-    table.for_each_series(&Filter::of_minutes(from..=to), |row| {
-        if exclusion.covers(row.minute, row.customer, row.service) {
-            valid += row.measures.valid;
-            bad += row.measures.bad;
-        }
-    })?;
+    let Counts { valid, bad, .. } = touched(&table, &correction)?;
     let what = format!("{valid} valid events, {bad} of them bad, of {from} to {to}");
     if !yes {
-        let said = format!(
-            "{what} would be excluded in {}, which cannot be undone; say --yes to do it",
-            dir.display()
-        );
+        let said = format!("{what} would be excluded in {}; say --yes to do it", dir.display());
         return Err(Usage(said).into());
     }
     let version = decision::correct(&mut table, &correction)?;
-    let told = format!("{what} are excluded as of version {version}: {reason}");
+    let id = &correction.id;
+    let told = format!("{what} are excluded as of version {version}, as {id}: {reason}");
     show::text(&format!("{}\n", printable(&told)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the rows of a table hold, as they are read now, of what a correction names.
+fn touched(table: &Table, correction: &Correction) -> anyhow::Result<Counts> {
+    let exclusion = correction.exclusion().expect("its times were minutes");
+    let (from, to) = (exclusion.spans[0].0, exclusion.spans[0].1);
+    let mut counts = Counts::default();
+    table.for_each_series(&Filter::of_minutes(from..=to), |row| {
+        if exclusion.covers(row.minute, row.customer, row.service) {
+            let Measures { valid, bad, excluded, .. } = row.measures;
+            counts.add(Counts { valid, bad, excluded });
+        }
+    })?;
+    Ok(counts)
+}
+
+/// `ninefold exclude --undo`: a further row, so that the table says who changed what and when.
+pub fn undo_exclusion(
+    place: &Place,
+    id: &str,
+    reason: &str,
+    yes: bool,
+) -> anyhow::Result<ExitCode> {
+    let dir = batch::table_dir(place, &batch::load(place)?)?;
+    let mut table = open_table(&dir)?;
+    let all = table.stored_corrections()?;
+    let known = all.iter().find(|one| one.id == id && one.undoes.is_none());
+    let unknown = || Usage(format!("unknown exclusion {id:?}: `ninefold exclude --list` has them"));
+    let correction = known.ok_or_else(unknown)?;
+    if all.iter().any(|one| one.undoes.as_deref() == Some(id)) {
+        return Err(Usage(format!("exclusion {id} was undone already")).into());
+    }
+    let undo = Correction {
+        id: decision::new_id(),
+        reason: reason.to_owned(),
+        at: rfc3339(clock_ms()),
+        undoes: Some(id.to_owned()),
+        ..correction.clone()
+    };
+    let Counts { excluded, .. } = touched(&table, correction)?;
+    let Correction { from, to, .. } = correction;
+    let what = format!("the exclusion {id} of {from} to {to}, which holds {excluded} events,");
+    if !yes {
+        let said = format!("{what} would be undone in {}; say --yes to do it", dir.display());
+        return Err(Usage(said).into());
+    }
+    let version = decision::correct(&mut table, &undo)?;
+    let told = format!("{what} is undone as of version {version}: {reason}");
+    show::text(&format!("{}\n", printable(&told)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `ninefold exclude --list`.
+pub fn exclusions(place: &Place) -> anyhow::Result<ExitCode> {
+    let table = open_table(&batch::table_dir(place, &batch::load(place)?)?)?;
+    let all = table.stored_corrections()?;
+    let columns = ["id", "made", "from", "to", "customers", "services", "state", "reason"];
+    let names =
+        |names: &[String]| if names.is_empty() { "all".to_owned() } else { names.join(", ") };
+    let row = |one: &Correction| {
+        let undone = all.iter().any(|other| other.undoes.as_ref() == Some(&one.id));
+        let state = match &one.undoes {
+            Some(id) => format!("undoes {id}"),
+            None if undone => "undone".to_owned(),
+            None => "excluded".to_owned(),
+        };
+        let (customers, services) = (names(&one.customers), names(&one.services));
+        let Correction { id, at, from, to, reason, .. } = one.clone();
+        vec![id, at, from, to, customers, services, state, reason]
+    };
+    let rows: Vec<Vec<String>> = all.iter().map(row).collect();
+    show::text(&aligned(&columns.map(|name| (name, Side::Left)), &rows))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -204,6 +204,50 @@ Example:
         #[arg(long)]
         json: bool,
     },
+    /// An incident afterwards: timeline, impact by customer, causes, budget by cause.
+    ///
+    /// Also while it is open. Every count is of the final ones, and can be recounted.
+    #[command(after_help = "\
+Examples:
+  ninefold review 5f1c0f4e2f2d43b6a1a0f8f1c7e09b3d --data d > review.md
+  ninefold review 5f1c0f4e2f2d43b6a1a0f8f1c7e09b3d --data d --json")]
+    Review {
+        #[command(flatten)]
+        place: Place,
+        /// Its id, as notifications, its page and /v1/incidents name it.
+        #[arg(value_name = "INCIDENT", value_parser = NonEmptyStringValueParser::new())]
+        incident: String,
+        /// What to print.
+        #[arg(long, value_enum, default_value_t = ReviewFormat::Md)]
+        format: ReviewFormat,
+        /// Print JSON.
+        #[arg(long, conflicts_with = "format")]
+        json: bool,
+    },
+    /// What has spent the error budget of a quarter: causes, by the customers they hit.
+    ///
+    /// Of whole UTC days. Each day of the table is read once: it takes as long as that, and about
+    /// one day's memory.
+    #[command(after_help = "\
+Examples:
+  ninefold risks --data d --quarter 2026-Q4
+  ninefold risks --data d --from 2026-11-01T00:00:00Z --to 2026-11-07T23:59:00Z --json")]
+    Risks {
+        #[command(flatten)]
+        place: Place,
+        /// Calendar quarter, UTC, such as 2026-Q4; the running one, so far, unless given.
+        #[arg(long, value_name = "QUARTER", conflicts_with_all = ["from", "to"])]
+        quarter: Option<String>,
+        /// Its day is the first one.
+        #[arg(long, value_name = "TIME", value_parser = minute)]
+        from: Option<Minute>,
+        /// Its day is the last one; the newest counted one unless given.
+        #[arg(long, value_name = "TIME", value_parser = minute)]
+        to: Option<Minute>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Did a release, a flag or another value make things worse? Good, bad or insufficient.
     ///
     /// A test that may be looked at any number of times; docs/verdict.md says how it works.
@@ -353,18 +397,29 @@ Examples:
     /// For maintenance that was announced and not configured. Late events of these minutes are
     /// excluded, too.
     #[command(after_help = "\
-Example:
+Examples:
   ninefold exclude --data d --from 2026-11-01T02:00:00Z --to 2026-11-01T03:59:00Z \\
-    --service api --reason 'database upgrade, announced' --yes")]
+    --service api --reason 'database upgrade, announced' --yes
+  ninefold exclude --data d --list
+  ninefold exclude --data d --undo ID --reason 'it was the wrong night' --yes")]
     Exclude {
         #[command(flatten)]
         place: Place,
         /// First minute.
         #[arg(long, value_name = "TIME", value_parser = minute)]
-        from: Minute,
+        #[arg(required_unless_present_any = ["undo", "list"])]
+        from: Option<Minute>,
         /// Last minute, included.
         #[arg(long, value_name = "TIME", value_parser = minute)]
-        to: Minute,
+        #[arg(required_unless_present_any = ["undo", "list"])]
+        to: Option<Minute>,
+        /// Count what this exclusion left out again.
+        #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+        #[arg(conflicts_with_all = ["from", "to", "customers", "services", "list"])]
+        undo: Option<String>,
+        /// List what was excluded and undone, with ids.
+        #[arg(long, conflicts_with_all = ["from", "to", "customers", "services", "reason", "yes"])]
+        list: bool,
         /// Whose events; everybody's unless given.
         #[arg(long = "customer", value_name = "NAME")]
         customers: Vec<String>,
@@ -373,7 +428,8 @@ Example:
         services: Vec<String>,
         /// Why: it is shown beside the figures.
         #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
-        reason: String,
+        #[arg(required_unless_present = "list")]
+        reason: Option<String>,
         /// Do it; without this, only say what would be done.
         #[arg(long)]
         yes: bool,
@@ -574,6 +630,12 @@ enum ReportFormat {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum ReviewFormat {
+    Md,
+    Json,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum RulesFormat {
     Prometheus,
 }
@@ -690,8 +752,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         },
         #[cfg(feature = "kafka")]
         Command::KafkaScout => live::kafka::scout::main(),
-        Command::Exclude { place, from, to, customers, services, reason, yes } => {
-            decide::exclude(&place, (from, to), (customers, services), &reason, yes)
+        Command::Exclude { place, list: true, .. } => decide::exclusions(&place),
+        Command::Exclude { place, undo: Some(id), reason, yes, .. } => {
+            decide::undo_exclusion(&place, &id, &reason.unwrap_or_default(), yes)
+        }
+        Command::Exclude { place, from, to, customers, services, reason, yes, .. } => {
+            let minutes = (from.unwrap_or_default(), to.unwrap_or_default());
+            let scope = (customers, services);
+            decide::exclude(&place, minutes, scope, &reason.unwrap_or_default(), yes)
         }
         Command::Silence { command } => command.run(),
         Command::Check { config } => batch::check(&config),
@@ -709,6 +777,15 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Impact { place, from, to, json } => ask::impact(&place, from, to, json),
         Command::Verdict { place, value, by, service, from, to, json } => {
             ask::verdict(&place, (&by, &value), service.as_deref(), from, to, json)
+        }
+        Command::Review { place, incident, json: true, .. } => {
+            ask::review(&place, &incident, ReviewFormat::Json)
+        }
+        Command::Review { place, incident, format, json: false } => {
+            ask::review(&place, &incident, format)
+        }
+        Command::Risks { place, quarter, from, to, json } => {
+            ask::risks(&place, quarter.as_deref(), (from, to), json)
         }
         Command::Top { place, by, at, limit, json } => ask::top(&place, by, at, limit, json),
         Command::Alerts { place, from, to, backtest: Some(config), json, .. } => {

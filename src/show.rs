@@ -9,6 +9,9 @@ use ninefold_engine::query::body;
 use ninefold_engine::query::body::{
     Alerts, Cause, Impact, ImpactCustomer, ObjectiveStatus, ReplaySummary, Sla, Top, Window,
 };
+use ninefold_engine::query::review::name;
+use ninefold_engine::query::risks::{Risk, Risks};
+use ninefold_engine::report;
 use ninefold_engine::report::text::{Side, aligned, percent_exact, printable};
 use ninefold_engine::slo::verdict::{Control, Verdict};
 use serde::Serialize;
@@ -229,6 +232,46 @@ fn causes(causes: &[Cause]) -> String {
     let numbers = aligned(&columns, &causes.iter().map(row).collect::<Vec<_>>());
     let names = std::iter::once("cause".to_owned()).chain(causes.iter().map(cause_name));
     numbers.lines().zip(names).map(|(line, name)| format!("{line}  {name}\n")).collect()
+}
+
+/// Prints what has spent the budget.
+pub fn risks(risks: &Risks) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let Risks { from, to, valid, bad, budget, unexplained, .. } = risks;
+    let consumed = share(budget.consumed);
+    writeln!(out, "{from} to {to}: {bad} of {valid} valid events bad, {consumed} of the budget\n")?;
+    let columns = ["customers", "minutes", "bad", "spent", "of bad", "of budget", "incidents"];
+    let row = |one: &Risk| {
+        vec![
+            one.customers.to_string(),
+            one.minutes.to_string(),
+            one.bad.to_string(),
+            format!("{:.0}", one.spent),
+            share(one.share),
+            share(one.budget_consumed),
+            one.incidents.len().to_string(),
+        ]
+    };
+    let none = || "-".to_owned();
+    let (of_bad, of_budget) = (share(unexplained.share), share(unexplained.budget_consumed));
+    let spent = format!("{:.0}", unexplained.spent);
+    let rest = vec![none(), none(), none(), spent, of_bad, of_budget, none()];
+    let rows: Vec<Vec<String>> = risks.causes.iter().map(row).chain([rest]).collect();
+    let named = |one: &Risk| {
+        let services = one.services.iter().map(|name| printable(name)).collect::<Vec<_>>();
+        format!("{} in {}", printable(&name(&one.dimensions)), services.join(", "))
+    };
+    let names = std::iter::once("cause".to_owned()).chain(risks.causes.iter().map(named));
+    let numbers = aligned(&columns.map(|name| (name, Side::Right)), &rows);
+    for (line, name) in numbers.lines().zip(names.chain(["unexplained".to_owned()])) {
+        writeln!(out, "{line}  {name}")?;
+    }
+    Ok(())
+}
+
+/// A share, rounded: `12.3%`.
+fn share(ratio: Option<f64>) -> String {
+    report::text::percent(ratio, 1)
 }
 
 fn hit(customers: &[ImpactCustomer]) -> String {

@@ -2,14 +2,16 @@
 //!
 //! Both give the same [`State`], so everything that is asked has one code path.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use ninefold_engine::config::Config;
 use ninefold_engine::pipeline::Pipeline;
-use ninefold_engine::pipeline::fold::{Need, fold, fold_dimensions, fold_recent, newest_minute};
+use ninefold_engine::pipeline::fold::{
+    Need, Wanted, fold, fold_dimensions, fold_recent, fold_wanted, newest_minute,
+};
 use ninefold_engine::pipeline::gap::gaps_in;
 use ninefold_engine::pipeline::incidents::{Stored, stored_incidents};
 use ninefold_engine::pipeline::watch::stored_transitions;
@@ -62,6 +64,9 @@ pub trait States: Send + Sync {
         &self,
         answer: impl FnOnce(&Table) -> Result<R, TableError>,
     ) -> Result<R, AskError>;
+
+    /// The table alone, without what no commit has taken.
+    fn at_rest(&self) -> &TableStates;
 
     /// For `/healthz`, `/readyz` and `/metrics`.
     fn health(&self) -> Health;
@@ -116,6 +121,30 @@ impl TableStates {
         let now = Minute::of_ms((self.clock)());
         let gaps = self.with_table(|table| gaps_in(table, &(now.minus(GAP_MINUTES)..=now)))?;
         Ok(gaps.iter().map(ToString::to_string).collect())
+    }
+
+    /// Lends a state that holds some minutes of some customers.
+    pub fn with_customers<R>(
+        &self,
+        customers: &BTreeSet<String>,
+        minutes: RangeInclusive<Minute>,
+        answer: impl FnOnce(&State) -> R,
+    ) -> Result<R, AskError> {
+        let config = self.config.get();
+        let mut state = TableStates::empty(&config);
+        let need = Need { customer: None, minutes, histograms: None };
+        let wanted = (&Wanted::of(customers), None);
+        self.with_table(|table| {
+            fold_wanted(table, &config.slis, &need, wanted, &mut state, &mut |_, _| {})
+        })?;
+        Ok(answer(&state))
+    }
+
+    /// The table once more, for a question that takes long.
+    pub fn reopened(&self) -> Result<Table, AskError> {
+        let dir = self.with_table(|table| Ok(table.dir().to_owned()))?;
+        let table = Table::open(&dir).map_err(failed)?;
+        table.ok_or_else(|| AskError::Table(format!("no table in {} any more", dir.display())))
     }
 
     fn whole(&self, table: &Table, need: &Need) -> Result<Arc<State>, TableError> {
@@ -204,6 +233,10 @@ impl States for TableStates {
         let mut table = lock(&self.table);
         table.refresh().map_err(failed)?;
         answer(&table).map_err(failed)
+    }
+
+    fn at_rest(&self) -> &TableStates {
+        self
     }
 
     fn health(&self) -> Health {
@@ -370,6 +403,10 @@ impl States for LiveStates {
         answer: impl FnOnce(&Table) -> Result<R, TableError>,
     ) -> Result<R, AskError> {
         self.table.with_table(answer)
+    }
+
+    fn at_rest(&self) -> &TableStates {
+        &self.table
     }
 
     fn health(&self) -> Health {

@@ -183,3 +183,65 @@ fn a_running_service_takes_a_correction_and_excludes_what_comes_late() {
     assert_same(&minutes(&session.path("d")), &expect, "live = table = recount");
     assert_clean(&session.path("d"), "live");
 }
+
+#[test]
+fn an_exclusion_that_is_undone_is_as_if_it_had_not_been() {
+    let (first, late) = (lines(0), lines(1));
+    let session = Session::new();
+    session.write("c.toml", format!("{SLI}[run]\ncommit_interval = \"200ms\"\n").as_bytes());
+    session.write("a.ndjson", &first);
+    session.run("replay a.ndjson --data d --config c.toml").ok_with_notes();
+    let data = session.path("d");
+    let unchanged = Recount::of(&first, Rules::default()).minutes;
+    exclude(&session, &["--yes"]).ok();
+    // The same once more: undoing one of two changes nothing yet.
+    exclude(&session, &["--yes"]).ok();
+    let list = || session.run("exclude --data d --list").ok();
+    let excluded = |list: &str| -> Vec<String> {
+        let lines = list.lines().filter(|line| line.contains(" excluded "));
+        lines.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+    };
+    let ids = excluded(&list());
+    assert_eq!(ids.len(), 2, "{}", list());
+    let undo = |id: &str, more: &[&str]| {
+        let words = ["exclude", "--data", "d", "--undo", id, "--reason", "the wrong night"];
+        session.run_words(&[&words[..], more].concat())
+    };
+    undo("nothing", &["--yes"]).fails(2, &["unknown exclusion \"nothing\"", "--list"]);
+    undo(&ids[0], &[]).fails(2, &["would be undone", "--yes"]);
+    undo(&ids[0], &["--yes"]).ok();
+    undo(&ids[0], &["--yes"]).fails(2, &["was undone already"]);
+    assert_same(&minutes(&data), &expected(&[&first]), "one of two is undone");
+    assert_eq!(excluded(&list()), ids[1..]);
+    assert!(list().contains(&format!("undoes {}", ids[0])) && list().contains("the wrong night"));
+
+    // A running service takes the other one back, and counts what comes late.
+    let line = "run --data d --config c.toml --follow a.ndjson --listen 127.0.0.1:0";
+    let mut service = Service::start(&session, line);
+    let valid = |service: &Service| {
+        let path = format!("/v1/customers/c1?service=api&at={}", time(START + 89));
+        let answer = service.get(&path);
+        let counted = || answer.json()["services"][0]["objectives"][0]["valid"].as_u64();
+        (answer.status == 200).then(counted).flatten()
+    };
+    let sum = |minutes: &BTreeMap<Key, Counts>| -> u64 {
+        let own = minutes.iter().filter(|(key, _)| key.0 == "c1" && key.1 == "api");
+        own.map(|(_, counts)| counts.valid).sum()
+    };
+    let partly = sum(&expected(&[&first]));
+    service.until("memory", |service| valid(service).filter(|found| *found == partly));
+    undo(&ids[1], &["--yes"]).ok();
+    let whole = sum(&unchanged);
+    service.until("the undoing", |service| valid(service).filter(|found| *found == whole));
+    let mut file = OpenOptions::new().append(true).open(session.path("a.ndjson")).unwrap();
+    file.write_all(&late).unwrap();
+    let all = Recount::of(&[first.clone(), late].concat(), Rules::default()).minutes;
+    let both = sum(&all);
+    service.until("late lines", |service| valid(service).filter(|found| *found == both));
+    service.stop().ok_with_notes();
+    assert_same(&minutes(&data), &all, "live = table = recount");
+    session.run("verify a.ndjson --data d --config c.toml").ok_with_notes();
+    assert_clean(&data, "undone");
+    let report = session.run("report --data d --config c.toml --month 2026-11 --format json");
+    assert!(report.json().get("exclusions").is_none(), "nothing is excluded any more");
+}

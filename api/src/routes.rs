@@ -56,7 +56,9 @@ fn table() -> Vec<(&'static str, MethodRouter<App>, Need)> {
         ("/v1/alerts", get(alerts), Need::Read),
         ("/v1/incidents", get(incidents), Need::Read),
         ("/v1/incidents/{id}", get(incident), Need::Read),
+        ("/v1/incidents/{id}/review", get(review), Need::Read),
         ("/v1/impact", get(impact), Need::Read),
+        ("/v1/risks", get(risks), Need::Read),
         ("/v1/releases/{release}/verdict", get(release_verdict), Need::Read),
         ("/v1/attributes/{name}/{value}/verdict", get(value_verdict), Need::Read),
         ("/v1/reports/{month}", get(month_report), Need::Read),
@@ -187,6 +189,25 @@ async fn incident(State(app): State<App>, path: PathText, uri: Uri) -> Result<Re
     json(&app, move |answers| answers.incident(&id)).await
 }
 
+async fn review(State(app): State<App>, path: PathText, uri: Uri) -> Result<Response, Problem> {
+    let id = text_of(path, "id")?;
+    let arguments = Arguments::read(&uri, &["format"])?;
+    let formats = [("json", Format::Json), ("md", Format::Markdown)];
+    let ask = move |answers: &dyn Answers| answers.review(&id);
+    if let Format::Markdown = arguments.one_of("format", &formats)? {
+        let text = app.ask(move |answers| Ok(report::review::markdown(&ask(answers)?))).await?;
+        return Ok(([(header::CONTENT_TYPE, MARKDOWN)], text).into_response());
+    }
+    json(&app, ask).await
+}
+
+async fn risks(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+    let arguments = Arguments::read(&uri, &["quarter", "from", "to"])?;
+    let (from, to) = arguments.open_range()?;
+    let quarter = arguments.text("quarter")?;
+    json(&app, move |answers| answers.risks(quarter.as_deref(), from, to)).await
+}
+
 async fn impact(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     let (from, to) = Arguments::read(&uri, &["from", "to"])?.range(IMPACT_MINUTES_MAX)?;
     json(&app, move |answers| answers.impact(from, to)).await
@@ -220,7 +241,10 @@ async fn verdict(app: App, name: String, value: String, uri: Uri) -> Result<Resp
     json(&app, move |answers| answers.verdict(&name, &value, service.as_deref(), from, to)).await
 }
 
-/// The forms of a monthly statement.
+/// The media type of Markdown.
+const MARKDOWN: &str = "text/markdown; charset=utf-8";
+
+/// The forms of a document.
 #[derive(Clone, Copy)]
 enum Format {
     Json,
@@ -250,7 +274,7 @@ async fn month_report(
         }
         Format::Markdown => {
             let text = app.ask(move |answers| Ok(report::markdown(&ask(answers)?))).await?;
-            ("text/markdown; charset=utf-8", "md", text)
+            (MARKDOWN, "md", text)
         }
     };
     let disposition = format!("attachment; filename=\"{name}.{extension}\"");

@@ -91,7 +91,7 @@ async fn check_refused(path: &str, field: &str, words: &str) {
 }
 
 /// The routes that need no name, with arguments where they need some.
-const PLAIN_ROUTES: [&str; 19] = [
+const PLAIN_ROUTES: [&str; 21] = [
     "/",
     "/docs",
     "/openapi.json",
@@ -103,6 +103,8 @@ const PLAIN_ROUTES: [&str; 19] = [
     "/v1/alerts",
     "/v1/incidents",
     "/v1/incidents/0123456789abcdef0123456789abcdef",
+    "/v1/incidents/0123456789abcdef0123456789abcdef/review",
+    "/v1/risks?quarter=2026-Q4",
     "/incidents/0123456789abcdef0123456789abcdef",
     "/v1/impact?from=2026-11-24T22:00:00Z&to=2026-11-24T22:59:00Z",
     "/v1/releases/r42/verdict",
@@ -127,6 +129,18 @@ async fn every_plain_route_answers() {
         assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
         assert!(!answer.body.is_empty(), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_review_is_markdown_for_who_asks_and_names_are_no_markup() {
+    let path = format!("/v1/incidents/{}/review", fake::INCIDENT);
+    let answer = get(&format!("{path}?format=md")).await;
+    assert_eq!(answer.header("content-type"), "text/markdown; charset=utf-8");
+    let text = answer.text();
+    assert!(text.starts_with("# Incident ") && text.contains("## Timeline"), "{text}");
+    assert!(!text.contains("<script>") && text.contains("&lt;script&gt;"), "{text}");
+    assert_eq!(get(&format!("{path}?format=csv")).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(get("/v1/incidents/nothing/review").await.status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

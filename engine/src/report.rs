@@ -22,6 +22,7 @@
 //! `services` repeats the counts for every objective of every service, whatever its period.
 
 mod render;
+pub mod review;
 pub mod text;
 
 use std::collections::BTreeSet;
@@ -114,10 +115,12 @@ pub fn report(
     })
 }
 
-/// The refusal of a month or a zone, under the name of the argument: `month` or `tz`.
+/// The refusal of a month, a quarter or a zone, under the name of the argument: `month`, `quarter`
+/// or `tz`.
 pub fn refused(error: PeriodError) -> AskError {
     let field = match error {
         PeriodError::Zone(_) => "tz",
+        PeriodError::Quarter(_) => "quarter",
         PeriodError::Month(_) | PeriodError::Period(_) => "month",
     };
     AskError::Argument { field, problem: error.to_string() }

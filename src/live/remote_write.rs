@@ -12,7 +12,7 @@ use ninefold_engine::config::{HeaderValue, RemoteWrite, Secret};
 use ninefold_engine::notify::address::AddressRule;
 use ninefold_engine::notify::outbox::Failure;
 use ninefold_engine::notify::remote_write::{Backlog, HEADERS, Outcome};
-use ninefold_engine::notify::send::Sender;
+use ninefold_engine::notify::send::{SendError, Sender};
 use ninefold_engine::query::gauges::gauges;
 use ninefold_engine::query::{Answers, RemoteWriteHealth};
 
@@ -114,15 +114,15 @@ impl Writer {
         let Some(body) = self.backlog.due(clock_ms()) else { return false };
         let own = self.headers.iter().map(|(name, value)| (name.as_str(), value.reveal()));
         let sent = self.sender.post("", HEADERS.into_iter().chain(own), body);
-        let outcome = match &sent {
+        let outcome = match sent.as_ref().map_err(SendError::failure) {
             Ok(()) => Outcome::Taken,
-            Err(error) if error.failure() == Failure::Message => Outcome::Refused,
-            Err(_) => Outcome::Failed,
+            Err(Failure::Message) => Outcome::Refused,
+            Err(Failure::Receiver(asked_ms)) => Outcome::Failed(asked_ms),
         };
         let jitter = random_seed() as f64 / u64::MAX as f64;
         self.backlog.ended(outcome, clock_ms(), jitter);
         self.complain(sent.err().map(|error| error.to_string()));
-        outcome != Outcome::Failed
+        !matches!(outcome, Outcome::Failed(_))
     }
 
     fn complain(&mut self, complaint: Option<String>) {

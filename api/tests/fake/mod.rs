@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 
 use ninefold_engine::query::body::*;
 use ninefold_engine::query::incident::{IncidentCustomer, IncidentPage, Joined, NewlyHit, status};
+use ninefold_engine::query::review::{
+    BudgetPart, Outcome, Review, ReviewCustomer, ReviewEvent, ReviewObjective,
+};
+use ninefold_engine::query::risks::{self, Risk, Risks};
 use ninefold_engine::query::{Answers, AskError, Basis, By, Health, MemoryUse};
 use ninefold_engine::slo::verdict;
 use ninefold_engine::time::{Minute, rfc3339};
@@ -533,6 +537,103 @@ impl Answers for Fake {
         let series: Vec<Joined> = known.worst.iter().map(joined).collect();
         let as_of = Some(self.as_of().to_string());
         Ok(status(as_of, [(&known, &series[..])]).expect("there is a change"))
+    }
+
+    fn review(&self, id: &str) -> Result<Review, AskError> {
+        let status = self.incident(id)?;
+        let incident = &status.incident;
+        let customer = |one: &IncidentCustomer| ReviewCustomer {
+            customer: one.customer.clone(),
+            tier: String::new(),
+            valid: one.valid,
+            bad: one.bad,
+            bad_minutes: 9,
+            first: Some(incident.from.clone()),
+            last: None,
+            budget_lost: one.budget_consumed,
+            objectives: vec![ReviewObjective {
+                objective: "availability".to_owned(),
+                sli: "availability".to_owned(),
+                target: 0.998,
+                period: "30d".to_owned(),
+                fired: true,
+                valid: one.valid,
+                bad: one.bad,
+                budget_lost: one.budget_consumed,
+                budget_consumed: one.budget_consumed,
+                outcome: Outcome::AtRisk,
+            }],
+        };
+        let event = |event: &str, detail: &str| ReviewEvent {
+            at: incident.from.clone(),
+            event: event.to_owned(),
+            detail: detail.to_owned(),
+        };
+        Ok(Review {
+            as_of: status.as_of.clone(),
+            id: incident.id.clone(),
+            service: incident.service.clone(),
+            state: incident.state.clone(),
+            severity: incident.severity.clone(),
+            notifies: incident.notifies.clone(),
+            merged_into: None,
+            from: incident.from.clone(),
+            to: incident.to.clone(),
+            detected_at: Some(incident.opened_at.clone()),
+            paged_at: None,
+            closed_at: None,
+            time_to_detect_s: Some(61.5),
+            time_to_page_s: None,
+            time_to_verdict_s: None,
+            time_to_resolve_s: None,
+            timeline: vec![event("first_bad", HOSTILE[0]), event("detected", HOSTILE[1])],
+            valid: incident.valid,
+            bad: incident.bad,
+            bad_minutes: incident.bad_minutes,
+            budget_events: 12.5,
+            budget_lost: incident.budget_lost,
+            objectives_broken: incident.objectives_broken,
+            objectives_at_risk: incident.objectives_at_risk,
+            others_hit: 1,
+            others_bad: 2,
+            customers: incident.worst.iter().map(customer).collect(),
+            causes: incident.causes.clone(),
+            budget_by_cause: vec![BudgetPart {
+                dimensions: BTreeMap::new(),
+                bad: incident.bad,
+                share: Some(1.0),
+                budget_lost: incident.budget_lost,
+            }],
+            gaps: Vec::new(),
+            exclusions: Vec::new(),
+        })
+    }
+
+    fn risks(
+        &self,
+        _quarter: Option<&str>,
+        from: Option<Minute>,
+        to: Option<Minute>,
+    ) -> Result<Risks, AskError> {
+        self.ready()?;
+        let (from, to) = (from.unwrap_or(self.as_of()), to.unwrap_or(self.as_of()));
+        let cause = Risk {
+            dimensions: BTreeMap::from([("release".to_owned(), HOSTILE[0].to_owned())]),
+            customers: 3,
+            bad: 40,
+            spent: 38.5,
+            first: from.to_string(),
+            last: to.to_string(),
+            ..Risk::default()
+        };
+        Ok(risks::finish(Risks {
+            as_of: Some(self.as_of().to_string()),
+            from: from.to_string(),
+            to: to.to_string(),
+            bad: 50,
+            causes: vec![cause],
+            ..Risks::default()
+        }))
     }
 
     fn top(

@@ -124,14 +124,20 @@ impl Default for Wait {
 }
 
 impl Wait {
-    /// After a further failure at `now_ms`, at least for `asked_ms`, with `jitter` (0 to 1) of
-    /// half of it, so that many do not come back at once.
+    /// After a further failure at `now_ms`.
     fn longer(&mut self, now_ms: i64, jitter: f64, asked_ms: i64) {
-        let wait_ms = (RETRY_MS << self.failures.min(10)).min(RETRY_MS_MAX);
-        let wait_ms = wait_ms / 2 + (wait_ms as f64 / 2.0 * jitter.clamp(0.0, 1.0)) as i64;
+        self.until_ms = now_ms + wait_ms(self.failures, jitter, asked_ms);
         self.failures += 1;
-        self.until_ms = now_ms + wait_ms.max(asked_ms.min(ASKED_MS_MAX));
     }
+}
+
+/// How long to wait after a failure with `failures` before it, in milliseconds: it doubles, with
+/// `jitter` (0 to 1) of half of it, so that many do not come back at once; at least for `asked_ms`,
+/// which is what the receiver asked for.
+pub(super) fn wait_ms(failures: u32, jitter: f64, asked_ms: i64) -> i64 {
+    let wait_ms = (RETRY_MS << failures.min(10)).min(RETRY_MS_MAX);
+    let wait_ms = wait_ms / 2 + (wait_ms as f64 / 2.0 * jitter.clamp(0.0, 1.0)) as i64;
+    wait_ms.max(asked_ms.min(ASKED_MS_MAX))
 }
 
 /// What a receiver is told of.

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use prost::Message;
 
+use super::outbox::wait_ms;
 use crate::query::RemoteWriteHealth;
 use crate::query::gauges::Gauge;
 
@@ -26,10 +27,6 @@ pub const HEADERS: [(&str, &str); 3] = [
     ("content-encoding", "snappy"),
     ("x-prometheus-remote-write-version", "0.1.0"),
 ];
-
-/// The first wait after a failure, and the longest.
-const RETRY_MS: i64 = 1_000;
-const RETRY_MS_MAX: i64 = 60_000;
 
 /// The bits of the NaN that ends a series: `StaleNaN` of Prometheus.
 const STALE: u64 = 0x7ff0_0000_0000_0002;
@@ -73,8 +70,9 @@ pub enum Outcome {
     Taken,
     /// It will never be taken.
     Refused,
-    /// It may be taken later.
-    Failed,
+    /// It may be taken later: not before so many milliseconds, where the receiver has said so,
+    /// else 0.
+    Failed(i64),
 }
 
 /// A batch that waits.
@@ -144,12 +142,10 @@ impl Backlog {
     }
 
     /// Takes how an attempt at the oldest batch ended. After a failure it is tried again after a
-    /// wait that doubles, with `jitter` (0 to 1) of half of it.
+    /// wait that doubles, with `jitter` (0 to 1) of half of it, and not before the receiver wants.
     pub fn ended(&mut self, outcome: Outcome, now_ms: i64, jitter: f64) {
-        if outcome == Outcome::Failed {
-            let wait_ms = (RETRY_MS << self.failures.min(10)).min(RETRY_MS_MAX);
-            let spread_ms = (wait_ms as f64 / 2.0 * jitter.clamp(0.0, 1.0)) as i64;
-            self.not_before_ms = now_ms + wait_ms / 2 + spread_ms;
+        if let Outcome::Failed(asked_ms) = outcome {
+            self.not_before_ms = now_ms + wait_ms(self.failures, jitter, asked_ms);
             self.failures += 1;
             self.health.failures += 1;
             return;
@@ -242,21 +238,26 @@ mod tests {
         }
         let at = |backlog: &Backlog, now_ms| backlog.due(now_ms).map(|body| samples(body)[0].2);
         assert_eq!(at(&backlog, 0), Some(1));
-        backlog.ended(Outcome::Failed, 0, 0.0);
+        backlog.ended(Outcome::Failed(0), 0, 0.0);
         assert_eq!((at(&backlog, 499), at(&backlog, 500)), (None, Some(1)));
         assert_eq!(backlog.wakes_at_ms(), Some(500));
-        backlog.ended(Outcome::Failed, 500, 1.0);
+        backlog.ended(Outcome::Failed(0), 500, 1.0);
         assert_eq!((at(&backlog, 2_499), at(&backlog, 2_500)), (None, Some(1)));
         for _ in 0..40 {
-            backlog.ended(Outcome::Failed, 0, 1.0);
+            backlog.ended(Outcome::Failed(0), 0, 1.0);
         }
-        assert_eq!(backlog.wakes_at_ms(), Some(RETRY_MS_MAX));
+        assert_eq!(backlog.wakes_at_ms(), Some(60_000));
+        // What the receiver asks for counts where it is longer, up to an hour.
+        for (asked_ms, expect_ms) in [(7_000, 60_000), (90_000, 90_000), (i64::MAX, 3_600_000)] {
+            backlog.ended(Outcome::Failed(asked_ms), 0, 1.0);
+            assert_eq!(backlog.wakes_at_ms(), Some(expect_ms), "{asked_ms}");
+        }
         backlog.ended(Outcome::Refused, 0, 0.0);
         assert_eq!(at(&backlog, 0), Some(2), "what comes after a refusal does not wait");
         backlog.ended(Outcome::Taken, 0, 0.0);
         let health = backlog.health();
         let counted = (health.samples_sent, health.samples_refused, health.failures);
-        assert_eq!((counted, health.batches_waiting), ((1, 1, 42), 1));
+        assert_eq!((counted, health.batches_waiting), ((1, 1, 45), 1));
     }
 
     #[test]

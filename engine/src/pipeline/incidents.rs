@@ -19,19 +19,18 @@ use super::watch::Tick;
 use super::{Pipeline, batches};
 use crate::query::body::{AlertTransition, Incident as Body};
 use crate::query::burn::look;
-use crate::query::column::{column, sum};
+use crate::query::column::bad_minutes;
+use crate::query::hit::{Hit, Promised};
 use crate::query::impact::{Dimensions, MINUTES_BEFORE, found_causes};
 use crate::query::incident::{Joined, incident, joined, notices, restored};
+use crate::query::review::CAUSES_BEFORE_MINUTES;
 use crate::slo::alert::evidence::binomial_tail;
 use crate::slo::alert::{AlertOptions, SPECS, Severity, State as AlertState, step, tiers_of};
-use crate::slo::budget::{self, Budget};
-use crate::slo::decimal::met;
 use crate::slo::excess::Cause;
 use crate::slo::incident::evidence::scanned;
 use crate::slo::incident::{Change, Field, Firing, Incident, Incidents, Radius, SeriesKey, Worst};
-use crate::slo::objective::{Objective, Objectives, SliRef, Slis};
+use crate::slo::objective::{Objectives, Slis};
 use crate::slo::window::window_range;
-use crate::state::series::Series;
 use crate::state::{RECENT_MINUTES, State};
 use crate::table::schema::Grain;
 use crate::table::{DataFile, Filter, Table, TableError};
@@ -40,24 +39,11 @@ use crate::time::{DAY_MINUTES, Day, Minute};
 /// A series is active that had events in so many minutes.
 const ACTIVE_MINUTES: u32 = 60;
 
-/// A stretch of bad minutes is looked for in so many before a series fires.
-const STRETCH_MINUTES: u32 = 360;
-
-/// Good or idle minutes in a stretch, at most, as in an episode of a report.
-const STRETCH_GAP_MINUTES: u32 = 5;
-
-/// Causes are looked for from so many minutes before the first bad one: a release that was
-/// rolled out to all is a cause only beside the time before it.
-const CAUSES_BEFORE_MINUTES: u32 = 30;
-
 /// How many customers an incident names.
 const WORST_MAX: usize = 10;
 
 /// How many minutes of newly hit customers are told.
 const NEWLY_MINUTES: u32 = 60;
-
-/// A promise is at risk that will be broken within so many seconds.
-const AT_RISK_S: f64 = 86_400.0;
 
 /// A stored change of an incident: the API's keys, the series that joined, and the tick.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -233,26 +219,24 @@ struct Counts<'a> {
     active: &'a RefCell<HashMap<String, (Minute, u64)>>,
 }
 
-/// One series of an incident, with its promise.
-struct Found<'a> {
-    series: &'a Series,
-    objective: &'a Objective,
-    column: SliRef,
-}
-
-impl Found<'_> {
-    fn sum(&self, minutes: RangeInclusive<Minute>) -> crate::model::Counts {
-        sum(self.series, self.column, minutes)
-    }
-}
-
 impl World<'_> {
     /// The series and the objective of a key; `None` where memory has not all of it.
-    fn find(&self, service: &str, key: &SeriesKey) -> Option<Found<'_>> {
+    fn find(&self, service: &str, key: &SeriesKey) -> Option<Promised<'_>> {
         let series = self.state.series(&key.customer, service)?;
-        let mut objectives = self.objectives.resolve(&key.customer, service).into_iter();
-        let objective = objectives.find(|one| *one.name == *key.objective)?;
-        Some(Found { series, objective, column: column(self.slis, objective, service)? })
+        Promised::of(self.slis, self.objectives, series, &key.objective)
+    }
+
+    /// What an incident does to one series, with its bad minutes of the last day: what went on for
+    /// longer is told by its sums.
+    fn hit(
+        &self,
+        service: &str,
+        key: &SeriesKey,
+        (from, now): (Minute, Minute),
+    ) -> Option<(Hit, usize)> {
+        let found = self.find(service, key)?;
+        let day = from.max(now.minus(DAY_MINUTES - 1))..=now;
+        Some((found.hit(from, now), bad_minutes(found.series, found.column, day).len()))
     }
 }
 
@@ -289,20 +273,8 @@ impl Field for Counts<'_> {
     }
 
     fn first_bad(&self, service: &str, key: &SeriesKey) -> Minute {
-        let Some(found) = self.world.find(service, key) else { return self.now };
-        let (mut first, mut gap) = (None, 0);
-        for minute in (0..STRETCH_MINUTES).map(|back| self.now.minus(back)) {
-            let counts = found.sum(minute..=minute);
-            if met(found.objective.target, counts.valid, counts.bad) == Some(false) {
-                (first, gap) = (Some(minute), 0);
-            } else {
-                gap += u32::from(first.is_some());
-                if gap > STRETCH_GAP_MINUTES {
-                    break;
-                }
-            }
-        }
-        first.unwrap_or(self.now)
+        let found = self.world.find(service, key);
+        found.and_then(|found| found.first_bad(self.now)).unwrap_or(self.now)
     }
 
     fn causes(&self, service: &str, minutes: RangeInclusive<Minute>) -> Vec<Cause> {
@@ -319,24 +291,24 @@ impl Field for Counts<'_> {
     fn radius(&self, incident: &Incident) -> Radius {
         let (from, now) = (incident.from(), self.now);
         let keys: Vec<&SeriesKey> = incident.members.keys().collect();
-        let of_series = |key: &&SeriesKey| Hit::of(self.world, &incident.service, key, from, now);
-        let hits: Vec<Option<Hit>> = keys.par_iter().map(of_series).collect();
+        let of_series = |key: &&SeriesKey| self.world.hit(&incident.service, key, (from, now));
+        let hits: Vec<Option<(Hit, usize)>> = keys.par_iter().map(of_series).collect();
         let mut radius = Radius {
             to: now,
             customers_active: self.active(&incident.service),
             ..Radius::default()
         };
         let mut budget = 0.0;
-        for hit in hits.iter().flatten() {
-            radius.valid += hit.valid;
-            radius.bad += hit.bad;
-            radius.bad_minutes += hit.bad_minutes;
+        for (hit, bad_minutes) in hits.iter().flatten() {
+            radius.valid += hit.counts.valid;
+            radius.bad += hit.counts.bad;
+            radius.bad_minutes += *bad_minutes as u64;
             radius.objectives_broken += u64::from(hit.is_broken);
-            let at_risk = hit.exhausted_in_s.filter(|after| !hit.is_broken && *after <= AT_RISK_S);
-            radius.objectives_at_risk += u64::from(at_risk.is_some());
+            let at_risk_s = hit.at_risk_s();
+            radius.objectives_at_risk += u64::from(at_risk_s.is_some());
             radius.exhausted_in_s =
-                [radius.exhausted_in_s, at_risk].into_iter().flatten().reduce(f64::min);
-            budget += hit.budget;
+                [radius.exhausted_in_s, at_risk_s].into_iter().flatten().reduce(f64::min);
+            budget += hit.budget.events;
         }
         radius.budget_lost = (budget > 0.0).then(|| radius.bad as f64 / budget);
         self.count_customers(incident, &keys, &hits, &mut radius);
@@ -355,11 +327,12 @@ impl Counts<'_> {
         &self,
         incident: &Incident,
         keys: &[&SeriesKey],
-        hits: &[Option<Hit>],
+        hits: &[Option<(Hit, usize)>],
         radius: &mut Radius,
     ) {
         let mut worst: Vec<Worst> = Vec::new();
-        let together: Vec<(&SeriesKey, &Option<Hit>)> = keys.iter().copied().zip(hits).collect();
+        let hits = hits.iter().map(|hit| hit.as_ref().map(|(hit, _)| hit));
+        let together: Vec<(&SeriesKey, Option<&Hit>)> = keys.iter().copied().zip(hits).collect();
         for of_customer in together.chunk_by(|a, b| a.0.customer == b.0.customer) {
             let name: &Arc<str> = &of_customer[0].0.customer;
             let members = || of_customer.iter().map(|(key, _)| &incident.members[*key]);
@@ -369,13 +342,14 @@ impl Counts<'_> {
             *radius.tiers.entry(tier).or_default() += 1;
             let first = members().map(|one| one.from).min().unwrap_or_default();
             *radius.newly.entry(first).or_default() += 1;
-            let hit = of_customer.iter().filter_map(|(_, hit)| hit.as_ref());
-            let hit = hit.max_by_key(|hit| hit.bad);
+            let hit = of_customer.iter().filter_map(|(_, hit)| *hit);
+            let hit = hit.max_by_key(|hit| hit.counts.bad);
             worst.extend(hit.map(|hit| Worst {
                 customer: name.to_string(),
-                valid: hit.valid,
-                bad: hit.bad,
-                budget_consumed: (hit.budget > 0.0).then(|| hit.bad as f64 / hit.budget),
+                valid: hit.counts.valid,
+                bad: hit.counts.bad,
+                budget_consumed:
+                    (hit.budget.events > 0.0).then(|| hit.counts.bad as f64 / hit.budget.events),
             }));
         }
         let newest = radius.newly.keys().last().copied().unwrap_or_default();
@@ -384,44 +358,5 @@ impl Counts<'_> {
         worst.sort_by_key(|one| std::cmp::Reverse(one.bad));
         worst.truncate(WORST_MAX);
         radius.worst = worst;
-    }
-}
-
-/// What an incident does to one series.
-struct Hit {
-    valid: u64,
-    bad: u64,
-    bad_minutes: u64,
-    /// Bad events that the objective's period allows so far.
-    budget: f64,
-    is_broken: bool,
-    exhausted_in_s: Option<f64>,
-}
-
-impl Hit {
-    fn of(
-        world: &World<'_>,
-        service: &str,
-        key: &SeriesKey,
-        from: Minute,
-        now: Minute,
-    ) -> Option<Hit> {
-        let found = world.find(service, key)?;
-        let (objective, target) = (found.objective, found.objective.target);
-        let counts = found.sum(from..=now);
-        // A day of minutes, at most: what went on for longer is told by its sums.
-        let minutes = from.max(now.minus(DAY_MINUTES - 1)).0..=now.0;
-        let bad_minutes = minutes.filter(|at| found.sum(Minute(*at)..=Minute(*at)).bad > 0).count();
-        let period = found.sum(objective.period.range(now));
-        let last_hour = budget::burn_rate(found.sum(window_range(now, 60)), target);
-        let of_period = Budget::of(period, target);
-        Some(Hit {
-            valid: counts.valid,
-            bad: counts.bad,
-            bad_minutes: bad_minutes as u64,
-            budget: of_period.events,
-            is_broken: met(target, period.valid, period.bad) == Some(false),
-            exhausted_in_s: of_period.exhausted_in_s(last_hour, objective.period.minutes()),
-        })
     }
 }

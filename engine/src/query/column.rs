@@ -45,6 +45,24 @@ pub fn any_bad(series: &Series, column: SliRef, minutes: RangeInclusive<Minute>)
     sum(series, column, minutes).bad > 0
 }
 
+/// Minutes with a bad event in a range of minutes, both ends included.
+pub fn bad_minutes(
+    series: &Series,
+    column: SliRef,
+    minutes: RangeInclusive<Minute>,
+) -> Vec<Minute> {
+    match column {
+        SliRef::Further(index) => {
+            let within = series.further[index].iter().filter(|cell| minutes.contains(&cell.minute));
+            within.filter(|cell| cell.counts.bad > 0).map(|cell| cell.minute).collect()
+        }
+        _ => {
+            let bad = |cell: &Cell| of_cell(cell, column).bad > 0;
+            series.cells_in(minutes).filter(bad).map(|cell| cell.minute).collect()
+        }
+    }
+}
+
 /// All cells of a series by one SLI; none where nothing was ever bad, which nearly always spares
 /// the copy.
 pub fn failing_cells(series: &Series, column: SliRef) -> Vec<(Minute, Counts)> {

@@ -76,14 +76,10 @@ pub fn gauges(
     let burn_rate = |window| fleet.windows.get(window).and_then(|window: &Window| window.burn_rate);
     let consumed = burn_rate("30d");
     slo.burn(burn_rate("5m"), consumed, consumed.map(|consumed| 1.0 - consumed));
-    for customer in listed(answers, customers_max)? {
-        match answers.sla(&customer, None, None) {
-            Ok(sla) => of_customer(&sla, &mut gauges),
-            // Evicted or corrected between the two questions: the next time is right again.
-            Err(AskError::Unknown { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
+    // Who was evicted or corrected between the two questions is left out: the next time is right
+    // again.
+    let listed: Vec<String> = listed(answers, customers_max)?.into_iter().collect();
+    answers.slas(&listed)?.iter().for_each(|sla| of_customer(sla, &mut gauges));
     Ok(gauges)
 }
 

@@ -4,6 +4,7 @@
 //! both implement it, so that there is one code path for `--json` and for HTTP.
 
 pub mod alerts;
+pub mod attribution;
 pub mod backtest;
 pub mod body;
 pub mod burn;
@@ -11,9 +12,12 @@ pub mod column;
 pub mod excluded;
 pub mod fleet;
 pub mod gauges;
+pub mod hit;
 pub mod impact;
 pub mod incident;
 pub mod objectives;
+pub mod review;
+pub mod risks;
 pub mod rules;
 pub mod sla;
 pub mod timeseries;
@@ -310,6 +314,19 @@ pub trait Answers: Send + Sync {
         service: Option<&str>,
         at: Option<Minute>,
     ) -> Result<body::Sla, AskError>;
+    /// As [`Answers::sla`] of all services now, of several customers; latencies may be left out,
+    /// and those who are unknown are.
+    fn slas(&self, customers: &[String]) -> Result<Vec<body::Sla>, AskError> {
+        let mut all = Vec::with_capacity(customers.len());
+        for customer in customers {
+            match self.sla(customer, None, None) {
+                Ok(sla) => all.push(sla),
+                Err(AskError::Unknown { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
     /// Counts by step; `customer` `None` = the fleet.
     fn timeseries(
         &self,
@@ -352,6 +369,17 @@ pub trait Answers: Send + Sync {
     ) -> Result<body::Incidents, AskError>;
     /// One incident with what happened to it and who is in it.
     fn incident(&self, id: &str) -> Result<body::IncidentStatus, AskError>;
+    /// What an incident was: timeline, impact, causes and budget by cause, from the table.
+    fn review(&self, id: &str) -> Result<review::Review, AskError>;
+    /// What has spent the budget, by cause: of a quarter such as `2026-Q4`, or of the UTC days of a
+    /// range, which begins with the running quarter and ends with the newest counted day unless
+    /// told.
+    fn risks(
+        &self,
+        quarter: Option<&str>,
+        from: Option<Minute>,
+        to: Option<Minute>,
+    ) -> Result<risks::Risks, AskError>;
     /// The worst customers; `cursor` is the `next` of the page before.
     fn top(
         &self,

@@ -10,7 +10,8 @@ use rayon::prelude::*;
 
 use crate::query::body::{Report, ReportCustomer};
 use crate::report::text::{
-    Side, aligned, csv_text, markdown_text, percent, percent_exact, percent_good, printable,
+    Side, aligned, csv_text, markdown_table, markdown_text, percent, percent_exact, percent_good,
+    printable,
 };
 
 /// So many customers are written as CSV in one go, each chunk on a core of its own.
@@ -63,20 +64,11 @@ fn csv_lines<R: IntoIterator<Item: AsRef<[u8]>>>(records: impl IntoIterator<Item
 /// to whom the promise was broken.
 pub fn markdown(report: &Report) -> String {
     let customers = worst_first(report);
-    let names: Vec<String> = COLUMNS.iter().map(|(name, _)| (*name).to_owned()).collect();
-    let rule = COLUMNS.iter().map(|(_, side)| match side {
-        Side::Left => ":--".to_owned(),
-        Side::Right => "--:".to_owned(),
-    });
+    let rows: Vec<Vec<String>> = customers.iter().map(|customer| cells(customer)).collect();
     let mut text = format!("# SLA statement {}\n\n{}\n", report.month, heading(report));
     text.push_str(&gap_lines(report, |line| format!("\n{}", markdown_text(line))));
     text.push('\n');
-    text.push_str(&markdown_row(names));
-    text.push_str(&markdown_row(rule.collect()));
-    for customer in &customers {
-        let escaped = cells(customer).iter().map(|cell| markdown_text(cell)).collect();
-        text.push_str(&markdown_row(escaped));
-    }
+    text.push_str(&markdown_table(&COLUMNS, &rows));
     text.push_str(&markdown_episodes(&customers));
     text
 }
@@ -84,22 +76,18 @@ pub fn markdown(report: &Report) -> String {
 fn markdown_episodes(customers: &[&ReportCustomer]) -> String {
     let broken = customers.iter().filter(|customer| customer.met == Some(false));
     let rows = broken.flat_map(|customer| {
-        let name = markdown_text(&customer.customer);
-        customer.episodes.iter().map(move |episode| {
+        customer.episodes.iter().map(|episode| {
             let (from, to) = (episode.from.clone(), episode.to.clone());
-            markdown_row(vec![name.clone(), from, to, episode.bad.to_string()])
+            vec![customer.customer.clone(), from, to, episode.bad.to_string()]
         })
     });
-    let rows: String = rows.collect();
+    let rows: Vec<Vec<String>> = rows.collect();
     if rows.is_empty() {
-        return rows;
+        return String::new();
     }
-    let heading = "| customer | from | to | bad |\n| :-- | :-- | :-- | --: |\n";
-    format!("\n## Episodes of broken promises\n\n{heading}{rows}")
-}
-
-fn markdown_row(cells: Vec<String>) -> String {
-    format!("| {} |\n", cells.join(" | "))
+    let columns =
+        [("customer", Side::Left), ("from", Side::Left), ("to", Side::Left), ("bad", Side::Right)];
+    format!("\n## Episodes of broken promises\n\n{}", markdown_table(&columns, &rows))
 }
 
 /// What it is, until when it counts, and how many promises were kept.

@@ -154,6 +154,28 @@ pub fn aligned(columns: &[(&str, Side)], rows: &[Vec<String>]) -> String {
     text
 }
 
+/// A Markdown table of the same; nothing in its cells is markup.
+///
+/// ```
+/// use ninefold_engine::report::text::{Side, markdown_table};
+/// let rows = vec![vec!["a|b".to_owned(), "10".to_owned()]];
+/// let text = markdown_table(&[("who", Side::Left), ("bad", Side::Right)], &rows);
+/// assert_eq!(text, "| who | bad |\n| :-- | --: |\n| a\\|b | 10 |\n");
+/// ```
+pub fn markdown_table(columns: &[(&str, Side)], rows: &[Vec<String>]) -> String {
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let rule = |side: &Side| match side {
+        Side::Left => ":--".to_owned(),
+        Side::Right => "--:".to_owned(),
+    };
+    let mut text = line(columns.iter().map(|(name, _)| (*name).to_owned()).collect());
+    text.push_str(&line(columns.iter().map(|(_, side)| rule(side)).collect()));
+    for row in rows {
+        text.push_str(&line(row.iter().map(|cell| markdown_text(cell)).collect()));
+    }
+    text
+}
+
 fn cut(text: &str) -> String {
     match text.char_indices().nth(CELL_CHARS_MAX) {
         None => text.to_owned(),

@@ -21,10 +21,15 @@
 //!   its excess at least [`EXCESS_SHARE_MIN`] of the failures left. A pair must also fail
 //!   significantly more than either part does without it. Then its rows are taken away and the
 //!   rest is judged again, greedily.
-//! - `share_of_excess = excess(v) / total`, with `total = Σ (bad - valid * ratio of the hour
-//!   before)` over all rows: over the rest's own ratio each cause would explain all of it. What
-//!   no cause explains is left out where it may be chance, so that few events do not pass for an
-//!   unexplained part. `None` where the total is not positive.
+//! - Where a narrower candidate passes too, and what the best one holds beside it fails less and
+//!   no more than others do, the narrower one takes its place: a cohort that fails in one service
+//!   alone, where it runs a release of its own, is that release.
+//! - `share_of_excess = excess(v) / total`, with `total = Σ excess of the causes + excess of what
+//!   is left`. What is left when all causes are taken away has no rest in its minutes, so its
+//!   excess is that over the hour before, as for any v with a small rest; and as for any v it
+//!   counts where it passes the test (against the hour before, one stratum per service, p at most
+//!   [`P_MAX`]), so that a few failures by chance do not pass for an unexplained part. So the shares
+//!   and the unexplained part add up to 1. `None` where the total is not positive.
 //! - `lift` = error ratio of v over that of the rest in the strata of v.
 //!
 //! The test: in a stratum with `n` events of which `m` fail, `n1` of them v's, chance gives v
@@ -50,8 +55,6 @@ pub const EXCESS_SHARE_MIN: f64 = 0.05;
 pub const CAUSES_MAX: usize = 5;
 /// Pairs are made of so many values, those with the most failures: 32 make at most 496 pairs.
 pub const PAIR_VALUES_MAX: usize = 32;
-/// So many standard deviations from the hour before may be chance: 1% on each side.
-const CHANCE_DEVIATIONS: f64 = 2.326;
 /// A cause has at least so many failures.
 pub const BAD_MIN: u64 = 3;
 
@@ -81,7 +84,7 @@ pub struct Cause {
     pub bad: u64,
     /// Bad events beyond those that the rest's error ratio explains, without the causes before.
     pub excess: f64,
-    /// `excess` over all excess above the hour before; `None` where there is none.
+    /// `excess` over all excess, explained or not; `None` where there is none.
     pub share_of_excess: Option<f64>,
     /// Its error ratio over that of the rest; `None` where the rest has no failure.
     pub lift: Option<f64>,
@@ -123,7 +126,8 @@ pub fn causes(
         });
         candidate.rows.iter().for_each(|&row| open[row] = false);
     }
-    let total = field.total_excess(rows, &open);
+    let explained: f64 = found.iter().map(|cause| cause.excess).sum();
+    let total = explained + unexplained(rows, &open, hour_before);
     for cause in found.iter_mut().filter(|_| total > 0.0) {
         cause.share_of_excess = Some(cause.excess / total);
     }
@@ -172,31 +176,6 @@ impl Field {
         field
     }
 
-    /// Bad events beyond those that the hour before explains. Of the `open` rows, which no cause
-    /// explains, those of a service count where they are more, or less, than chance.
-    fn total_excess(&self, rows: &[&Row<'_>], open: &[bool]) -> f64 {
-        let mut total = 0.0;
-        let mut rest: BTreeMap<&str, (Pair, Pair)> = BTreeMap::new();
-        for (index, row) in rows.iter().enumerate() {
-            let before = self.before[self.stratum[index]];
-            if open[index] {
-                rest.entry(row.service).or_insert((Pair::default(), before)).0.add(row);
-            } else {
-                total += row.bad as f64 - row.valid as f64 * before.ratio();
-            }
-        }
-        for (rest, before) in rest.into_values() {
-            let expected = rest.valid as f64 * before.ratio();
-            let excess = rest.bad as f64 - expected;
-            // That of the rest, and that of the hour before it is held against.
-            let variance = expected + expected * expected / before.bad.max(1) as f64;
-            if excess.abs() > CHANCE_DEVIATIONS * variance.sqrt() {
-                total += excess;
-            }
-        }
-        total
-    }
-
     /// The sums of the open ones of some rising rows, by stratum, rising.
     fn sums(&self, rows: &[&Row<'_>], open: &[bool], chosen: &[usize]) -> Vec<(usize, Pair)> {
         let mut sums: Vec<(usize, Pair)> = Vec::new();
@@ -209,6 +188,29 @@ impl Field {
         }
         sums
     }
+}
+
+/// The bad events of the `open` rows beyond those that the hour before of their services explains;
+/// 0 where they may be chance. A service without an hour before is taken to have had no failures.
+fn unexplained(rows: &[&Row<'_>], open: &[bool], hour_before: &BTreeMap<&str, Counts>) -> f64 {
+    let mut services: BTreeMap<&str, Pair> = BTreeMap::new();
+    for (row, _) in rows.iter().zip(open).filter(|(_, open)| **open) {
+        services.entry(row.service).or_default().add(row);
+    }
+    let before = |service: &str| {
+        let counts = hour_before.get(service).copied().unwrap_or_default();
+        Pair { valid: counts.valid, bad: counts.bad }
+    };
+    let (known, unknown): (Vec<_>, Vec<_>) = services
+        .iter()
+        .map(|(service, rest)| (*rest, before(service)))
+        .partition(|(_, before)| before.valid > 0);
+    let strata = || known.iter().enumerate();
+    let own: Vec<(usize, Pair)> = strata().map(|(stratum, pair)| (stratum, pair.0)).collect();
+    let test = compare(&own, &own, |stratum| Some(known[stratum].1));
+    let chance = test.p_value > P_MAX;
+    let excess = if chance { 0.0 } else { test.excess.max(0.0) };
+    excess + unknown.iter().map(|(rest, _)| rest.bad as f64).sum::<f64>()
 }
 
 /// The events with one value, or with two.
@@ -329,7 +331,7 @@ fn best<'c, 'a>(
     let all = field.sums(rows, open, &everything);
     let failures: u64 = all.iter().map(|sum| sum.1.bad).sum();
     let p_max = P_MAX / candidates.len().max(1) as f64;
-    let mut best: Option<(&Candidate<'_>, Test)> = None;
+    let mut passing: Vec<(&Candidate<'_>, Test)> = Vec::new();
     for candidate in candidates {
         let own = field.sums(rows, open, &candidate.rows);
         let test = compare(&own, &all, |stratum| Some(field.before[stratum]));
@@ -339,15 +341,55 @@ fn best<'c, 'a>(
         let passes = own.iter().map(|sum| sum.1.bad).sum::<u64>() >= BAD_MIN
             && test.p_value <= p_max
             && test.excess >= EXCESS_SHARE_MIN * failures as f64;
-        let leads = best.is_none_or(|(_, leader)| test.z > leader.z);
         let beats_part = |part: &Vec<usize>| {
             compare(&own, &field.sums(rows, open, part), |_| None).p_value <= p_max
         };
-        if passes && leads && candidate.parts.iter().all(beats_part) {
-            best = Some((candidate, test));
+        if passes && candidate.parts.iter().all(beats_part) {
+            passing.push((candidate, test));
         }
     }
-    best
+    let mut best = leader(passing.iter().copied())?;
+    let explains = |narrow: &Candidate<'_>, wide: &Candidate<'_>| {
+        narrow.rows.len() < wide.rows.len()
+            && both(&narrow.rows, &wide.rows).len() == narrow.rows.len()
+            && explains_alone(field, rows, open, (narrow, wide), &everything)
+    };
+    while let Some(narrower) =
+        leader(passing.iter().copied().filter(|(narrow, _)| explains(narrow, best.0)))
+    {
+        best = narrower;
+    }
+    Some(best)
+}
+
+/// The one with the largest deviation; the first of equal ones.
+fn leader<'c, 'a>(
+    tested: impl Iterator<Item = (&'c Candidate<'a>, Test)>,
+) -> Option<(&'c Candidate<'a>, Test)> {
+    tested.reduce(|best, other| if other.1.z > best.1.z { other } else { best })
+}
+
+/// Whether what is in `wide` and not in `narrow` fails significantly less than `narrow`, and no
+/// more than what is in neither.
+fn explains_alone(
+    field: &Field,
+    rows: &[&Row<'_>],
+    open: &[bool],
+    (narrow, wide): (&Candidate<'_>, &Candidate<'_>),
+    everything: &[usize],
+) -> bool {
+    let pooled = |chosen: &[usize]| {
+        let mut sum = Pair::default();
+        chosen.iter().filter(|&&row| open[row]).for_each(|&row| sum.add(rows[row]));
+        [(0, sum)]
+    };
+    if compare(&pooled(&narrow.rows), &pooled(&wide.rows), |_| None).p_value > P_MAX {
+        return false;
+    }
+    let mut others = open.to_vec();
+    narrow.rows.iter().for_each(|&row| others[row] = false);
+    let beside = field.sums(rows, &others, &wide.rows);
+    compare(&beside, &field.sums(rows, &others, everything), |_| None).p_value > P_MAX
 }
 
 /// Compares `own` with the rest of `all`, which holds every event of `own`, stratum by stratum;
@@ -494,6 +536,29 @@ mod tests {
             row("r41", "stable", 4_980, 0),
         ];
         assert_eq!(named(&causes(&DIMENSIONS[..2], &rows, &before())), [[("release", "r42")]]);
+    }
+
+    #[test]
+    fn a_cohort_that_fails_where_it_runs_a_release_of_its_own_is_that_release() {
+        // In checkout the canary runs r42 and fails; in search it runs r41, and one request of it
+        // fails by chance, which makes the cohort the larger deviation.
+        let row = |service, release, cohort, valid, bad| {
+            let values = vec![release, cohort];
+            Row { minute: Minute(1_000), service, values, valid, bad }
+        };
+        let rows = |elsewhere| {
+            [
+                row("checkout", "r42", "canary", 95, 38),
+                row("checkout", "r41", "stable", 900, 1),
+                row("search", "r41", "canary", 160, elsewhere),
+                row("search", "r41", "stable", 1_500, 1),
+            ]
+        };
+        let release = [("cohort", "canary"), ("release", "r42")];
+        assert_eq!(named(&causes(&DIMENSIONS[..2], &rows(1), &before())), [&release[..]]);
+        // Where the cohort fails everywhere, it is the cohort.
+        let everywhere = causes(&DIMENSIONS[..2], &rows(40), &before());
+        assert_eq!(named(&everywhere)[0], [("cohort", "canary")]);
     }
 
     #[test]

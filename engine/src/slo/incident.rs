@@ -50,7 +50,10 @@ pub const REOPEN_MINUTES: u32 = 30;
 /// A closed incident is remembered while tickets of it may go on firing.
 pub const CLOSED_MINUTES: u32 = 4 * 1_440;
 
-/// The causes of an incident are judged while its beginning is this near; later ones stay.
+/// The causes of an incident are judged while its beginning is this near, and stay afterwards.
+/// They are those of its service, so an old incident would take on the cause of an outage that
+/// begins beside it, prove to be the same thing, and swallow its page. What explains an incident
+/// as a whole, a review says from the table.
 pub const CAUSES_MINUTES: u32 = 90;
 
 /// One customer and objective in a service.

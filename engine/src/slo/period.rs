@@ -52,6 +52,9 @@ pub enum PeriodError {
     /// Not a month of the years that are admitted.
     #[error("unknown month {0:?}; write it as 2026-10, from 2000-01 to 2100-12")]
     Month(String),
+    /// Not a quarter of the years that are admitted.
+    #[error("unknown quarter {0:?}; write it as 2026-Q4, from 2000-Q1 to 2100-Q4")]
+    Quarter(String),
 }
 
 impl Period {
@@ -141,6 +144,27 @@ impl fmt::Display for Period {
 pub fn month_range(month: &str, zone: &str) -> Result<RangeInclusive<Minute>, PeriodError> {
     let first = first_of_month(month).ok_or_else(|| PeriodError::Month(month.to_owned()))?;
     Ok(months_range(first, 1, &time_zone(zone)?))
+}
+
+/// The minutes of a calendar quarter such as `2026-Q4`, UTC, both ends included.
+///
+/// ```
+/// use ninefold_engine::slo::period::quarter_range;
+/// let quarter = quarter_range("2026-Q4").unwrap();
+/// assert_eq!(quarter.start().to_string(), "2026-10-01T00:00:00Z");
+/// assert_eq!(quarter.end().to_string(), "2026-12-31T23:59:00Z");
+/// assert!(quarter_range("2026-Q5").is_err());
+/// ```
+///
+/// # Errors
+/// Not a quarter from 2000-Q1 to 2100-Q4 in this form.
+pub fn quarter_range(quarter: &str) -> Result<RangeInclusive<Minute>, PeriodError> {
+    let refused = || PeriodError::Quarter(quarter.to_owned());
+    let (year, number) = quarter.split_once("-Q").ok_or_else(refused)?;
+    let number: u8 = number.parse().ok().filter(|number| *number <= 4).ok_or_else(refused)?;
+    let month = format!("{year}-{:02}", i16::from(number) * 3 - 2);
+    let first = first_of_month(&month).ok_or_else(refused)?;
+    Ok(months_range(first, 3, &TimeZone::UTC))
 }
 
 /// The first day of `2026-10`.

@@ -6,6 +6,8 @@
 //! counted before the correction or after it. Reading one file by its name gives it as it is: that
 //! is for proofs.
 //!
+//! A further row takes a correction back: both stay in the table, and say what was changed when.
+//!
 //! Rows of `dimension` hold all customers together: only a correction of everybody's events can
 //! be applied to them.
 
@@ -40,6 +42,9 @@ pub struct Correction {
     pub reason: String,
     /// When it was made, RFC 3339.
     pub at: String,
+    /// The correction that this one takes back, with its minutes and scope; `None` = it excludes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<String>,
 }
 
 impl Correction {
@@ -76,18 +81,31 @@ impl Table {
         Ok(corrections)
     }
 
-    fn read_corrections(&self) -> Result<Vec<Exclusion>, TableError> {
+    /// Every correction of this version, those that were undone and those that undo them too, in
+    /// the order in which they were made.
+    ///
+    /// # Errors
+    /// The table cannot be read, or a correction in it is damaged.
+    pub fn stored_corrections(&self) -> Result<Vec<Correction>, TableError> {
         let (mut corrections, mut damaged) = (Vec::new(), None);
         self.for_each_correction(&Filter::default(), |row| {
             let parsed = serde_json::from_str(row.alert).ok();
-            match parsed.and_then(|correction: Correction| correction.exclusion()) {
-                Some(exclusion) => corrections.push(exclusion),
+            match parsed.filter(|correction: &Correction| correction.exclusion().is_some()) {
+                Some(correction) => corrections.push(correction),
                 None => damaged = Some(format!("{}: {}", row.id, row.alert)),
             }
         })?;
         let error =
             |found| TableError::Value { grain: Grain::Correction.name(), column: "alert", found };
+        corrections.sort_by(|a, b| (&a.at, &a.id).cmp(&(&b.at, &b.id)));
         damaged.map_or(Ok(corrections), |found| Err(error(found)))
+    }
+
+    fn read_corrections(&self) -> Result<Vec<Exclusion>, TableError> {
+        let all = self.stored_corrections()?;
+        let undone: BTreeSet<&str> = all.iter().filter_map(|one| one.undoes.as_deref()).collect();
+        let holds = |one: &&Correction| one.undoes.is_none() && !undone.contains(&*one.id);
+        Ok(all.iter().filter(holds).filter_map(Correction::exclusion).collect())
     }
 
     /// What is to be applied to a scan. Who follows the log entry by entry has looked whether

@@ -14,6 +14,8 @@ struct World {
     /// Instead of `p_value`, by series.
     only: Option<fn(&SeriesKey) -> Option<f64>>,
     cause: Option<&'static str>,
+    /// The first bad minute, in the place of minute 10.
+    from: Option<Minute>,
     asked: Cell<u64>,
 }
 
@@ -32,7 +34,7 @@ impl Field for World {
     }
 
     fn first_bad(&self, _: &str, _: &SeriesKey) -> Minute {
-        Minute(10)
+        self.from.unwrap_or(Minute(10))
     }
 
     fn causes(&self, _: &str, _: RangeInclusive<Minute>) -> Vec<Cause> {
@@ -309,4 +311,19 @@ fn a_restored_book_goes_on_as_the_first_one() {
     assert_eq!(lost.iter().next().unwrap().id, first.iter().next().unwrap().id);
     let mut next = resumed;
     assert_eq!(step(&mut next, 60, &all[..1], &world), ["api1 opened page"]);
+}
+
+#[test]
+fn an_old_incident_does_not_take_on_the_cause_of_an_outage_beside_it() {
+    let mut book = Incidents::default();
+    assert_eq!(step(&mut book, 12, &[page("a")], &evident()), ["api0 opened page"]);
+    for minute in 13..300 {
+        step(&mut book, minute, &[page("a")], &evident());
+    }
+    // The causes are of the service, so r42 explains what is seen of the old one, too.
+    let both = [page("a"), page("b"), page("c")];
+    let r42 = World { cause: Some("r42"), from: Some(Minute(299)), ..evident() };
+    assert_eq!(step(&mut book, 300, &both, &r42), ["api1 opened page"]);
+    assert_eq!(step(&mut book, 302, &both, &r42), [""; 0], "they stay two");
+    assert_eq!(book.iter().next().unwrap().leading_cause(), None);
 }
