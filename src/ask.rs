@@ -48,7 +48,7 @@ pub struct Asker<S> {
 }
 
 /// What a configuration promises.
-fn promise(config: &Config) -> Promise<'_> {
+pub fn promise(config: &Config) -> Promise<'_> {
     Promise {
         slis: &config.slis,
         objectives: &config.objectives,
@@ -56,6 +56,13 @@ fn promise(config: &Config) -> Promise<'_> {
         credits: &config.credits,
         zone: &config.report_zone,
     }
+}
+
+/// The names of the dimensions, as causes have them.
+pub fn dimension_names(config: &Config) -> Vec<&str> {
+    let fixed = ["release", "cohort", "region", "route"];
+    let attributes = config.decode.attributes.iter().map(String::as_str);
+    fixed.into_iter().chain(attributes).collect()
 }
 
 impl<S: States> Asker<S> {
@@ -74,13 +81,6 @@ impl<S: States> Asker<S> {
     fn at(&self, at: Option<Minute>) -> Result<Minute, AskError> {
         let now = || self.states.now().map(|now| now.unwrap_or_default());
         at.map_or_else(now, Ok)
-    }
-
-    /// The names of the dimensions, as causes have them.
-    fn dimension_names(config: &Config) -> Vec<&str> {
-        let fixed = ["release", "cohort", "region", "route"];
-        let attributes = config.decode.attributes.iter().map(String::as_str);
-        fixed.into_iter().chain(attributes).collect()
     }
 
     /// What the configuration's alerts would have done over the whole history.
@@ -173,7 +173,7 @@ impl<S: States> Answers for Asker<S> {
         let config = self.config.get();
         let as_of = self.at(None)?;
         let month_before = to.minus(WINDOW_MINUTES_MAX - 1).min(from);
-        let (names, promise) = (Self::dimension_names(&config), promise(&config));
+        let (names, promise) = (dimension_names(&config), promise(&config));
         let minutes = from.minus(MINUTES_BEFORE)..=to;
         let gaps = self.states.with_table(|table| gaps_in(table, &(from..=to)))?;
         // Not the other way round: who holds a state must not ask for another lock.
@@ -199,7 +199,7 @@ impl<S: States> Answers for Asker<S> {
     ) -> Result<Verdict, AskError> {
         let config = self.config.get();
         let promise = promise(&config);
-        let names = Self::dimension_names(&config);
+        let names = dimension_names(&config);
         let unknown = |what, name: &str| AskError::Unknown { what, name: name.to_owned() };
         let dimension = names.iter().position(|known| *known == name);
         let dimension = dimension.ok_or_else(|| unknown("name", name))?;
@@ -296,7 +296,7 @@ impl<S: States> Answers for Asker<S> {
         let config = self.config.get();
         let at = self.at(None)?;
         self.states.with(&self.all(self.reach(&config, at)), |state| {
-            let names = Self::dimension_names(&config);
+            let names = dimension_names(&config);
             let rows = state.recent_rows(names.len());
             let dimensions = Dimensions { names: &names, rows: &rows };
             let last = window_range(at, CAUSE_MINUTES);

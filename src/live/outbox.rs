@@ -167,6 +167,7 @@ mod tests {
             short: window,
             factor: 14.4,
             incident: None,
+            verdict: None,
         }
     }
 

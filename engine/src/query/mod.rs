@@ -13,6 +13,7 @@ pub mod fleet;
 pub mod gauges;
 pub mod impact;
 pub mod incident;
+pub mod judgement;
 pub mod objectives;
 pub mod rules;
 pub mod sla;
@@ -20,6 +21,8 @@ pub mod timeseries;
 pub mod top;
 #[cfg(feature = "table")]
 pub mod verdict;
+#[cfg(feature = "table")]
+pub mod young;
 
 use crate::report::CreditStep;
 use crate::slo::alert::AlertOptions;
