@@ -98,6 +98,8 @@ pub struct Sample {
     strata: Interner,
     /// The first minute that is read: the begin of the history.
     history_from: Minute,
+    /// So many observations of a measure stay; twice as many are held while it is read.
+    observations_max: usize,
     /// Where a name is put together.
     name: String,
 }
@@ -131,9 +133,18 @@ fn is_in(name: &str, one_in: u32) -> bool {
 }
 
 impl Sample {
-    /// An empty one of a candidate whose first minute is `from`.
-    pub fn new(from: Minute) -> Sample {
-        Sample { history_from: from.minus(HISTORY_MINUTES), ..Sample::default() }
+    /// An empty one of a candidate whose first minute is `from`. Where there would be more than
+    /// `observations_max` observations of a measure, every other unit is left out, again and
+    /// again; whether a unit is in follows from its name, so that one is in for all the time.
+    pub fn new(from: Minute, observations_max: usize) -> Sample {
+        let history_from = from.minus(HISTORY_MINUTES);
+        Sample { history_from, observations_max, ..Sample::default() }
+    }
+
+    /// Whether it has to be settled before more is read.
+    fn is_full(&self) -> bool {
+        let longest = self.errors.len().max(self.customers.len());
+        longest > self.observations_max.saturating_mul(2)
     }
 
     /// Takes in the events of a unit; it is named by several texts, as a stratum is.
@@ -148,6 +159,9 @@ impl Sample {
         if counts.timed > 0 {
             self.slow.push(of(counts.timed, counts.slow));
         }
+        if self.is_full() {
+            self.settle();
+        }
     }
 
     /// Takes in what a customer had, or what failed of it on one side.
@@ -156,10 +170,13 @@ impl Sample {
             && let Some(unit) = self.names.number(join(&mut self.name, &[customer]))
         {
             self.customers.push(Observation { minute, stratum: 0, unit, on, valid, bad });
+            if self.is_full() {
+                self.settle();
+            }
         }
     }
 
-    /// Puts the observations of one key together.
+    /// Puts the observations of one key together, and leaves out what are too many.
     fn settle(&mut self) {
         let key = |o: &Observation| (o.minute, o.stratum, o.unit, o.on);
         for rows in [&mut self.errors, &mut self.slow, &mut self.customers] {
@@ -173,13 +190,8 @@ impl Sample {
                 is_same
             });
         }
-    }
-
-    /// Leaves out every other unit until there are at most so many observations of a measure.
-    /// Whether a unit is in follows from its name, so that one is in for all the time.
-    pub fn thin(&mut self, observations_max: usize) {
-        self.units.thin(observations_max, &mut [&mut self.errors, &mut self.slow]);
-        self.names.thin(observations_max, &mut [&mut self.customers]);
+        self.units.thin(self.observations_max, &mut [&mut self.errors, &mut self.slow]);
+        self.names.thin(self.observations_max, &mut [&mut self.customers]);
     }
 }
 
@@ -204,7 +216,7 @@ pub fn sample(
     from: Minute,
     to: Minute,
 ) -> Result<Sample, TableError> {
-    let mut sample = Sample::new(from);
+    let mut sample = Sample::new(from, usize::MAX);
     let filter = Filter::of_minutes(from.minus(HISTORY_MINUTES)..=to);
     read(table, promise, &filter, &mut [(*candidate, &mut sample)])?;
     Ok(sample)
@@ -408,8 +420,8 @@ mod tests {
     use super::*;
 
     /// Ten minutes of so many customers, each of whom has the same in two parts.
-    fn sample(customers: u32) -> Sample {
-        let mut sample = Sample::new(Minute(HISTORY_MINUTES));
+    fn sample(customers: u32, observations_max: usize) -> Sample {
+        let mut sample = Sample::new(Minute(HISTORY_MINUTES), observations_max);
         for customer in (0..customers).flat_map(|n| [n, n]) {
             for minute in 0..10 {
                 let counts = Measures { valid: 3, bad: 1, ..Measures::default() };
@@ -423,7 +435,7 @@ mod tests {
 
     #[test]
     fn parts_of_one_key_are_one_observation() {
-        let sample = sample(50);
+        let sample = sample(50, 500);
         assert_eq!(sample.errors.len(), 500);
         assert!(sample.errors.iter().all(|o| (o.valid, o.bad) == (6, 2)));
         assert!(sample.errors.is_sorted_by_key(|o| (o.minute, o.stratum, o.unit, o.on)));
@@ -431,8 +443,7 @@ mod tests {
 
     #[test]
     fn a_sample_that_is_too_large_keeps_whole_customers_and_says_so() {
-        let mut thinned = sample(1_000);
-        thinned.thin(3_000);
+        let mut thinned = sample(1_000, 3_000);
         let units: BTreeSet<u32> = thinned.errors.iter().map(|o| o.unit).collect();
         assert_eq!(thinned.errors.len(), 10 * units.len(), "all minutes of each");
         assert!((150..=300).contains(&units.len()) && thinned.units.one_in == 4, "{}", units.len());
@@ -445,8 +456,8 @@ mod tests {
         }
         thinned.settle();
         assert_eq!(thinned.errors.len(), before);
-        let mut small = sample(10);
-        small.thin(3_000);
+        assert_eq!(thinned.units.one_in, 4);
+        let small = sample(10, 3_000);
         assert_eq!((small.errors.len(), small.units.one_in), (100, 0));
     }
 }

@@ -227,7 +227,7 @@ impl Young {
         self.samples.retain(|key, known| candidates.get(key) == Some(&known.0));
         let mut begun: BTreeMap<Key, (Minute, Sample)> = BTreeMap::new();
         for (key, from) in candidates.iter().filter(|(key, _)| !self.samples.contains_key(*key)) {
-            begun.insert(key.clone(), (*from, Sample::new(*from)));
+            begun.insert(key.clone(), (*from, Sample::new(*from, OBSERVATIONS_MAX)));
         }
         let known = added.filter(|added| added.has(Grain::Series));
         for (samples, added) in [(&mut self.samples, known.map(Some)), (&mut begun, Some(None))] {
@@ -240,7 +240,6 @@ impl Young {
                 pairs.push((candidate(key, names), sample));
             }
             read(table, promise, &filter, &mut pairs)?;
-            pairs.into_iter().for_each(|(_, sample)| sample.thin(OBSERVATIONS_MAX));
         }
         self.samples.append(&mut begun);
         Ok(())

@@ -787,17 +787,16 @@ mod tests {
 
     #[test]
     fn hours_of_good_service_do_not_hide_what_began_a_minute_ago() {
-        // 180 minutes of twenty units, the first ten on the candidate, which fails from 178 on.
+        // Twenty units, the first ten on the candidate from minute 20 on; it fails from 178 on.
         let of = |minute, unit| {
-            let background = u64::from(unit % 10 == minute % 10);
-            let bad = if unit < 10 && minute >= 178 { 20 } else { background };
-            let (stratum, on, valid) = (0, unit < 10, 100);
+            let bad = if unit < 10 && minute >= 178 { 200 } else { 1 };
+            let (stratum, on, valid) = (0, unit < 10 && minute >= 20, 1_000);
             Observation { minute: Minute(minute), stratum, unit, on, valid, bad }
         };
         let rows = |end| (0..end).flat_map(|m| (0..20).map(move |u| of(m, u))).collect::<Vec<_>>();
-        let well = judge(&rows(178), Minute(0), None);
+        let well = judge(&rows(178), Minute(20), None);
         assert!(well.verdict != Verdict::Bad && well.e_bad < 1.0, "{well:?}");
-        let found = judge(&rows(179), Minute(0), None);
+        let found = judge(&rows(179), Minute(20), None);
         assert_eq!((found.verdict, found.bad_from), (Verdict::Bad, Minute(178)), "{found:?}");
     }
 
