@@ -65,7 +65,7 @@ const COSTLY_TIMES: u32 = 20;
 const LARGEST_TIMES: u32 = 500;
 
 /// What a configuration promises.
-fn promise(config: &Config) -> Promise<'_> {
+pub fn promise(config: &Config) -> Promise<'_> {
     Promise {
         slis: &config.slis,
         objectives: &config.objectives,
@@ -73,6 +73,13 @@ fn promise(config: &Config) -> Promise<'_> {
         credits: &config.credits,
         zone: &config.report_zone,
     }
+}
+
+/// The names of the dimensions, as causes have them.
+pub fn dimension_names(config: &Config) -> Vec<&str> {
+    let fixed = ["release", "cohort", "region", "route"];
+    let attributes = config.decode.attributes.iter().map(String::as_str);
+    fixed.into_iter().chain(attributes).collect()
 }
 
 impl<S: States> Asker<S> {
@@ -94,13 +101,6 @@ impl<S: States> Asker<S> {
         at.map_or_else(now, Ok)
     }
 
-    /// The names of the dimensions, as causes have them.
-    fn dimension_names(config: &Config) -> Vec<&str> {
-        let fixed = ["release", "cohort", "region", "route"];
-        let attributes = config.decode.attributes.iter().map(String::as_str);
-        fixed.into_iter().chain(attributes).collect()
-    }
-
     /// What the configuration's alerts would have done over the whole history.
     ///
     /// # Errors
@@ -118,7 +118,7 @@ impl<S: States> Asker<S> {
     /// The review of an incident from the table alone, so that every figure can be recounted.
     fn review_at_rest(&self, id: &str) -> Result<Review, AskError> {
         let config = self.config.get();
-        let (names, promise) = (Self::dimension_names(&config), promise(&config));
+        let (names, promise) = (dimension_names(&config), promise(&config));
         let table = self.states.at_rest();
         let (status, as_of) = (incident_status(table, id)?, table.newest()?);
         let to = review::latest_of(&status.incident, as_of);
@@ -267,7 +267,7 @@ impl<S: States> Answers for Asker<S> {
         let config = self.config.get();
         let as_of = self.at(None)?;
         let month_before = to.minus(WINDOW_MINUTES_MAX - 1).min(from);
-        let (names, promise) = (Self::dimension_names(&config), promise(&config));
+        let (names, promise) = (dimension_names(&config), promise(&config));
         let minutes = from.minus(MINUTES_BEFORE)..=to;
         let gaps = self.states.with_table(|table| gaps_in(table, &(from..=to)))?;
         // Not the other way round: who holds a state must not ask for another lock.
@@ -293,7 +293,7 @@ impl<S: States> Answers for Asker<S> {
     ) -> Result<Verdict, AskError> {
         let config = self.config.get();
         let promise = promise(&config);
-        let names = Self::dimension_names(&config);
+        let names = dimension_names(&config);
         let unknown = |what, name: &str| AskError::Unknown { what, name: name.to_owned() };
         let dimension = names.iter().position(|known| *known == name);
         let dimension = dimension.ok_or_else(|| unknown("name", name))?;
@@ -368,7 +368,7 @@ impl<S: States> Answers for Asker<S> {
         to: Option<Minute>,
     ) -> Result<Risks, AskError> {
         let config = self.config.get();
-        let names = Self::dimension_names(&config);
+        let names = dimension_names(&config);
         let table = self.states.at_rest();
         let as_of = table.newest()?;
         let now = as_of.unwrap_or_default();
@@ -432,7 +432,7 @@ impl<S: States> Answers for Asker<S> {
             let config = self.config.get();
             let at = self.at(None)?;
             let fleet = self.states.with(&self.all(self.reach(&config, at)), |state| {
-                let names = Self::dimension_names(&config);
+                let names = dimension_names(&config);
                 let rows = state.recent_rows(names.len());
                 let dimensions = Dimensions { names: &names, rows: &rows };
                 let last = window_range(at, CAUSE_MINUTES);

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ninefold_engine::slo::verdict::{Observation, Verdict, judge};
+use ninefold_engine::slo::verdict::{Observation, Verdict, judge_sets};
 use ninefold_engine::time::Minute;
 
 /// Minutes before the candidate, and with it.
@@ -14,6 +14,8 @@ const BEFORE: u32 = 30;
 const AFTER: u32 = 30;
 /// Looks in a minute.
 const LOOKS: u32 = 6;
+/// Sets of dimensions in which a flag's events are known.
+const SETS: u32 = 8;
 /// Runs where no number is given: seconds.
 const RUNS_SHORT: u64 = 60;
 
@@ -83,10 +85,15 @@ struct World {
     /// Volumes by Zipf's law with exponent 1; error ratios log-normal; a customer's own trouble
     /// (20% errors for 5 minutes on average) begins once in so many of their minutes; 0 = off.
     trouble_minutes: f64,
-    /// The candidate's error ratio beyond that, from its first minute on.
+    /// The candidate's error ratio beyond that.
     added: f64,
+    /// From so many minutes after its first one on.
+    well: u32,
     /// Whether each request is served by the candidate with the cohort's share of the customers.
     split: bool,
+    /// Whether the candidate is a flag: valid events are known by set of dimensions, of which a
+    /// customer uses another one every ten seconds, and by customer the bad ones alone.
+    flag: bool,
     /// Minutes of history.
     before: u32,
 }
@@ -100,7 +107,9 @@ const PLAIN: World = World {
     outage_minutes: 0.0,
     trouble_minutes: 0.0,
     added: 0.0,
+    well: 0,
     split: false,
+    flag: false,
     before: BEFORE,
 };
 const OUTAGES: World = World { outage_minutes: 15.0, ..PLAIN };
@@ -118,6 +127,17 @@ struct Simulation {
     /// Minutes of the outage left, and its error ratio.
     outage: (u32, f64),
     rows: Vec<Observation>,
+    /// Of a flag: what customers had, and what failed of it on each side.
+    by_customer: Vec<Observation>,
+}
+
+/// Adds to the observation of the same minute, unit and side.
+fn add(rows: &mut Vec<Observation>, o: Observation) {
+    let mut known = rows.iter_mut().rev().take_while(|row| row.minute == o.minute);
+    match known.find(|row| (row.unit, row.on) == (o.unit, o.on)) {
+        Some(row) => (row.valid, row.bad) = (row.valid + o.valid, row.bad + o.bad),
+        None => rows.push(o),
+    }
 }
 
 impl Simulation {
@@ -140,7 +160,8 @@ impl Simulation {
         });
         let customers: Vec<_> = customers.collect();
         let trouble = vec![0; customers.len()];
-        Simulation { world, random, customers, trouble, outage: (0, 0.0), rows: Vec::new() }
+        let (outage, rows, by_customer) = ((0, 0.0), Vec::new(), Vec::new());
+        Simulation { world, random, customers, trouble, outage, rows, by_customer }
     }
 
     fn begin_minute(&mut self) {
@@ -160,9 +181,10 @@ impl Simulation {
         }
     }
 
-    /// Ten seconds of a minute.
-    fn serve(&mut self, minute: u32) {
+    /// The ten seconds of a minute before a look.
+    fn serve(&mut self, minute: u32, look: u32) {
         let began = minute >= self.world.before;
+        let fails = minute >= self.world.before + self.world.well;
         let share = f64::from(self.world.cohort) / f64::from(self.world.customers);
         for unit in 0..self.customers.len() {
             let (mean, ratio, in_cohort) = self.customers[unit];
@@ -174,41 +196,47 @@ impl Simulation {
                 (false, _) => &[(false, 1.0)],
             };
             for &(on, part) in sides {
-                let added = if on { self.world.added } else { 0.0 };
+                let added = if on && fails { self.world.added } else { 0.0 };
                 let valid = self.random.poisson(mean * part);
                 let bad = self.random.binomial(valid, (ratio + added).min(1.0));
-                let (minute, unit) = (Minute(minute), unit as u32);
-                match self
-                    .rows
-                    .iter_mut()
-                    .rev()
-                    .take_while(|row| row.minute == minute)
-                    .find(|row| row.unit == unit && row.on == on)
-                {
-                    Some(row) => (row.valid, row.bad) = (row.valid + valid, row.bad + bad),
-                    None => {
-                        self.rows.push(Observation { minute, stratum: 0, unit, on, valid, bad })
+                let (minute, customer) = (Minute(minute), unit as u32);
+                let of =
+                    |unit, on, valid, bad| Observation { minute, stratum: 0, unit, on, valid, bad };
+                if self.world.flag {
+                    let set = (customer + look) % SETS;
+                    add(&mut self.rows, of(if on { set } else { SETS + set }, on, valid, bad));
+                    add(
+                        &mut self.by_customer,
+                        of(customer, false, valid, if on { 0 } else { bad }),
+                    );
+                    if on {
+                        add(&mut self.by_customer, of(customer, true, 0, bad));
                     }
+                } else {
+                    add(&mut self.rows, of(customer, on, valid, bad));
                 }
             }
         }
     }
 
-    /// Looks until the verdict is bad, at most for some minutes.
+    /// Looks until the verdict is bad, at most for some minutes after the candidate has begun to
+    /// fail.
     fn run(mut self, minutes: u32) -> Outcome {
-        let since = self.world.before;
+        let (since, well) = (self.world.before, self.world.well);
         let mut outcome = Outcome { bad_s: None, good: false };
-        for minute in 0..since + minutes {
+        for minute in 0..since + well + minutes {
             self.begin_minute();
             for look in 1..=LOOKS {
-                self.serve(minute);
+                self.serve(minute, look);
                 if minute < since {
                     continue;
                 }
-                let verdict = judge(&self.rows, Minute(since), None).verdict;
+                let found = judge_sets(&self.rows, &self.by_customer, Minute(since), None);
+                let verdict = found.verdict;
                 outcome.good = verdict == Verdict::Good;
                 if verdict == Verdict::Bad {
-                    outcome.bad_s = Some(((minute - since) * LOOKS + look) * 10);
+                    let second = 10 * ((minute - since) * LOOKS + look);
+                    outcome.bad_s = Some(i64::from(second) - i64::from(60 * well));
                     return outcome;
                 }
             }
@@ -220,8 +248,9 @@ impl Simulation {
 /// What came of a run.
 #[derive(Clone, Copy)]
 struct Outcome {
-    /// Seconds from the candidate's begin to the first look that was bad.
-    bad_s: Option<u32>,
+    /// Seconds from when the candidate began to fail to the first look that was bad; negative for
+    /// a false alarm before that.
+    bad_s: Option<i64>,
     /// Whether the last look was good.
     good: bool,
 }
@@ -247,8 +276,8 @@ fn outcomes(world: World, minutes: u32, runs: u64) -> Vec<Outcome> {
 }
 
 /// The delays of those that were found bad, sorted.
-fn delays_s(outcomes: &[Outcome]) -> Vec<u32> {
-    let mut delays: Vec<u32> = outcomes.iter().filter_map(|outcome| outcome.bad_s).collect();
+fn delays_s(outcomes: &[Outcome]) -> Vec<i64> {
+    let mut delays: Vec<i64> = outcomes.iter().filter_map(|outcome| outcome.bad_s).collect();
     delays.sort_unstable();
     delays
 }
@@ -280,6 +309,25 @@ fn zipf_customers_with_troubles_of_their_own_raise_no_alarm() {
 }
 
 #[test]
+fn a_thousand_looks_raise_no_alarm() {
+    for (name, world) in
+        [("independent", PLAIN), ("bursts of all", OUTAGES), ("zipf", ZIPF), ("flaky", FLAKY)]
+    {
+        let world = World { well: 180 - AFTER, ..world };
+        check_false_alarms(&format!("{name}, three hours"), world, runs() / 40);
+    }
+}
+
+#[test]
+fn a_flag_that_changes_nothing_raises_no_alarm() {
+    for (name, world) in
+        [("", PLAIN), (", with bursts of all", OUTAGES), (", flaky", FLAKY), (", zipf", ZIPF)]
+    {
+        check_false_alarms(&format!("a flag{name}"), World { flag: true, ..world }, runs() / 2);
+    }
+}
+
+#[test]
 fn a_canary_that_always_failed_twice_as_often_raises_no_alarm() {
     check_false_alarms("flaky", FLAKY, runs());
     check_false_alarms(
@@ -301,10 +349,15 @@ fn a_bad_release_is_found() {
         ("flaky", FLAKY),
         ("no history", World { before: 0, ..PLAIN }),
         ("a share of the requests", World { split: true, ..PLAIN }),
+        ("after half an hour", World { well: 30, ..PLAIN }),
+        ("zipf, after half an hour", World { well: 30, ..ZIPF }),
+        ("a flag", World { flag: true, ..PLAIN }),
+        ("zipf, a flag", World { flag: true, ..ZIPF }),
     ] {
         for added in [0.002, 0.01, 0.05, 0.2] {
             let runs = runs() / 6;
-            let found = delays_s(&outcomes(World { added, ..world }, AFTER, runs));
+            let mut found = delays_s(&outcomes(World { added, ..world }, AFTER, runs));
+            found.retain(|seconds| *seconds > 0);
             let median = found.get(found.len() / 2);
             let late = found.get(found.len() * 9 / 10);
             println!(
@@ -312,7 +365,7 @@ fn a_bad_release_is_found() {
                 found.len()
             );
             // A whale in the cohort, or one in trouble, hides what happens to the others.
-            let least = if name == "zipf" { runs * 6 / 10 } else { runs * 9 / 10 };
+            let least = if name.starts_with("zipf") { runs * 6 / 10 } else { runs * 9 / 10 };
             if added >= 0.2 {
                 assert!(found.len() as u64 >= least, "{name}: {} of {runs}", found.len());
             }
@@ -322,8 +375,11 @@ fn a_bad_release_is_found() {
 
 #[test]
 fn a_fifth_of_errors_at_50_requests_a_second_is_bad_within_a_minute() {
-    let world = World { added: 0.2, ..PLAIN };
-    let found = delays_s(&outcomes(world, 1, 200));
-    assert_eq!(found.len(), 200);
-    assert!(found.iter().all(|&seconds| seconds <= 60), "{found:?}");
+    // From its begin, and after it was well for half an hour, and for three hours.
+    for (well, runs) in [(0, 200), (30, 40), (180, 4)] {
+        let world = World { added: 0.2, well, ..PLAIN };
+        let found = delays_s(&outcomes(world, 1, runs));
+        assert_eq!(found.len() as u64, runs);
+        assert!(found.iter().all(|seconds| (0..=60).contains(seconds)), "{found:?}");
+    }
 }

@@ -290,6 +290,7 @@ impl Loop<'_> {
         }
         self.chores.set(pipeline.is_judge(), self.service);
         self.service.notifiers.set_active(pipeline.is_judge());
+        self.service.verdicts.set_active(pipeline.is_judge());
         Ok(())
     }
 }

@@ -27,6 +27,7 @@ mod rivals;
 mod topic;
 mod transport;
 mod turn;
+mod verdicts;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -60,6 +61,7 @@ pub use outbox::{Outbox, Published};
 use push::Push;
 pub use reload::Current;
 use rivals::Rivals;
+use verdicts::Verdicts;
 
 /// How much of the past the service keeps in memory: the longest period and a day.
 const MEMORY_MINUTES: u32 = 93 * DAY_MINUTES;
@@ -203,6 +205,8 @@ pub struct Service {
     notifiers: Arc<Notifiers>,
     /// Begins the upkeep of the table; only the judge does it.
     pub upkeep: Option<Upkeep>,
+    /// The verdict on what is new.
+    verdicts: Verdicts,
     board: Board,
     rivals: Rivals,
     /// The partitions that a source is reading. Of two paths to one content the second waits
@@ -262,6 +266,7 @@ impl Service {
             leaving: Arc::new(()),
             board: Board::new(outbox.clone(), kafka),
             outbox,
+            verdicts: Verdicts::default(),
             upkeep: None,
             rivals: Rivals::default(),
             claims: Claims::default(),
@@ -435,10 +440,13 @@ fn configured(place: &Place, args: &RunArgs) -> anyhow::Result<Config> {
 /// Says on standard error what was published.
 fn tell(published: &Published) {
     let Published { transition, uncommitted } = published;
-    let AlertTransition { state, tier, customer, service, at, incident, .. } = transition;
+    let AlertTransition { state, tier, customer, service, at, .. } = transition;
     let mark = if *uncommitted { " (uncommitted)" } else { "" };
-    if let Some(incident) = incident {
+    if let Some(incident) = &transition.incident {
         return eprintln!("ninefold: incident {state}: {}, at {at}{mark}", incident.summary);
+    }
+    if let Some(judgement) = &transition.verdict {
+        return eprintln!("ninefold: verdict {state}: {}, at {at}{mark}", judgement.summary);
     }
     eprintln!("ninefold: {tier} {state}: {customer:?}, service {service:?}, at {at}{mark}");
 }

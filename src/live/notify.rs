@@ -27,9 +27,11 @@ use ninefold_engine::notify::template::Template;
 use ninefold_engine::pipeline::decision::stored_silences;
 use ninefold_engine::pipeline::incidents::stored_incidents;
 use ninefold_engine::pipeline::sent::stored_sent;
+use ninefold_engine::pipeline::verdicts::stored_verdicts;
 use ninefold_engine::pipeline::watch::stored_transitions;
 use ninefold_engine::query::body::AlertTransition;
 use ninefold_engine::query::incident::notices;
+use ninefold_engine::query::judgement;
 use ninefold_engine::table::{Filter, Table};
 use ninefold_engine::time::{DAY_MINUTES, Minute};
 
@@ -232,6 +234,8 @@ impl Teller {
         let past = Filter::of_minutes(past);
         let incidents = stored_incidents(table, &past)?;
         transitions.extend(incidents.iter().flat_map(|stored| notices(&stored.incident)));
+        let verdicts = stored_verdicts(table, &past)?;
+        transitions.extend(verdicts.iter().map(|stored| judgement::notice(&stored.judgement)));
         transitions.sort_by(|a, b| a.at.cmp(&b.at));
         transitions.iter().for_each(|transition| self.note(transition, false));
         let sent = stored_sent(table, &past)?;

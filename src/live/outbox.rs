@@ -76,6 +76,8 @@ impl Outbox {
         let mut inside = lock(&self.0);
         for transition in transitions {
             if inside.waiting.iter().all(|one| one.transition != *transition) {
+                // A verdict rests on more than what came last.
+                let arrived = arrived.filter(|_| transition.verdict.is_none());
                 let (transition, since) = (transition.clone(), Instant::now());
                 inside.waiting.push(Waiting { transition, since, arrived, told: false });
             }
@@ -167,6 +169,7 @@ mod tests {
             short: window,
             factor: 14.4,
             incident: None,
+            verdict: None,
         }
     }
 

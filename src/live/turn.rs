@@ -13,6 +13,7 @@ use ninefold_engine::query::Health;
 use ninefold_engine::source::chunk::Chunk;
 
 use super::{Begin, Chores, Commits, Loop, Message, Service, clock_ms, poison};
+use crate::ask::promise;
 use crate::states::{lock, read};
 
 /// The longest time between two evaluations of the alerts.
@@ -82,6 +83,8 @@ impl<'a> Loop<'a> {
     pub(super) fn run(&mut self, messages: &Receiver<Message>) -> anyhow::Result<()> {
         let service = self.service;
         service.outbox.watch();
+        let pipeline = Arc::clone(&service.pipeline);
+        service.verdicts.watch(&service.data, service.config.clone(), pipeline);
         self.follow(&mut service.pipeline.write().expect("nobody has panicked with it"))?;
         loop {
             self.note_health();
@@ -152,6 +155,9 @@ impl<'a> Loop<'a> {
             // What cannot be loaded now is judged later: everything else is judged now.
             self.unloaded = pipeline.load_evicted().err().map(|error| error.to_string());
             pipeline.tick(clock_ms(), &config.objectives, &config.alerts);
+            if let Some(look) = self.service.verdicts.take() {
+                pipeline.note_verdicts(look, clock_ms(), &promise(&config));
+            }
             self.service.outbox.offer(pipeline.notices().iter(), self.arrived.take());
             self.note_uncommitted(pipeline);
             self.split_customers = pipeline.split_series();
@@ -349,6 +355,7 @@ impl<'a> Loop<'a> {
             notes.push(format!("alerts of customers who were evicted wait for the table: {error}"));
         }
         notes.extend(service.notifiers.notes());
+        notes.extend(service.verdicts.note());
         if !pipeline.is_complete() {
             notes.push("memory is being read from the table afresh".to_owned());
         }

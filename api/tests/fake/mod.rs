@@ -454,6 +454,7 @@ impl Answers for Fake {
             rest_valid: 181_807,
             rest_bad: 166,
             e_bad: 1e300,
+            bad_from: from.to_string(),
             e_good: 1e-9,
             e_kept: Some(0.0),
             ratio: Some(288.4),
@@ -472,6 +473,7 @@ impl Answers for Fake {
             to: to.to_string(),
             as_of: self.as_of().to_string(),
             history_from: from.minus(120).to_string(),
+            one_in: None,
             verdict: verdict::Verdict::Bad,
             customers_hit: Some(11),
             budget_consumed: Some(0.42),
@@ -509,6 +511,7 @@ impl Answers for Fake {
             short: row.short,
             factor: row.factor,
             incident: None,
+            verdict: None,
         };
         let firing = self.burn()?.burning.into_iter().filter(|row| row.state == "firing");
         let alerts = firing.map(alert).collect();

@@ -163,6 +163,9 @@ fn read(table: &Table, file: &LiveFile) -> Result<FileSums, TableError> {
         Grain::Incident => {
             table.for_each_incident(&filter, |row| sums.check_day(file.day, row.minute))
         }
+        Grain::Verdict => {
+            table.for_each_verdict(&filter, |row| sums.check_day(file.day, row.minute))
+        }
         Grain::Sent => table.for_each_sent(&filter, |row| sums.check_day(file.day, row.minute)),
         // Decisions have no day: they are kept for ever.
         Grain::Correction => table.for_each_correction(&filter, |_| {}),

@@ -94,12 +94,17 @@ fn receiver(section: &Section<'_>) -> Option<Receiver> {
     let name = section.name("name", "a name");
     let kind = section.choice("kind", &KINDS);
     let secret = SecretFrom::of(section, "secret");
-    let each = [("incident", Each::Incident), ("alert", Each::Alert), ("all", Each::All)];
+    let each = [
+        ("incident", Each::Incident),
+        ("alert", Each::Alert),
+        ("verdict", Each::Verdict),
+        ("all", Each::All),
+    ];
     let each = section.choice("each", &each).unwrap_or_default();
     let severities = severities(section);
     let timeout_ms = section.duration_ms("timeout", 100..=60_000).unwrap_or(TIMEOUT_MS);
     let to = destination(section, kind);
-    let (template, content_type) = template(section, kind);
+    let (template, content_type) = template(section, kind, each);
     for key in ["name", "kind"].into_iter().filter(|key| !section.has(key)) {
         section.missing(key, "a text");
     }
@@ -182,8 +187,9 @@ pub(super) fn checked_url(section: &Section<'_>, text: &str) -> Option<String> {
     fits.then(|| text.to_owned())
 }
 
-/// The template and what it prints, tried on an alert that fires and on one that is over.
-fn template(section: &Section<'_>, kind: Option<Kind>) -> (Option<String>, String) {
+/// The template and what it prints, tried on an alert that fires and on one that is over, or on
+/// such verdicts.
+fn template(section: &Section<'_>, kind: Option<Kind>, each: Each) -> (Option<String>, String) {
     let content_type = section.name("content_type", "a media type such as \"text/plain\"");
     let content_type = content_type.unwrap_or(JSON).to_owned();
     if content_type.contains(|letter: char| !letter.is_ascii_graphic() && letter != ' ') {
@@ -197,7 +203,8 @@ fn template(section: &Section<'_>, kind: Option<Kind>) -> (Option<String>, Strin
     }
     if let Some(text) = text {
         let tried = Template::new(text, &content_type).and_then(|template| {
-            samples().iter().try_for_each(|bundle| template.render(&context(bundle)).map(drop))
+            let samples = samples(each);
+            samples.iter().try_for_each(|bundle| template.render(&context(bundle)).map(drop))
         });
         if let Err(error) = tried {
             section.problem("template", format!("cannot be used: {error}"), "takes Jinja");

@@ -3,6 +3,7 @@
 use super::reader::{Section, suggestion};
 use super::receiver::Receiver;
 use crate::notify::matcher::{LABELS, Matcher};
+use crate::notify::notice::{INCIDENT, VERDICT};
 use crate::notify::route::{Grouping, Route, Routes};
 use crate::notify::silence::Silence;
 use crate::slo::alert::SPECS;
@@ -72,7 +73,8 @@ fn matcher(section: &Section<'_>) -> Matcher {
         severities: names("severities", "severities"),
         customer_tiers: names("customer_tiers", "tiers of customers, where * is any text"),
     };
-    let tiers: Vec<&str> = SPECS.iter().map(|spec| spec.name).collect();
+    let tiers = SPECS.iter().map(|spec| spec.name).chain([INCIDENT, VERDICT]);
+    let tiers: Vec<&str> = tiers.collect();
     for (key, names, known) in [
         ("tiers", &matcher.tiers, &*tiers),
         ("severities", &matcher.severities, &["page", "ticket"]),

@@ -325,6 +325,7 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
 #[[notify]]
 #name = \"roll-back\"
 #kind = \"webhook\"
+#each = \"verdict\"
 #url = \"https://deploy.example.com/hooks/ninefold\"
 #secret = {{ env = \"NINEFOLD_WEBHOOK_SECRET\" }}
 #[[notify]]

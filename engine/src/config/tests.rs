@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::notify::outbox::Each;
 use crate::slo::alert::SPECS;
 use crate::slo::objective::{Period, SliKind};
 
@@ -470,6 +471,21 @@ fn heading(table: &str) -> String {
             None => format!("`[{table}]`"),
         },
     }
+}
+
+#[test]
+fn a_message_template_is_tried_on_what_its_receiver_is_told_of() {
+    let text = |each: &str| {
+        let head = "[[notify]]\nname = \"a\"\nkind = \"command\"\ncommand = [\"x\"]\n";
+        let template = r#"template = '{"release": {{ verdict.value }}}'"#;
+        format!("{head}each = \"{each}\"\n{template}\n")
+    };
+    assert_eq!(good(&text("verdict")).receivers[0].each, Each::Verdict);
+    let problems = Config::parse(&text("alert"), "f").expect_err("an alert is no verdict");
+    assert!(problems.to_string().contains("template cannot be used"), "{problems}");
+    let route =
+        "[[route]]\nreceivers = []\ntiers = [\"verdict\", \"incident\"]\n[[route]]\nreceivers = []";
+    assert_eq!(good(route).routes.list[0].matcher.tiers, ["verdict", "incident"]);
 }
 
 #[test]

@@ -7,10 +7,13 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::notice::Notice;
-use super::outbox::{Bundle, Notification, Packing};
+use super::notice::{ALERT, Notice, VERDICT};
+use super::outbox::{Bundle, Each, Notification, Packing};
 use super::template::{JSON, Template, TemplateError};
+use crate::query::body::{AlertTransition, AlertWindow, Verdict, VerdictTest};
+use crate::query::judgement::{self, Change, Name};
 use crate::slo::sli::hex;
+use crate::slo::verdict;
 use crate::time::rfc3339;
 
 /// How often Alertmanager is told again of what fires: it forgets what is not repeated.
@@ -200,7 +203,11 @@ pub fn signature(secret: &str, timestamp: &str, body: &str) -> String {
 fn alertmanager(notification: &Notification, now_ms: i64) -> Value {
     let Notification { notice, since, uncommitted } = notification;
     let Notice { scope, summary, values, fingerprint, subject, .. } = notice;
-    let name = if *subject == "alert" { "NinefoldErrorBudgetBurn" } else { "NinefoldIncident" };
+    let name = match *subject {
+        ALERT => "NinefoldErrorBudgetBurn",
+        VERDICT => "NinefoldVerdict",
+        _ => "NinefoldIncident",
+    };
     let mut labels = json!({ "alertname": name, "fingerprint": fingerprint });
     for label in super::matcher::LABELS {
         // An empty label is none to Alertmanager.
@@ -252,16 +259,73 @@ fn pagerduty(notification: &Notification, routing_key: &str) -> Value {
     event
 }
 
-/// A bundle of one firing alert and of one that is over, to try a template on.
-pub fn samples() -> [Bundle; 2] {
-    use crate::query::body::{AlertTransition, AlertWindow};
+/// A bundle of one firing alert and of one that is over, to try a template on; of a verdict, where
+/// the receiver is told of these alone.
+pub fn samples(each: Each) -> [Bundle; 2] {
+    if each == Each::Verdict { verdicts() } else { alerts() }
+}
+
+fn bundle(transition: &AlertTransition, customer_tier: &str) -> Bundle {
+    let notice = Notice::of_alert(transition, customer_tier);
+    let since = notice.is_firing().then(|| transition.at.clone());
+    Bundle {
+        group: vec![("service".to_owned(), "api".to_owned())],
+        notifications: vec![Notification { notice, since, uncommitted: false }],
+    }
+}
+
+fn verdicts() -> [Bundle; 2] {
+    let from = "2026-11-01T00:00:00Z".to_owned();
+    let test = VerdictTest {
+        verdict: verdict::Verdict::Bad,
+        control: verdict::Control::OwnHistory,
+        valid: 1_000,
+        bad: 200,
+        rest_valid: 4_000,
+        rest_bad: 8,
+        e_bad: 1e20,
+        bad_from: from.clone(),
+        e_good: 0.0,
+        e_kept: Some(0.0),
+        ratio: Some(100.0),
+        ratio_low: Some(50.0),
+        ratio_high: Some(200.0),
+        ratio_before: Some(1.0),
+        ratio_allowed: 1.5,
+        dispersion: 1.0,
+        excess: 198.0,
+    };
+    let verdict = Verdict {
+        dimension: "release".to_owned(),
+        // Names are taken as they are: markup, too.
+        value: "<b>\"r42\"".to_owned(),
+        service: Some("api".to_owned()),
+        from: from.clone(),
+        to: from.clone(),
+        as_of: from.clone(),
+        history_from: from,
+        one_in: None,
+        verdict: verdict::Verdict::Bad,
+        customers_hit: Some(12),
+        budget_consumed: Some(0.25),
+        errors: test.clone(),
+        latency: Some(VerdictTest { e_kept: None, ..test }),
+    };
+    let [service, dimension] = ["api", "release"].map(str::to_owned);
+    let name = Name { service, dimension, value: verdict.value.clone() };
+    let bad = name.bad(0, verdict.clone(), 1_793_491_200_000);
+    let gone = bad.over(Change::Gone, verdict, 1_793_491_800_000);
+    [bad, gone].map(|judgement| bundle(&judgement::notice(&judgement), ""))
+}
+
+fn alerts() -> [Bundle; 2] {
     let window = |window: &str| AlertWindow {
         window: window.to_owned(),
         valid: 1_000,
         bad: 100,
         burn_rate: Some(50.0),
     };
-    let bundle = |state: &str| {
+    let of_state = |state: &str| {
         let transition = AlertTransition {
             id: "i".into(),
             fingerprint: "f".into(),
@@ -278,15 +342,11 @@ pub fn samples() -> [Bundle; 2] {
             short: window("5m"),
             factor: 14.4,
             incident: None,
+            verdict: None,
         };
-        let notice = Notice::of_alert(&transition, "gold");
-        let since = notice.is_firing().then(|| transition.at.clone());
-        Bundle {
-            group: vec![("service".to_owned(), "api".to_owned())],
-            notifications: vec![Notification { notice, since, uncommitted: false }],
-        }
+        bundle(&transition, "gold")
     };
-    ["firing", "resolved"].map(bundle)
+    ["firing", "resolved"].map(of_state)
 }
 
 #[cfg(test)]
@@ -299,7 +359,7 @@ mod tests {
     }
 
     fn bodies(kind: Kind) -> [Value; 2] {
-        samples().map(|bundle| {
+        samples(Each::Alert).map(|bundle| {
             let (message, _) = writer(kind).message(&bundle, 1_793_491_200_000);
             assert!(!message.body.contains("secret") || kind == Kind::PagerDuty);
             serde_json::from_str(&message.body).unwrap()
@@ -333,7 +393,7 @@ mod tests {
 
     #[test]
     fn a_webhook_is_signed_over_time_and_body() {
-        let [bundle, _] = samples();
+        let [bundle, _] = samples(Each::Alert);
         let (message, _) = writer(Kind::Webhook).message(&bundle, 1_793_491_200_123);
         let header = |name| &message.headers.iter().find(|(other, _)| *other == name).unwrap().1;
         assert_eq!(header("x-ninefold-timestamp"), "1793491200");
@@ -351,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_bundle_shows_the_worst_notice_and_all_of_them() {
-        let [firing, over] = samples();
+        let [firing, over] = samples(Each::Alert);
         let notifications = [firing.notifications, over.notifications].concat();
         let both = Bundle { notifications, ..firing };
         let context = context(&both);
@@ -365,7 +425,7 @@ mod tests {
 
     #[test]
     fn a_template_prints_the_body_and_where_it_cannot_our_json_goes_out() {
-        let [bundle, _] = samples();
+        let [bundle, _] = samples(Each::Alert);
         let of = |text: &str| {
             let template = Some(Template::new(text, JSON).unwrap());
             Writer { template, ..writer(Kind::Webhook) }.message(&bundle, 0)
@@ -374,5 +434,41 @@ mod tests {
         assert_eq!((message.body.as_str(), error), (r#"{"text": "<b>\"acme\""}"#, None));
         let (message, error) = of("{{ incident.id }}");
         assert!(error.is_some() && message.body.contains("\"version\":1"));
+    }
+
+    #[test]
+    fn every_protocol_tells_of_a_verdict_under_one_key_from_its_begin_to_its_end() {
+        let [bad, over] = samples(Each::Verdict);
+        let of = |kind, bundle| {
+            let (message, _) = writer(kind).message(bundle, 1_793_491_200_000);
+            serde_json::from_str::<Value>(&message.body).unwrap()
+        };
+        let fingerprint = &bad.notifications[0].notice.fingerprint;
+        for kind in [Kind::Webhook, Kind::Kafka, Kind::Command] {
+            let (body, end) = (of(kind, &bad), of(kind, &over));
+            assert_eq!((&body["subject"], &body["state"]), (&json!("verdict"), &json!("firing")));
+            assert_eq!(body["verdict"]["value"], "<b>\"r42\"");
+            assert_eq!(body["verdict"]["verdict"], "bad");
+            assert_eq!(
+                (&end["state"], &end["verdict"]["change"]),
+                (&json!("resolved"), &json!("gone"))
+            );
+            assert_eq!((&body["id"], &body["fingerprint"]), (&end["id"], &json!(fingerprint)));
+        }
+        let [alert] = of(Kind::Alertmanager, &bad).as_array().unwrap().clone().try_into().unwrap();
+        assert_eq!(alert["labels"]["alertname"], "NinefoldVerdict");
+        assert_eq!(alert["annotations"]["candidate"], "release=<b>\"r42\"");
+        let event = of(Kind::PagerDuty, &bad);
+        assert_eq!(
+            (&event["dedup_key"], &event["event_action"]),
+            (&json!(fingerprint), &json!("trigger"))
+        );
+        assert_eq!(event["payload"]["severity"], "warning", "nobody is woken by it");
+        let text = "{\"release\": {{ verdict.value }}, \"service\": {{ verdict.service }}}";
+        let template = Some(Template::new(text, JSON).unwrap());
+        let (message, error) =
+            Writer { template, ..writer(Kind::Command) }.message(&bad, 1_793_491_200_000);
+        assert_eq!(message.body, r#"{"release": "<b>\"r42\"", "service": "api"}"#);
+        assert!(error.is_none(), "{error:?}");
     }
 }

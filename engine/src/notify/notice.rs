@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::matcher::Scope;
-use crate::query::body::{AlertTransition, AlertWindow, Cause, Incident};
+use crate::query::body::{AlertTransition, AlertWindow, Cause, Incident, Judgement, Verdict};
 use crate::time::parse_rfc3339;
 
 /// A notice of one series and tier.
@@ -15,13 +15,16 @@ pub const ALERT: &str = "alert";
 /// A notice of what the alerts of many series fold into.
 pub const INCIDENT: &str = "incident";
 
+/// A notice that a release or a flag has turned out bad.
+pub const VERDICT: &str = "verdict";
+
 /// The state of what is on.
 pub const FIRING: &str = "firing";
 
 /// The newest state of an alert, or of anything else that begins and ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notice {
-    /// Under which key our JSON shows `details`: `alert` or `incident`.
+    /// Under which key our JSON shows `details`: `alert`, `incident` or `verdict`.
     pub subject: &'static str,
     /// What a receiver merges by.
     pub fingerprint: String,
@@ -44,8 +47,8 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// Of an alert of a customer in `customer_tier` (empty = in none), or of the incident that it
-    /// stands for.
+    /// Of an alert of a customer in `customer_tier` (empty = in none), or of the incident or the
+    /// verdict that it stands for.
     pub fn of_alert(transition: &AlertTransition, customer_tier: &str) -> Notice {
         let AlertTransition { customer, service, objective, tier, severity, .. } = transition;
         let AlertTransition { state, at, id, fingerprint, long, short, .. } = transition;
@@ -59,6 +62,9 @@ impl Notice {
         };
         if let Some(incident) = &transition.incident {
             return Notice { scope, ..of_incident(transition, incident) };
+        }
+        if let Some(judgement) = &transition.verdict {
+            return Notice { scope, ..of_verdict(transition, judgement) };
         }
         Notice {
             subject: ALERT,
@@ -137,6 +143,31 @@ fn of_incident(transition: &AlertTransition, incident: &Incident) -> Notice {
         summary: incident.summary.clone(),
         values,
         details: serde_json::to_value(incident).expect("an incident is plain data"),
+    }
+}
+
+fn of_verdict(transition: &AlertTransition, judgement: &Judgement) -> Notice {
+    let AlertTransition { state, at, id, fingerprint, .. } = transition;
+    let Verdict { dimension, value, errors, latency, budget_consumed, .. } = &judgement.verdict;
+    let mut values = vec![
+        ("candidate", format!("{dimension}={value}")),
+        ("requests", format!("{} of {} bad", errors.bad, errors.valid)),
+    ];
+    let slow = latency.as_ref().map(|test| format!("{} of {} slow", test.bad, test.valid));
+    values.extend(slow.map(|slow| ("latency", slow)));
+    let budget = budget_consumed.map(|share| format!("{:.1}% of 30 days", 100.0 * share));
+    values.extend(budget.map(|budget| ("budget", budget)));
+    Notice {
+        subject: VERDICT,
+        fingerprint: fingerprint.clone(),
+        id: id.clone(),
+        state: state.clone(),
+        revision: 0,
+        at: at.clone(),
+        scope: Scope::default(),
+        summary: judgement.summary.clone(),
+        values,
+        details: serde_json::to_value(judgement).expect("a judgement is plain data"),
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::notice::{ALERT, FIRING, Name, Notice};
+use super::notice::{ALERT, FIRING, Name, Notice, VERDICT};
 use super::route::{Grouping, Routes};
 use super::silence::Silence;
 use crate::time::{parse_rfc3339, rfc3339};
@@ -80,7 +80,7 @@ pub struct Bundle {
 pub enum Packing {
     /// As many as there are, whatever they have in common: the receiver groups them itself.
     All,
-    /// Those of one group.
+    /// Those of one group; each verdict alone.
     Group,
     /// Each alone.
     One,
@@ -143,12 +143,14 @@ pub(super) fn wait_ms(failures: u32, jitter: f64, asked_ms: i64) -> i64 {
 /// What a receiver is told of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Each {
-    /// Incidents: one notice for all that burns in a service.
+    /// Incidents (one notice for all that burns in a service) and verdicts.
     #[default]
     Incident,
     /// The alerts of each series and tier.
     Alert,
-    /// Both.
+    /// Verdicts alone: that a release or a flag has turned out bad.
+    Verdict,
+    /// All of these.
     All,
 }
 
@@ -157,6 +159,7 @@ impl Each {
         match self {
             Each::Incident => subject != ALERT,
             Each::Alert => subject == ALERT,
+            Each::Verdict => subject == VERDICT,
             Each::All => true,
         }
     }
@@ -294,6 +297,10 @@ impl Outbox {
         for held in due {
             let (alone, group) = match self.wants.packing {
                 Packing::All => (String::new(), Vec::new()),
+                // A program that rolls back is told of one candidate at a time.
+                Packing::Group if held.notice.subject == VERDICT => {
+                    (held.notice.fingerprint.clone(), held.group().0)
+                }
                 Packing::Group => (String::new(), held.group().0),
                 Packing::One => (held.notice.fingerprint.clone(), Vec::new()),
             };
@@ -673,9 +680,10 @@ mod tests {
     #[test]
     fn a_receiver_hears_of_incidents_or_of_alerts_as_it_wants() {
         for (each, expect) in [
-            (Each::Incident, vec!["incident"]),
+            (Each::Incident, vec!["incident", "verdict"]),
             (Each::Alert, vec!["alert"]),
-            (Each::All, vec!["alert", "incident"]),
+            (Each::Verdict, vec!["verdict"]),
+            (Each::All, vec!["alert", "incident", "verdict"]),
         ] {
             let mut outbox = Outbox::new(Wants { each, ..wants() });
             outbox.note(&notice("page_1h", "firing", 1), false);
@@ -684,10 +692,29 @@ mod tests {
             let incident =
                 Notice { subject, fingerprint, scope, ..notice("incident", "firing", 2) };
             outbox.note(&incident, false);
+            let (subject, fingerprint) = (VERDICT, "fp-verdict".to_owned());
+            outbox.note(&Notice { subject, fingerprint, ..incident }, false);
             let due = outbox.due(10);
             let told = |one: &Bundle| one.notifications[0].notice.subject;
             assert_eq!(due.iter().map(told).collect::<Vec<_>>(), expect);
         }
+    }
+
+    #[test]
+    fn a_verdict_goes_alone_whatever_goes_together() {
+        let mut outbox = Outbox::new(grouped(Grouping::default()));
+        for (n, subject) in ["incident", VERDICT, "incident", VERDICT].into_iter().enumerate() {
+            let fingerprint = format!("fp-{n}");
+            outbox.note(&Notice { subject, fingerprint, ..notice("page_1h", "firing", 1) }, false);
+        }
+        let due = outbox.due(10);
+        let subjects = |one: &Bundle| {
+            one.notifications.iter().map(|one| one.notice.subject).collect::<Vec<_>>()
+        };
+        let mut subjects: Vec<Vec<&str>> = due.iter().map(subjects).collect();
+        subjects.sort_unstable();
+        assert_eq!(subjects, [vec!["incident", "incident"], vec![VERDICT], vec![VERDICT]]);
+        assert_eq!(due[1].group, due[0].group, "its group is told");
     }
 
     #[test]

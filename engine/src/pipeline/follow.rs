@@ -16,11 +16,13 @@ use std::ops::RangeInclusive;
 use super::fold::{Need, fold_dimensions, fold_from, oldest_minute, recent_minutes};
 use super::incidents::Book;
 use super::ledger::Ledger;
+use super::verdicts::Docket;
 use super::watch::{LOOK_BACK_MINUTES, for_each_stored};
 use super::{Partition, Pipeline, PipelineError, Unit, known_in};
 use crate::decode;
 use crate::query::body::AlertTransition;
 use crate::query::incident::notices;
+use crate::query::judgement;
 use crate::source::chunk::Tail;
 use crate::source::file::Known;
 use crate::state::shard::NOBODY;
@@ -71,8 +73,8 @@ pub struct Followed {
     pub lost: bool,
     /// Somebody has made or ended a silence.
     pub silences: bool,
-    /// What others have decided of alerts, in the order of their ticks; and of incidents, as
-    /// receivers are told of them.
+    /// What others have decided of alerts, in the order of their ticks; and of incidents and
+    /// verdicts, as receivers are told of them.
     pub transitions: Vec<AlertTransition>,
     /// What other instances have moved, partitions and [`JUDGE`], with the name of who did it.
     pub moved: BTreeMap<String, String>,
@@ -287,11 +289,13 @@ impl Pipeline {
         stored.sort_by_key(|one| one.tick.order());
         stored.iter().for_each(|one| self.watch.enter(&one.transition));
         let changes = self.incidents.enter(&self.table, &of_files)?;
+        let judgements = self.verdicts.enter(&self.table, &of_files)?;
         if self.state.pending() == 0 {
             self.bound_memory();
         }
         self.take_known(&of_files)?;
         let told = changes.iter().flat_map(|change| notices(&change.incident));
+        let told = told.chain(judgements.iter().map(|one| judgement::notice(&one.judgement)));
         Ok(stored.into_iter().map(|one| one.transition).chain(told).collect())
     }
 
@@ -409,6 +413,9 @@ impl Pipeline {
             let newest = self.state.newest().unwrap_or_default();
             self.incidents = Book::recover(&self.table, newest)?;
         }
+        if !self.verdicts.pending().is_empty() {
+            self.verdicts = Docket::recover(&self.table)?;
+        }
         Ok(())
     }
 
@@ -425,7 +432,8 @@ impl Pipeline {
         }
         let judge = &self.following.judge;
         let has_judged = self.watch.partitions().any(|partition| partition == NOBODY)
-            || !self.incidents.pending().is_empty();
+            || !self.incidents.pending().is_empty()
+            || !self.verdicts.pending().is_empty();
         if judge.active && (has_judged || (judge.announced && !moves.is_empty())) {
             let (partition, base) = (JUDGE.to_owned(), judge.base);
             moves.push(Move { partition, base, next: base.map_or(1, |base| base + 1) });

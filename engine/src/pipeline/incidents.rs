@@ -23,6 +23,7 @@ use crate::query::column::bad_minutes;
 use crate::query::hit::{Hit, Promised};
 use crate::query::impact::{Dimensions, MINUTES_BEFORE, found_causes};
 use crate::query::incident::{Joined, incident, joined, notices, restored};
+use crate::query::judgement;
 use crate::query::review::CAUSES_BEFORE_MINUTES;
 use crate::slo::alert::evidence::binomial_tail;
 use crate::slo::alert::{AlertOptions, SPECS, Severity, State as AlertState, step, tiers_of};
@@ -138,11 +139,13 @@ fn damaged(found: &str) -> TableError {
 }
 
 impl Pipeline {
-    /// What receivers are to be told of the changes that no commit has taken: of incidents, and
-    /// of the alerts of single series for those who want each.
+    /// What receivers are to be told of the changes that no commit has taken: of incidents, of
+    /// verdicts, and of the alerts of single series for those who want each.
     pub fn notices(&self) -> Vec<AlertTransition> {
         let incidents = self.incidents.pending().iter().map(|stored| &stored.incident);
-        self.transitions().cloned().chain(incidents.flat_map(notices)).collect()
+        let verdicts = self.verdicts.pending().iter().map(|stored| &stored.judgement);
+        let decided = incidents.flat_map(notices).chain(verdicts.map(judgement::notice));
+        self.transitions().cloned().chain(decided).collect()
     }
 
     /// The changes of incidents that no commit has taken, the newest last.

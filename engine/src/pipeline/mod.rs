@@ -24,6 +24,7 @@ pub mod relay;
 pub mod replay;
 pub mod sent;
 pub mod summary;
+pub mod verdicts;
 pub mod verify;
 pub mod watch;
 
@@ -235,6 +236,7 @@ pub struct Pipeline {
     partitions: Vec<Partition>,
     watch: Watch,
     incidents: incidents::Book,
+    verdicts: verdicts::Docket,
     memory: memory::Memory,
     /// What receivers were told since the last commit.
     sent: Vec<Sent>,
@@ -269,6 +271,7 @@ impl Pipeline {
             partitions: Vec::new(),
             watch: Watch::default(),
             incidents: incidents::Book::default(),
+            verdicts: verdicts::Docket::default(),
             memory: memory::Memory::default(),
             sent: Vec::new(),
             lines: LineCounts::default(),
@@ -458,6 +461,7 @@ impl Pipeline {
         self.state = State::new(options.dimension_values_max, further, live, self.state.seed());
         self.watch = Watch::default();
         self.incidents = incidents::Book::default();
+        self.verdicts = verdicts::Docket::default();
         self.recover(minutes)
     }
 
@@ -569,6 +573,7 @@ impl Pipeline {
         files.extend(self.source_file());
         files.extend(self.alert_files());
         files.extend(self.incident_files());
+        files.extend(self.verdict_files());
         files.extend(self.sent_files());
         let epoch = Epoch { files, moves: moves.clone(), info: self.info() };
         let names = Names {
@@ -602,6 +607,7 @@ impl Pipeline {
         }
         self.watch.drop_pending();
         self.incidents.drop_pending();
+        self.verdicts.drop_pending();
         self.bound_memory();
         self.sent.clear();
         self.commits += 1;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::fold::fold_recent;
 use super::follow::KAFKA;
 use super::incidents::Book;
+use super::verdicts::Docket;
 use super::{Pipeline, PipelineError, batches};
 use crate::query::alerts::transition;
 use crate::query::body::AlertTransition;
@@ -305,10 +306,7 @@ impl Pipeline {
     /// Evaluates the alerts of every series that may burn, as of the minute of `now_ms`. Those
     /// that may have been evicted before are left out until [`Pipeline::load_evicted`].
     pub fn tick(&mut self, now_ms: i64, objectives: &Objectives, options: &AlertOptions) {
-        let owned = self.partitions.iter().filter(|one| one.owned);
-        let offsets = owned.map(|one| (one.name.clone(), one.ledger.next())).collect();
-        let version = self.table.version();
-        let tick = Tick { at_ms: now_ms, offsets: Arc::new(offsets), version };
+        let tick = self.tick_at(now_ms);
         let oldest = Minute::of_ms(now_ms).minus(LOOK_BACK_MINUTES);
         self.memory.note_tick(&self.state, now_ms, (objectives, options));
         let deciders = self.deciders();
@@ -327,9 +325,18 @@ impl Pipeline {
         self.judge_incidents(&tick, (objectives, options));
     }
 
-    /// Whether an alert or an incident has changed since the last commit.
+    /// The evaluation that is made at `now_ms`.
+    pub(super) fn tick_at(&self, now_ms: i64) -> Tick {
+        let owned = self.partitions.iter().filter(|one| one.owned);
+        let offsets = owned.map(|one| (one.name.clone(), one.ledger.next())).collect();
+        Tick { at_ms: now_ms, offsets: Arc::new(offsets), version: self.table.version() }
+    }
+
+    /// Whether an alert, an incident or a verdict has changed since the last commit.
     pub fn has_transitions(&self) -> bool {
-        self.watch.pending().len() > 0 || !self.incidents.pending().is_empty()
+        self.watch.pending().len() > 0
+            || !self.incidents.pending().is_empty()
+            || !self.verdicts.pending().is_empty()
     }
 
     /// The live transitions that no commit has taken.
@@ -361,6 +368,7 @@ impl Pipeline {
         self.fold_table(minutes.clone())?;
         let newest = self.state.newest().unwrap_or_default();
         self.incidents = Book::recover(&self.table, newest)?;
+        self.verdicts = Docket::recover(&self.table)?;
         if let Some(newest) = self.state.newest() {
             fold_recent(&self.table, newest, &mut self.state)?;
         }

@@ -88,6 +88,7 @@ pub fn transition(alert: &Alert) -> AlertTransition {
         short: window(tier.spec.short.0, tier.target, transition.look.short),
         factor: tier.factor.to_f64(),
         incident: None,
+        verdict: None,
     }
 }
 

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 pub use super::excluded::Excluded;
 pub use super::incident::{Incident, IncidentStatus, Incidents};
+pub use super::judgement::Judgement;
 use crate::notify::silence::Silence;
 use crate::slo::verdict;
 use crate::time::Minute;
@@ -354,7 +355,7 @@ pub struct Impact {
 }
 
 /// `verdict`, `GET /v1/releases/{r}/verdict`, `GET /v1/attributes/{name}/{value}/verdict`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
 pub struct Verdict {
     /// `release`, `cohort`, `region`, `route` or the name of an attribute.
     pub dimension: String,
@@ -370,9 +371,13 @@ pub struct Verdict {
     pub as_of: String,
     /// First minute of the history it is compared with.
     pub history_from: String,
+    /// One of so many customers (or sets of dimensions) was judged, and all counts are of these;
+    /// left out where all were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_in: Option<u32>,
     /// Bad if errors or latency are, good if both are.
     pub verdict: verdict::Verdict,
-    /// Customers with a bad event on its side; `null` for a dimension that knows no customers.
+    /// Customers with a bad event on its side.
     pub customers_hit: Option<u64>,
     /// The excess as a share of the 30-day budget of the customers hit; `null` without any.
     pub budget_consumed: Option<f64>,
@@ -383,7 +388,7 @@ pub struct Verdict {
 }
 
 /// The evidence of a verdict, by one measure.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
 pub struct VerdictTest {
     /// By this measure alone.
     pub verdict: verdict::Verdict,
@@ -399,6 +404,8 @@ pub struct VerdictTest {
     pub rest_bad: u64,
     /// Evidence against "no worse than its control": bad from 100 on.
     pub e_bad: f64,
+    /// The begin that most of that evidence is of: since when it is bad, if it is.
+    pub bad_from: String,
     /// Evidence against "twice as bad as its control": good from 100 on.
     pub e_good: f64,
     /// Evidence against "breaks the promise by itself": good from 100 on; `null` for latency.
@@ -465,6 +472,10 @@ pub struct AlertTransition {
     /// [`crate::query::incident::notices`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident: Option<Box<Incident>>,
+    /// The verdict, where this is what receivers are told of one: see
+    /// [`crate::query::judgement::notice`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Box<Judgement>>,
 }
 
 /// `alerts`, `GET /v1/alerts`.

@@ -312,6 +312,7 @@ pub fn notices(body: &Incident) -> Vec<AlertTransition> {
         short: window(),
         factor: 0.0,
         incident: Some(Box::new(body.clone())),
+        verdict: None,
     };
     told.into_iter().filter(|one| one.0).map(notice).collect()
 }

@@ -15,6 +15,7 @@ pub mod gauges;
 pub mod hit;
 pub mod impact;
 pub mod incident;
+pub mod judgement;
 pub mod objectives;
 pub mod review;
 pub mod risks;
@@ -24,6 +25,8 @@ pub mod timeseries;
 pub mod top;
 #[cfg(feature = "table")]
 pub mod verdict;
+#[cfg(feature = "table")]
+pub mod young;
 
 use crate::report::CreditStep;
 use crate::slo::alert::AlertOptions;

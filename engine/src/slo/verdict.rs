@@ -18,11 +18,18 @@
 //! # The test
 //! `ln L(θ) = 1/φ Σ w (b ln θ - B ln(1 - π + θπ))`; against the null hypothesis `θ <= θ0` stands
 //!
-//! `E = mean over k of L(θ0 2^(k/2)) / L(θ0)`, k = 1 to `STEPS`.
+//! `E(s) = mean over k of L(θ0 2^(k/2)) / L(θ0)`, k = 1 to `STEPS`, over the strata from minute
+//! `s` of the candidate on (0 is its first);
+//!
+//! `E = E(0) / 2 + Σ over s > 0 of E(s) / (2 s (s + 1))`.
 //!
 //! With `w = φ = 1`, E is a mixture of likelihood ratios and so a test martingale for `θ0`, and a
 //! supermartingale for every smaller θ, as the ratio is monotone. Ville: `P(E >= 1/α at any
 //! look) <= α`. It may be read at every look, and a look costs nothing.
+//!
+//! The *begins* `s` are for a candidate that was well for hours before it failed: by `E(0)` alone
+//! those hours would be evidence for it. The weights of all begins add up to one, and no term is
+//! negative, so that at a look those are enough that are 1, 2, 4, 8, … minutes old.
 //!
 //! - *Weights* `w = (1 - B/N) min(1, cap/B)` are functions of what is conditioned on. By Jensen
 //!   a power `w <= 1` of a likelihood ratio is still one of mean at most 1. The first factor puts
@@ -36,6 +43,9 @@
 //!   is in φ (cluster by unit: Bertrand, Duflo and Mullainathan). Failures that all units share
 //!   leave φ near 1; one customer's trouble makes it as large as the trouble, so that its many
 //!   failures count as about one, and convict nobody. With a single unit all count as one.
+//!   Where units are sets of dimensions, one customer's trouble is in all of them; then φ is at
+//!   least that of the customers who fail, each with a part by all its traffic
+//!   ([`judge_sets`]).
 //!   φ is estimated from the same data, so for `φ > 1` the bound above is asymptotic; the
 //!   simulations of `engine/tests/verdict.rs` hold it to what it promises.
 //!
@@ -56,7 +66,7 @@
 //! The same test from the other side: the null hypothesis is `θ >= 2 θ0` with `θ0` the *lower*
 //! bound of the history, against `θ0 2^(-k/2)`. Or the candidate keeps the promise by itself: a
 //! likelihood ratio of its own error ratio, a quarter of the allowed one against the allowed
-//! one. Bad goes before good.
+//! one. Bad goes before good. There is one begin for good.
 //!
 //! # Invariants
 //! Pure; the order of the observations does not matter; several of one key are summed.
@@ -65,7 +75,8 @@
 //! Robbins, *Statistical methods related to the law of the iterated logarithm*, 1970 (mixtures,
 //! confidence sequences); Ville 1939; Johari, Koomen, Pekelis and Walsh, *Always valid
 //! inference*, 2022; Turner, Ly and Grünwald, *Generic e-variables for exact sequential k-sample
-//! tests*, 2024 (2x2 tables); Waudby-Smith and Ramdas, *Estimating means of bounded random
+//! tests*, 2024 (2x2 tables); Shin, Ramdas and Rinaldo, *E-detectors: a nonparametric framework
+//! for sequential change detection*, 2024 (begins); Waudby-Smith and Ramdas, *Estimating means of bounded random
 //! variables by betting*, 2024; Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, *Time-uniform
 //! central limit theory and asymptotic confidence sequences*, 2024 (an estimated variance);
 //! Bertrand, Duflo and Mullainathan, *How much should we trust
@@ -94,6 +105,8 @@ const INTERVAL_EVIDENCE: f64 = 20.0;
 const BISECTIONS: u32 = 15;
 /// The quantile of the normal distribution for one-sided bounds of 99%.
 const Z_99: f64 = 2.326;
+/// The bound of a history that says nothing is at most this away from it, as a logarithm: finite.
+const LN_WIDTH_MAX: f64 = 50.0;
 /// One unit is served by both sides where at least this share of the candidate's events is.
 const SHARED_MIN: f64 = 0.5;
 /// A stratum never counts for fewer bad events, if it has them.
@@ -125,7 +138,7 @@ pub struct Observation {
 }
 
 /// What is known of the candidate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Not twice as bad as its control, or within the promise by itself.
@@ -137,7 +150,7 @@ pub enum Verdict {
 }
 
 /// What the candidate is compared with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Control {
     /// The same units in the same minutes, served by the rest.
@@ -170,6 +183,8 @@ pub struct Evidence {
     pub off: Side,
     /// e-value against "no worse than the control".
     pub e_bad: f64,
+    /// The begin of the candidate's time that is most of `e_bad`: since when it is bad, if it is.
+    pub bad_from: Minute,
     /// e-value against "twice as bad as the control, or worse".
     pub e_good: f64,
     /// e-value against "breaks the promise by itself"; `None` where nothing is promised.
@@ -207,16 +222,57 @@ pub struct Evidence {
 /// assert_eq!(judge(&until(30), Minute(30), None).verdict, Verdict::Insufficient);
 /// ```
 pub fn judge(observations: &[Observation], since: Minute, allowed: Option<f64>) -> Evidence {
+    judge_sets(observations, &[], since, allowed)
+}
+
+/// As [`judge`], where units are sets of dimensions. `customers` say who had how many valid events
+/// on either side (`valid`, at any `on`) and how many bad ones on each (`bad`), by minute; units
+/// are customers, numbered as the others.
+pub fn judge_sets(
+    observations: &[Observation],
+    customers: &[Observation],
+    since: Minute,
+    allowed: Option<f64>,
+) -> Evidence {
     let mut rows: Vec<Observation> = observations.iter().filter(|o| o.valid > 0).copied().collect();
     rows.sort_unstable_by_key(|o| (o.minute, o.stratum, o.unit, o.on));
     let (before, after) = rows.split_at(rows.partition_point(|o| o.minute < since));
     let weigh = Weigh::new(&rows);
-    let field = if shared(after) >= SHARED_MIN {
-        Field::of_same_units(after, &weigh)
-    } else {
-        Field::of_cohort(before, after, &weigh)
+    let are_same = shared(after) >= SHARED_MIN;
+    let field_from = |begin: Minute| {
+        let rows = &after[after.partition_point(|o| o.minute < begin)..];
+        let least = dispersion_of_customers(customers, begin);
+        match are_same {
+            true => Field::of_same_units(rows, &weigh, least),
+            false => Field::of_cohort(before, rows, &weigh, least),
+        }
     };
-    field.evidence(after, allowed)
+    let field = field_from(since);
+    let mut bad = Bad { e: 0.5 * field.e_bad(), from: since };
+    let mut largest = bad.e;
+    for begin in begins(since, after) {
+        let s = f64::from(begin.0 - since.0);
+        let e = field_from(begin).e_bad() / (2.0 * s * (s + 1.0));
+        bad.e = (bad.e + e).min(EVIDENCE_MAX);
+        if e > largest {
+            (largest, bad.from) = (e, begin);
+        }
+    }
+    field.evidence(after, allowed, bad)
+}
+
+/// The evidence against the candidate, and since when most of it is.
+#[derive(Clone, Copy)]
+struct Bad {
+    e: f64,
+    from: Minute,
+}
+
+/// The begins that are looked at: the last minute, the last two, the last four and so on.
+fn begins(since: Minute, after: &[Observation]) -> impl Iterator<Item = Minute> + use<> {
+    let end = after.last().map_or(since.0, |last| last.minute.0 + 1);
+    let ages = (0..u32::BITS - 1).map(|power| 1_u32 << power);
+    ages.map_while(move |age| end.checked_sub(age).filter(|at| *at > since.0)).map(Minute)
 }
 
 /// How much of the candidate's traffic is in minutes in which the rest served the same unit.
@@ -361,6 +417,23 @@ fn dispersion(units: &[(f64, f64)]) -> f64 {
     (residuals / bad * count / (count - 1.0)).max(1.0)
 }
 
+/// φ of the customers who fail, the larger of both sides; 1 where nothing is known of them.
+fn dispersion_of_customers(rows: &[Observation], from: Minute) -> f64 {
+    let rows = || rows.iter().filter(|o| o.minute >= from);
+    let count = rows().map(|o| o.unit as usize + 1).max().unwrap_or(0);
+    let mut bad = vec![[0.0; 2]; count];
+    let mut valid = vec![0.0; count];
+    for o in rows() {
+        valid[o.unit as usize] += o.valid as f64;
+        bad[o.unit as usize][usize::from(o.on)] += o.bad as f64;
+    }
+    let of_side = |side: usize| {
+        let failing = bad.iter().zip(&valid).filter(|(bad, _)| bad[side] > 0.0);
+        dispersion(&failing.map(|(bad, valid)| (bad[side], *valid)).collect::<Vec<_>>())
+    };
+    of_side(0).max(of_side(1))
+}
+
 /// All that the test is computed from.
 struct Field {
     control: Control,
@@ -373,7 +446,7 @@ struct Field {
 
 impl Field {
     /// Every unit is its own control, so each is a stratum.
-    fn of_same_units(after: &[Observation], weigh: &Weigh) -> Field {
+    fn of_same_units(after: &[Observation], weigh: &Weigh, least: f64) -> Field {
         let mut units = vec![[(0.0, 0.0); 2]; unit_count(after)];
         let mut cells = Vec::new();
         for group in after.chunk_by(same_cell) {
@@ -391,12 +464,17 @@ impl Field {
         let dispersion =
             [0, 1].map(|side| dispersion(&units.iter().map(|unit| unit[side]).collect::<Vec<_>>()));
         let (bounds, ratio_before) = ([1.0, 1.0], Some(1.0));
-        let dispersion = dispersion[0].max(dispersion[1]);
+        let dispersion = dispersion[0].max(dispersion[1]).max(least);
         Field { control: Control::SameUnits, cells, dispersion, bounds, ratio_before }
     }
 
     /// Units are on one side, and bring their history.
-    fn of_cohort(before: &[Observation], after: &[Observation], weigh: &Weigh) -> Field {
+    fn of_cohort(
+        before: &[Observation],
+        after: &[Observation],
+        weigh: &Weigh,
+        least: f64,
+    ) -> Field {
         let mut units = vec![Unit::default(); unit_count(before).max(unit_count(after))];
         let mut cells = Vec::new();
         for group in after.chunk_by(same_stratum) {
@@ -423,26 +501,33 @@ impl Field {
             let of_side = units.iter().filter(|unit| unit.all > 0.0 && (unit.share() > 0.5) == on);
             dispersion(&of_side.map(|unit| (unit.bad[1], unit.exposure())).collect::<Vec<_>>())
         });
-        let dispersion = dispersion[0].max(dispersion[1]);
+        let dispersion = dispersion[0].max(dispersion[1]).max(least);
         let expected: f64 = history.iter().map(|cell| cell.bad * cell.share).sum();
         if expected < HISTORY_BAD_MIN {
             let (control, bounds) = (Control::Assumed, [1.0, RATIO_ASSUMED]);
             return Field { control, cells, dispersion, bounds, ratio_before: None };
         }
         let (ratio, information) = estimate(&history);
-        let width = (Z_99 * (dispersion / information).sqrt()).exp();
+        let width = (Z_99 * (dispersion / information).sqrt()).min(LN_WIDTH_MAX).exp();
         let bounds = [ratio / width, (ratio * width).max(1.0)];
         let (control, ratio_before) = (Control::OwnHistory, Some(ratio));
         Field { control, cells, dispersion, bounds, ratio_before }
     }
 
-    fn evidence(&self, after: &[Observation], allowed: Option<f64>) -> Evidence {
+    /// The largest ratio that is not worse than the control.
+    fn ratio_allowed(&self) -> f64 {
+        MARGIN * self.bounds[1]
+    }
+
+    fn e_bad(&self) -> f64 {
+        self.against(self.ratio_allowed(), 1.0)
+    }
+
+    fn evidence(&self, after: &[Observation], allowed: Option<f64>, bad: Bad) -> Evidence {
         let [on, off] = totals(after);
-        let ratio_allowed = MARGIN * self.bounds[1];
-        let e_bad = self.against(ratio_allowed, 1.0);
         let e_good = self.against(GOOD_RATIO * self.bounds[0], -1.0);
         let e_kept = allowed.map(|allowed| self.kept(on, allowed));
-        let verdict = if e_bad >= EVIDENCE_MIN {
+        let verdict = if bad.e >= EVIDENCE_MIN {
             Verdict::Bad
         } else if e_good >= EVIDENCE_MIN || e_kept.is_some_and(|e| e >= EVIDENCE_MIN) {
             Verdict::Good
@@ -454,13 +539,14 @@ impl Field {
             control: self.control,
             on,
             off,
-            e_bad,
+            e_bad: bad.e,
+            bad_from: bad.from,
             e_good,
             e_kept,
             ratio: (!self.cells.is_empty()).then(|| estimate(&self.cells).0),
             interval: self.interval(),
             ratio_before: self.ratio_before,
-            ratio_allowed,
+            ratio_allowed: self.ratio_allowed(),
             dispersion: self.dispersion,
             excess: excess(after, off, self.ratio_before.unwrap_or(1.0)),
         }
@@ -656,6 +742,38 @@ mod tests {
     }
 
     #[test]
+    fn among_sets_of_dimensions_too_the_trouble_of_one_customer_convicts_nobody() {
+        // Eight sets on each side; fifty customers have events in all of those of their side.
+        let set = |minute, unit, bad| Observation {
+            minute: Minute(minute),
+            stratum: 0,
+            unit,
+            on: unit < 8,
+            valid: 1_000,
+            bad,
+        };
+        let rows: Vec<_> = (0..5)
+            .flat_map(|minute| {
+                (0..16).map(move |unit| set(minute, unit, if unit < 8 { 50 } else { 2 }))
+            })
+            .collect();
+        let failing = |customers: u64| -> Vec<Observation> {
+            let of = move |minute, unit: u32| {
+                let bad = if u64::from(unit) < customers { 400 / customers } else { 0 };
+                let o = Observation { on: true, valid: 0, ..set(minute, unit, bad) };
+                [o, Observation { on: false, valid: 320, bad: 1, ..o }]
+            };
+            (0..5).flat_map(|minute| (0..50).flat_map(move |unit| of(minute, unit))).collect()
+        };
+        let judged = |customers| judge_sets(&rows, &failing(customers), Minute(0), None);
+        assert_eq!(judge(&rows, Minute(0), None).verdict, Verdict::Bad, "customers are not known");
+        let one = judged(1);
+        assert_eq!(one.verdict, Verdict::Insufficient, "{one:?}");
+        assert!(one.dispersion > 1_000.0, "{one:?}");
+        assert_eq!(judged(40).verdict, Verdict::Bad, "{:?}", judged(40));
+    }
+
+    #[test]
     fn customers_served_by_both_sides_are_their_own_control() {
         let rows: Vec<_> = story(|_, unit| if unit < 2 { 20 } else { 0 })
             .into_iter()
@@ -668,11 +786,37 @@ mod tests {
     }
 
     #[test]
+    fn hours_of_good_service_do_not_hide_what_began_a_minute_ago() {
+        // Twenty units, the first ten on the candidate from minute 20 on; it fails from 178 on.
+        let of = |minute, unit| {
+            let bad = if unit < 10 && minute >= 178 { 200 } else { 1 };
+            let (stratum, on, valid) = (0, unit < 10 && minute >= 20, 1_000);
+            Observation { minute: Minute(minute), stratum, unit, on, valid, bad }
+        };
+        let rows = |end| (0..end).flat_map(|m| (0..20).map(move |u| of(m, u))).collect::<Vec<_>>();
+        let well = judge(&rows(178), Minute(20), None);
+        assert!(well.verdict != Verdict::Bad && well.e_bad < 1.0, "{well:?}");
+        let found = judge(&rows(179), Minute(20), None);
+        assert_eq!((found.verdict, found.bad_from), (Verdict::Bad, Minute(178)), "{found:?}");
+    }
+
+    #[test]
+    fn the_weights_of_all_begins_add_up_to_one() {
+        let rows = story(|_, _| 1);
+        let looked: Vec<u32> = begins(Minute(5), &rows[100..]).map(|at| at.0).collect();
+        assert_eq!(looked, [9, 8, 6], "5 is the whole");
+        assert_eq!(begins(Minute(5), &[]).count(), 0);
+        let sum: f64 = (1..100_000).map(f64::from).map(|s| 1.0 / (2.0 * s * (s + 1.0))).sum();
+        assert!((0.5 + sum - 1.0).abs() < 1e-5);
+    }
+
+    #[test]
     fn a_candidate_within_its_promise_is_good_without_failures() {
         let rows = story(|_, _| 0);
         assert_eq!(judge(&rows, Minute(5), Some(0.002)).verdict, Verdict::Good);
         let none = judge(&rows, Minute(5), None);
-        assert_eq!((none.verdict, none.ratio, none.e_bad), (Verdict::Insufficient, None, 1.0));
+        assert_eq!((none.verdict, none.ratio), (Verdict::Insufficient, None));
+        assert!(none.e_bad <= 1.0, "{none:?}");
         assert_eq!(judge(&[], Minute(5), Some(0.002)).verdict, Verdict::Insufficient);
     }
 

@@ -359,6 +359,19 @@ impl Table {
         self.for_each_alert_of(Grain::Incident, filter, &mut visit)
     }
 
+    /// Visits the rows of [`Grain::Verdict`] that pass `filter`; `alert` is the judgement as
+    /// JSON.
+    ///
+    /// # Errors
+    /// As [`Table::for_each_series`].
+    pub fn for_each_verdict(
+        &self,
+        filter: &Filter,
+        mut visit: impl FnMut(AlertRow<'_>),
+    ) -> Result<ScanStats, TableError> {
+        self.for_each_alert_of(Grain::Verdict, filter, &mut visit)
+    }
+
     /// Visits the rows of [`Grain::Sent`] that pass `filter`; `alert` is what was sent to whom,
     /// as JSON.
     ///

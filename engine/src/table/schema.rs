@@ -23,7 +23,9 @@ pub enum Grain {
     Alert,
     /// A change of an incident.
     Incident,
-    /// That a receiver was told of a live transition, or of an incident.
+    /// That a release or a flag has turned out bad, or that this is over.
+    Verdict,
+    /// That a receiver was told of a live transition, an incident or a verdict.
     Sent,
     /// What somebody has excluded of what was counted before.
     Correction,
@@ -52,13 +54,14 @@ pub(crate) struct Key {
 
 impl Grain {
     /// Every grain that this version writes.
-    pub const ALL: [Grain; 14] = [
+    pub const ALL: [Grain; 15] = [
         Grain::Series,
         Grain::Sli,
         Grain::Dimension,
         Grain::Failure,
         Grain::Alert,
         Grain::Incident,
+        Grain::Verdict,
         Grain::Sent,
         Grain::Correction,
         Grain::Silence,
@@ -78,6 +81,7 @@ impl Grain {
             Grain::Failure => "failure",
             Grain::Alert => "alert",
             Grain::Incident => "incident",
+            Grain::Verdict => "verdict",
             Grain::Sent => "sent",
             Grain::Correction => "correction",
             Grain::Silence => "silence",
@@ -122,6 +126,7 @@ impl Grain {
             }
             Grain::Alert
             | Grain::Incident
+            | Grain::Verdict
             | Grain::Sent
             | Grain::Correction
             | Grain::Silence
@@ -177,9 +182,14 @@ impl Grain {
                 let bad = vec![int("status"), int("bad")];
                 [vec![minute(), text("customer")], dimensions().to_vec(), bad, source()].concat()
             }
-            // `alert` is the transition or the incident as JSON, with the keys of the API; or what
-            // was sent of it; or the decision. An incident has no customer.
-            Grain::Alert | Grain::Incident | Grain::Sent | Grain::Correction | Grain::Silence => [
+            // `alert` is the transition, the incident or the verdict as JSON, with the keys of the
+            // API; or what was sent of it; or the decision. Only a transition has a customer.
+            Grain::Alert
+            | Grain::Incident
+            | Grain::Verdict
+            | Grain::Sent
+            | Grain::Correction
+            | Grain::Silence => [
                 vec![minute()],
                 ["customer", "service", "id", "fingerprint", "alert"].map(text).to_vec(),
             ]
