@@ -166,6 +166,7 @@ mod tests {
             long: window.clone(),
             short: window,
             factor: 14.4,
+            pool: None,
             incident: None,
         }
     }

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 
 use askama::Template;
 use ninefold_engine::query::body::{
-    AlertTransition, BurnRow, Cause, Fleet, Incident, ObjectiveStatus, TopRow, Window,
+    AlertTransition, BurnRow, Cause, Fleet, Incident, ObjectiveStatus, PoolRow, TopRow, Window,
 };
 use ninefold_engine::query::{Answers, AskError, Basis, By};
 use ninefold_engine::time::DAY_MINUTES;
 
 use crate::pages::chart::Chart;
+use crate::pages::pools::{self, PoolView};
 use crate::pages::{AsOf, Who, format, minute_of};
 
 /// The windows over which the fleet is shown, with their names for people.
@@ -42,6 +43,7 @@ pub(crate) struct Overview {
     top: Vec<TopRow>,
     since: BTreeMap<AlertKey, String>,
     incidents: Vec<Incident>,
+    pools: Vec<PoolRow>,
 }
 
 /// Customer, service, objective, tier.
@@ -60,6 +62,7 @@ impl Overview {
             top: answers.top(By::Burn, None, TOP_MAX, None)?.customers,
             since,
             incidents: answers.incidents(None, None)?.incidents,
+            pools: answers.pools()?.pools,
             fleet,
         })
     }
@@ -114,6 +117,7 @@ pub(crate) struct Live<'a> {
     burning: Vec<Burning>,
     burning_more: u64,
     incidents: Vec<IncidentView>,
+    pools: Vec<PoolView>,
     alerts: Vec<AlertGroup>,
     causes: Vec<CauseView>,
     chart: Chart,
@@ -452,9 +456,23 @@ impl IncidentView {
             class: incident_class(incident),
             severity: incident.severity.clone(),
             service: format::visible(&incident.service),
-            customers: format::counted(incident.customers, "customer"),
+            customers: hit(incident),
             state,
             cause: cause.map_or_else(String::new, |cause| named(&cause.dimensions)),
+        }
+    }
+}
+
+/// Who is hit, and who fell silent.
+pub(super) fn hit(incident: &Incident) -> String {
+    let hit = format::counted(incident.customers, "customer");
+    match &incident.silence {
+        None => hit,
+        Some(silence) => {
+            let (silent, missed) = (silence.customers, silence.missed);
+            let silent =
+                format!("{} of {} fell silent", format::grouped(silent), format::grouped(missed));
+            if incident.customers == 0 { silent } else { format!("{hit}; {silent}") }
         }
     }
 }
@@ -590,6 +608,7 @@ impl<'a> Live<'a> {
             burning: shown.map(|rows| Burning::new(rows, overview)).collect(),
             burning_more: burning.len().saturating_sub(BURNING_MAX) as u64,
             incidents: recent_incidents(overview),
+            pools: pools::burning(&overview.pools),
             alerts: alert_groups(overview),
             causes: fleet.causes.iter().take(CAUSES_MAX).map(CauseView::new).collect(),
             chart: Chart::new(&fleet.minutes, target),

@@ -69,6 +69,11 @@ const SCOPES: &str = r#"
 #name = "availability"
 #service = "inbox"
 #target = 0.9995
+
+# Who is too small for evidence is judged with others: with those of their tier, or of a pool.
+#[[pool]]
+#name = "trials"
+#customers = ["trial-*"]
 "#;
 
 fn table_text(config: &Config) -> String {

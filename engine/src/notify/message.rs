@@ -7,7 +7,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::notice::Notice;
+use super::notice::{Notice, SILENCE};
 use super::outbox::{Bundle, Notification, Packing};
 use super::template::{JSON, Template, TemplateError};
 use crate::slo::sli::hex;
@@ -200,7 +200,11 @@ pub fn signature(secret: &str, timestamp: &str, body: &str) -> String {
 fn alertmanager(notification: &Notification, now_ms: i64) -> Value {
     let Notification { notice, since, uncommitted } = notification;
     let Notice { scope, summary, values, fingerprint, subject, .. } = notice;
-    let name = if *subject == "alert" { "NinefoldErrorBudgetBurn" } else { "NinefoldIncident" };
+    let name = match *subject {
+        "alert" if scope.tier == SILENCE => "NinefoldSilence",
+        "alert" => "NinefoldErrorBudgetBurn",
+        _ => "NinefoldIncident",
+    };
     let mut labels = json!({ "alertname": name, "fingerprint": fingerprint });
     for label in super::matcher::LABELS {
         // An empty label is none to Alertmanager.
@@ -277,6 +281,7 @@ pub fn samples() -> [Bundle; 2] {
             long: window("1h"),
             short: window("5m"),
             factor: 14.4,
+            pool: None,
             incident: None,
         };
         let notice = Notice::of_alert(&transition, "gold");

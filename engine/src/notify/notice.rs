@@ -15,6 +15,9 @@ pub const ALERT: &str = "alert";
 /// A notice of what the alerts of many series fold into.
 pub const INCIDENT: &str = "incident";
 
+/// The tier of the alert that many customers fell silent together.
+pub const SILENCE: &str = "silence";
+
 /// The state of what is on.
 pub const FIRING: &str = "firing";
 
@@ -44,8 +47,8 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// Of an alert of a customer in `customer_tier` (empty = in none), or of the incident that it
-    /// stands for.
+    /// Of an alert of a customer in `customer_tier` (empty = in none; of a pool, its name), or of
+    /// the incident that it stands for.
     pub fn of_alert(transition: &AlertTransition, customer_tier: &str) -> Notice {
         let AlertTransition { customer, service, objective, tier, severity, .. } = transition;
         let AlertTransition { state, at, id, fingerprint, long, short, .. } = transition;
@@ -67,11 +70,11 @@ impl Notice {
             state: state.clone(),
             revision: 0,
             at: at.clone(),
-            summary: format!(
-                "{customer} / {service}: {objective} {state} ({tier}): {}",
-                window(long)
-            ),
-            values: vec![("long", window(long)), ("short", window(short))],
+            summary: summary(transition),
+            values: match tier.as_str() {
+                SILENCE => vec![("customers", silent(long))],
+                _ => vec![("long", window(long)), ("short", window(short))],
+            },
             details: serde_json::to_value(transition).expect("a transition is plain data"),
             scope,
         }
@@ -138,6 +141,22 @@ fn of_incident(transition: &AlertTransition, incident: &Incident) -> Notice {
         values,
         details: serde_json::to_value(incident).expect("an incident is plain data"),
     }
+}
+
+fn summary(transition: &AlertTransition) -> String {
+    let AlertTransition { customer, pool, service, objective, tier, state, long, .. } = transition;
+    let whom = match pool.as_deref() {
+        _ if tier == SILENCE => return format!("{service}: {tier} {state}: {}", silent(long)),
+        None => customer.clone(),
+        Some("") => "customers in no pool".to_owned(),
+        Some(pool) => format!("pool {pool}"),
+    };
+    format!("{whom} / {service}: {objective} {state} ({tier}): {}", window(long))
+}
+
+/// Of the alert of that name the windows count customers.
+fn silent(AlertWindow { window, valid, bad, .. }: &AlertWindow) -> String {
+    format!("{bad} of {valid} customers fell silent together in {window}")
 }
 
 fn window(AlertWindow { window, valid, bad, burn_rate }: &AlertWindow) -> String {

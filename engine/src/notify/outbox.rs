@@ -403,7 +403,7 @@ impl Outbox {
     }
 
     /// The fastest firing tier of each series and objective.
-    fn fastest_firing(&self) -> BTreeMap<[String; 3], usize> {
+    fn fastest_firing(&self) -> BTreeMap<[String; 4], usize> {
         let mut fastest = BTreeMap::new();
         for held in self.notices.values().filter(|held| held.notice.is_firing()) {
             let rank = rank(&held.notice.scope.tier);
@@ -454,8 +454,9 @@ impl Held {
     }
 }
 
-fn series_of(notice: &Notice) -> [String; 3] {
-    ["customer", "service", "objective"].map(|name| notice.scope.label(name).to_owned())
+/// Of a pool, the name stands in the place of the customer's tier.
+fn series_of(notice: &Notice) -> [String; 4] {
+    ["customer", "customer_tier", "service", "objective"].map(|name| notice.scope.label(name).to_owned())
 }
 
 fn rank(tier: &str) -> usize {

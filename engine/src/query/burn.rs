@@ -46,12 +46,13 @@ fn series_rows(promise: &Promise<'_>, series: &Series, at: Minute) -> Vec<BurnRo
 }
 
 /// The minutes whose failures an alert at `at` may stand on.
-fn recent(promise: &Promise<'_>, at: Minute) -> RangeInclusive<Minute> {
+pub(super) fn recent(promise: &Promise<'_>, at: Minute) -> RangeInclusive<Minute> {
     let keep = promise.alerts.keep_firing_for_minutes;
     at.minus(FAILURES_MINUTES.saturating_add(keep))..=at
 }
 
-fn objective_rows(
+/// The rows of one objective of a series, the fastest tier first.
+pub(super) fn objective_rows(
     promise: &Promise<'_>,
     series: &Series,
     objective: &Objective,

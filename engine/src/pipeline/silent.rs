@@ -1,0 +1,206 @@
+//! The *silence* alert: many customers of a service fell silent together.
+//!
+//! The judge looks at every series in memory once a minute ([`crate::slo::silent`]), shard by
+//! shard, over several ticks where there are many: a round. What a round finds leads to a
+//! transition like those of other alerts, of the objective and tier [`SILENCE`] and of no customer:
+//! its long window says how many would be missed (`valid`) and how many of them fell silent
+//! together (`bad`).
+//!
+//! It *ends* on evidence: those who fell silent since shortly before it fired have come back, or
+//! are no longer many, at an hour at which at least half as many customers would be missed as
+//! when it fired. In a quiet night nobody is missed and nothing ends. After a week, when what is
+//! to be expected is what there was, it is stale.
+//!
+//! Nothing is judged before the newest event was of now, and for five minutes after it: a
+//! service that starts reads what it has missed first. From then on the clock counts, so that a
+//! stream that stops as a whole is a silence of everybody.
+
+use std::collections::BTreeMap;
+
+use super::Pipeline;
+use super::watch::Tick;
+use crate::notify::notice::SILENCE;
+use crate::query::body::{AlertTransition, AlertWindow};
+use crate::query::silent::{Together, together};
+use crate::slo::alert::{Basis, Change, Severity, fingerprint, id};
+use crate::slo::incident::evidence::scanned;
+use crate::slo::incident::{Incident, SeriesKey, Silenced};
+use crate::slo::silent::{TOGETHER_MIN, TOGETHER_MINUTES, are_many, chance_of};
+use crate::state::block::SHARDS;
+use crate::state::series::Series;
+use crate::time::{DAY_MINUTES, Minute, parse_rfc3339, rfc3339};
+
+
+/// It wakes somebody, with the evidence that an incident takes.
+pub(super) const SEVERITY: Severity = Severity::Page;
+
+/// Minutes that are looked at are over for so long: other instances have committed them.
+const SETTLE_MINUTES: u32 = 2;
+
+/// How long events have to be of now before anybody is missed.
+const WARM_MINUTES: u32 = 5;
+
+/// How many shards a tick looks at, where there are more than [`FEW`] series.
+const SHARDS_PER_TICK: usize = 2;
+
+/// So many series are looked at within one tick.
+const FEW: u64 = 50_000;
+
+/// So long after it has fired, what is to be expected is what there was meanwhile.
+const STALE_MINUTES: u32 = 7 * DAY_MINUTES;
+
+/// What is known of who is silent.
+#[derive(Default)]
+pub(super) struct Silence {
+    /// The first minute in which the newest event was of now.
+    warm_since: Option<Minute>,
+    round: Option<Round>,
+    /// The minute in which the last round began.
+    begun: Minute,
+    /// By service, what the last whole round has found.
+    found: BTreeMap<String, Together>,
+}
+
+/// A look at every series, as of one minute.
+struct Round {
+    at: Minute,
+    /// By service with an alert that fires: since when who fell silent counts.
+    since: BTreeMap<String, Minute>,
+    next_shard: usize,
+    found: BTreeMap<String, Together>,
+}
+
+impl Silence {
+    /// The p-value of so many at once, corrected for looks; `None` where nobody would be missed.
+    pub fn p_value(&self, service: &str) -> Option<f64> {
+        let Together { missed, silent, .. } = self.found.get(service)?;
+        Some(scanned(chance_of(*silent, *missed), *silent, TOGETHER_MINUTES))
+    }
+
+    /// Who fell silent, where that is a part of an incident.
+    pub fn of(&self, incident: &Incident) -> Option<Silenced> {
+        if !incident.members.keys().any(SeriesKey::is_service) {
+            return None;
+        }
+        let Together { missed, silent, names } = self.found.get(&*incident.service)?.clone();
+        Some(Silenced { customers: silent, missed, names })
+    }
+}
+
+impl Pipeline {
+    /// Looks for silence, a part of a round at each tick, and evaluates the alerts when a round
+    /// is whole.
+    pub(super) fn judge_silence(&mut self, tick: &Tick) {
+        let now = Minute::of_ms(tick.at_ms);
+        let is_now = self.state.newest() >= Some(now.minus(SETTLE_MINUTES));
+        let warm_since = self.silence.warm_since;
+        self.silence.warm_since = warm_since.or(is_now.then_some(now));
+        let is_warm = warm_since.is_some_and(|since| now.0 >= since.0 + WARM_MINUTES);
+        if self.silence.round.is_none() && is_warm && now > self.silence.begun {
+            self.silence.begun = now;
+            let fired = self.watch.firing_of_many().into_iter().filter(|one| one.tier == SILENCE);
+            let since = fired.map(|one| (one.service.clone(), since(&one)));
+            self.silence.round = Some(Round {
+                at: now.minus(SETTLE_MINUTES),
+                since: since.collect(),
+                next_shard: 0,
+                found: BTreeMap::new(),
+            });
+        }
+        let Some(round) = &mut self.silence.round else { return };
+        let most = if self.state.series_count() <= FEW { SHARDS } else { SHARDS_PER_TICK };
+        let end = (round.next_shard + most).min(SHARDS);
+        let lately = round.at.minus(TOGETHER_MINUTES);
+        let from = |series: &Series| round.since.get(&*series.service).map_or(lately, |since| *since);
+        for shard in &self.state.shards[round.next_shard..end] {
+            let series: Vec<&Series> = shard.all_series().collect();
+            for (service, one) in together(series, round.at, &from) {
+                round.found.entry(service).or_default().add(one);
+            }
+        }
+        round.next_shard = end;
+        if end == SHARDS
+            && let Some(round) = self.silence.round.take()
+        {
+            self.silence.found = round.found;
+            self.step_silence(tick);
+        }
+    }
+
+    fn step_silence(&mut self, tick: &Tick) {
+        let now = Minute::of_ms(tick.at_ms);
+        let mut fired: BTreeMap<String, _> = BTreeMap::new();
+        for one in self.watch.firing_of_many().into_iter().filter(|one| one.tier == SILENCE) {
+            fired.insert(one.service.clone(), one);
+        }
+        let nobody = Together::default();
+        let services = self.silence.found.keys().chain(fired.keys());
+        let mut services: Vec<String> = services.cloned().collect();
+        services.sort_unstable();
+        services.dedup();
+        for service in services {
+            let Together { missed, silent, .. } =
+                self.silence.found.get(&service).unwrap_or(&nobody);
+            let (missed, silent) = (*missed, *silent);
+            let change = match fired.get(&service) {
+                _ if are_many(silent, missed) => {
+                    (!fired.contains_key(&service)).then_some(Change::Firing)
+                }
+                None => None,
+                Some(one) if missed >= TOGETHER_MIN && 2 * missed >= one.long.valid => {
+                    Some(Change::Resolved)
+                }
+                Some(one) if now.0 >= began(one).0 + STALE_MINUTES => Some(Change::Stale),
+                Some(_) => None,
+            };
+            if let Some(change) = change {
+                let known = fired.get(&service).map(|one| one.id.clone());
+                let transition = transition(&service, (missed, silent), change, known, tick);
+                self.watch.judged(transition, tick);
+            }
+        }
+    }
+}
+
+/// When an alert began to fire.
+fn began(fired: &AlertTransition) -> Minute {
+    parse_rfc3339(fired.at.as_bytes()).map(Minute::of_ms).unwrap_or_default()
+}
+
+/// Since when who fell silent counts for an alert that fires.
+fn since(fired: &AlertTransition) -> Minute {
+    began(fired).minus(SETTLE_MINUTES + TOGETHER_MINUTES)
+}
+
+fn transition(
+    service: &str,
+    (missed, silent): (u64, u64),
+    change: Change,
+    known: Option<String>,
+    tick: &Tick,
+) -> AlertTransition {
+    let fingerprint = fingerprint(SILENCE, "", service, SILENCE);
+    let window = AlertWindow {
+        window: "2h".to_owned(),
+        valid: missed,
+        bad: silent,
+        burn_rate: None,
+    };
+    AlertTransition {
+        id: known.unwrap_or_else(|| id(&fingerprint, &format!("tick {}", tick.at_ms))),
+        fingerprint,
+        customer: String::new(),
+        pool: None,
+        service: service.to_owned(),
+        objective: SILENCE.to_owned(),
+        tier: SILENCE.to_owned(),
+        severity: SEVERITY.name().to_owned(),
+        state: change.name().to_owned(),
+        basis: Basis::Live.name().to_owned(),
+        at: rfc3339(tick.at_ms),
+        long: window.clone(),
+        short: window,
+        factor: 0.0,
+        incident: None,
+    }
+}
