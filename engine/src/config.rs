@@ -364,16 +364,20 @@ fn read_alerts(section: Section<'_>, alerts: &mut AlertOptions) {
     set(&mut alerts.min_bad, section.whole("min_bad", 1..=1_000_000));
     set(&mut alerts.min_valid, section.whole("min_valid", 1..=1_000_000));
     let keep_ms = section.duration_ms("keep_firing_for", 0..=86_400_000);
-    set(&mut alerts.keep_firing_for_minutes, keep_ms.and_then(|ms| whole_minutes(&section, ms)));
+    let minutes = |key, ms: Option<u64>| ms.and_then(|ms| whole_minutes(&section, key, ms));
+    set(&mut alerts.keep_firing_for_minutes, minutes("keep_firing_for", keep_ms));
+    let after_ms = section.duration_ms("silence_after", 0..=86_400_000);
+    let after = minutes("silence_after", after_ms).or(alerts.silence_after_minutes);
+    alerts.silence_after_minutes = after.filter(|_| section.flag("silence").unwrap_or(true));
     section.finish();
 }
 
 /// Alerts step by minutes, so that a shorter time would be rounded.
-fn whole_minutes(section: &Section<'_>, ms: u64) -> Option<u32> {
+fn whole_minutes(section: &Section<'_>, key: &'static str, ms: u64) -> Option<u32> {
     let minute_ms = MINUTE_MS as u64;
     if !ms.is_multiple_of(minute_ms) {
         let what = format!("{:?} is no whole number of minutes", value::duration_text(ms));
-        section.problem("keep_firing_for", what, "takes minutes, such as \"5m\"");
+        section.problem(key, what, "takes minutes, such as \"5m\"");
         return None;
     }
     u32::try_from(ms / minute_ms).ok()

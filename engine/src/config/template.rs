@@ -248,11 +248,16 @@ fn alerts_text(config: &Config) -> String {
 #min_bad = {}
 #min_valid = {}
 #keep_firing_for = \"{}\"
+# Whether it alerts where many customers fall silent together, and how long events have to be
+# of now before anybody is missed.
+#silence = true
+#silence_after = \"{}\"
 ",
         alerts.confidence,
         alerts.min_bad,
         alerts.min_valid,
         duration_text(u64::from(alerts.keep_firing_for_minutes) * 60_000),
+        duration_text(u64::from(alerts.silence_after_minutes.unwrap_or(0)) * 60_000),
     )
 }
 

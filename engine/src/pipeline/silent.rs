@@ -2,8 +2,8 @@
 //!
 //! The judge looks at every series in memory once a minute ([`crate::slo::silent`]), shard by
 //! shard, over several ticks where there are many: a round. What a round finds leads to a
-//! transition like those of other alerts, of the objective and tier [`SILENCE`] and of no customer:
-//! its long window says how many would be missed (`valid`) and how many of them fell silent
+//! transition like those of other alerts, of the objective and tier [`SILENCE`] and of no
+//! customer: its windows say how many would be missed (`valid`) and how many of them fell silent
 //! together (`bad`).
 //!
 //! It *ends* on evidence: those who fell silent since shortly before it fired have come back, or
@@ -11,18 +11,20 @@
 //! when it fired. In a quiet night nobody is missed and nothing ends. After a week, when what is
 //! to be expected is what there was, it is stale.
 //!
-//! Nothing is judged before the newest event was of now, and for five minutes after it: a
-//! service that starts reads what it has missed first. From then on the clock counts, so that a
-//! stream that stops as a whole is a silence of everybody.
+//! Nothing is judged before the newest event was of now, and for some minutes after it
+//! ([`AlertOptions::silence_after_minutes`]): a service that starts reads what it has missed
+//! first. From then on the clock counts, so that a stream that stops as a whole is a silence of
+//! everybody.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Pipeline;
 use super::watch::Tick;
 use crate::notify::notice::SILENCE;
 use crate::query::body::{AlertTransition, AlertWindow};
 use crate::query::silent::{Together, together};
-use crate::slo::alert::{Basis, Change, Severity, fingerprint, id};
+use crate::slo::alert::{AlertOptions, Basis, Change, Severity, fingerprint, id};
 use crate::slo::incident::evidence::scanned;
 use crate::slo::incident::{Incident, SeriesKey, Silenced};
 use crate::slo::silent::{TOGETHER_MIN, TOGETHER_MINUTES, are_many, chance_of};
@@ -30,15 +32,11 @@ use crate::state::block::SHARDS;
 use crate::state::series::Series;
 use crate::time::{DAY_MINUTES, Minute, parse_rfc3339, rfc3339};
 
-
 /// It wakes somebody, with the evidence that an incident takes.
 pub(super) const SEVERITY: Severity = Severity::Page;
 
 /// Minutes that are looked at are over for so long: other instances have committed them.
 const SETTLE_MINUTES: u32 = 2;
-
-/// How long events have to be of now before anybody is missed.
-const WARM_MINUTES: u32 = 5;
 
 /// How many shards a tick looks at, where there are more than [`FEW`] series.
 const SHARDS_PER_TICK: usize = 2;
@@ -90,16 +88,16 @@ impl Silence {
 impl Pipeline {
     /// Looks for silence, a part of a round at each tick, and evaluates the alerts when a round
     /// is whole.
-    pub(super) fn judge_silence(&mut self, tick: &Tick) {
+    pub(super) fn judge_silence(&mut self, tick: &Tick, options: &AlertOptions) {
+        let Some(after) = options.silence_after_minutes else { return self.end_silence(tick) };
         let now = Minute::of_ms(tick.at_ms);
         let is_now = self.state.newest() >= Some(now.minus(SETTLE_MINUTES));
         let warm_since = self.silence.warm_since;
         self.silence.warm_since = warm_since.or(is_now.then_some(now));
-        let is_warm = warm_since.is_some_and(|since| now.0 >= since.0 + WARM_MINUTES);
+        let is_warm = warm_since.is_some_and(|since| now.0 >= since.0 + after);
         if self.silence.round.is_none() && is_warm && now > self.silence.begun {
             self.silence.begun = now;
-            let fired = self.watch.firing_of_many().into_iter().filter(|one| one.tier == SILENCE);
-            let since = fired.map(|one| (one.service.clone(), since(&one)));
+            let since = self.fired_silence().into_iter().map(|(service, one)| (service, since(&one)));
             self.silence.round = Some(Round {
                 at: now.minus(SETTLE_MINUTES),
                 since: since.collect(),
@@ -127,12 +125,21 @@ impl Pipeline {
         }
     }
 
+    /// By service, what made the alerts fire.
+    fn fired_silence(&self) -> BTreeMap<String, Arc<AlertTransition>> {
+        let fired = self.watch.firing_of_many().into_iter().filter(|one| one.tier == SILENCE);
+        fired.map(|one| (one.service.clone(), one)).collect()
+    }
+
+    /// Ends all: it is not judged any more.
+    fn end_silence(&mut self, tick: &Tick) {
+        self.silence = Silence::default();
+        self.fired_silence().values().for_each(|fired| self.watch.end(fired, tick));
+    }
+
     fn step_silence(&mut self, tick: &Tick) {
         let now = Minute::of_ms(tick.at_ms);
-        let mut fired: BTreeMap<String, _> = BTreeMap::new();
-        for one in self.watch.firing_of_many().into_iter().filter(|one| one.tier == SILENCE) {
-            fired.insert(one.service.clone(), one);
-        }
+        let fired = self.fired_silence();
         let nobody = Together::default();
         let services = self.silence.found.keys().chain(fired.keys());
         let mut services: Vec<String> = services.cloned().collect();

@@ -392,7 +392,7 @@ impl Pipeline {
         self.state.forget_pools(oldest);
         if self.is_judge() {
             self.judge_pools(&tick, (objectives, options));
-            self.judge_silence(&tick);
+            self.judge_silence(&tick, options);
             self.judge_incidents(&tick, (objectives, options));
         }
     }
