@@ -85,19 +85,33 @@ fn silence_and_a_pool_are_listed_alert_and_reach_a_receiver() {
         notices.into_iter().find(|one| what(one))
     };
     let silence = service.until("the silence", |_| told(&|one| one["alert"]["tier"] == "silence"));
-    assert_eq!(silence["summary"], "api: silence firing: 6 of 20 customers fell silent together in 2h");
-    assert_eq!((&silence["alert"]["long"]["valid"], &silence["severity"]), (&json!(20), &json!("page")));
-    let incident = service.until("the incident", |_| told(&|one| one["incident"]["silence"].is_object()));
+    assert_eq!(
+        silence["summary"],
+        "api: silence firing: 6 of 20 customers fell silent together in 2h"
+    );
+    assert_eq!(
+        (&silence["alert"]["long"]["valid"], &silence["severity"]),
+        (&json!(20), &json!("page"))
+    );
+    let incident =
+        service.until("the incident", |_| told(&|one| one["incident"]["silence"].is_object()));
     assert_eq!(incident["incident"]["silence"]["customers"], 6);
     let pool = service.until("the pool", |_| {
         told(&|one| one["alert"]["pool"] == "tiny" && one["alert"]["tier"] == "rollout_5m")
     });
     let summary = pool["summary"].as_str().expect("a text");
-    assert!(summary.starts_with("pool tiny / api: availability firing (rollout_5m): 6 of 9"), "{summary}");
+    assert!(
+        summary.starts_with("pool tiny / api: availability firing (rollout_5m): 6 of 9"),
+        "{summary}"
+    );
 
     let listed = service.json("/v1/silent");
-    let names: Vec<&str> = listed["customers"].as_array().expect("a list").iter()
-        .map(|one| one["customer"].as_str().expect("a text")).collect();
+    let names: Vec<&str> = listed["customers"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| one["customer"].as_str().expect("a text"))
+        .collect();
     assert_eq!(names, ["c00", "c01", "c02", "c03", "c04", "c05"]);
     let of_service = &listed["services"][0];
     assert_eq!((&of_service["together"], &of_service["are_many"]), (&json!(6), &json!(true)));
@@ -108,10 +122,15 @@ fn silence_and_a_pool_are_listed_alert_and_reach_a_receiver() {
     let of_one = service.json("/v1/customers/tiny-1");
     assert_eq!(of_one["pool"], "tiny");
     let promise = &of_one["services"][0]["objectives"][0];
-    assert_eq!((&promise["state"], &promise["alerts"][0]["state"]), (&json!("insufficient"), &json!("insufficient")));
+    assert_eq!(
+        (&promise["state"], &promise["alerts"][0]["state"]),
+        (&json!("insufficient"), &json!("insufficient"))
+    );
     let page = service.get("/").body;
     assert!(page.contains("<strong>pool tiny</strong>") && page.contains("6 of 20 fell silent"));
-    assert!(service.get("/customers/tiny-1").body.contains("judged together with others: pool tiny"));
+    assert!(
+        service.get("/customers/tiny-1").body.contains("judged together with others: pool tiny")
+    );
     let alerts = service.json("/v1/alerts?basis=live");
     let of_pool = |one: &Value| one["pool"] == "tiny" && one["customer"] == "";
     assert!(alerts["alerts"].as_array().expect("a list").iter().any(of_pool));
@@ -124,7 +143,10 @@ fn silence_and_a_pool_are_listed_alert_and_reach_a_receiver() {
     let (gold, rest) = (both(&service, "gold"), both(&service, ""));
     let (gold, rest) = (gold.expect("a pool").as_u64(), rest.expect("a pool").as_u64());
     assert_eq!((gold, both(&service, "all")), (Some(2 * 10 * 490), None));
-    session.write("c.toml", format!("{CONFIG}[[pool]]\nname = \"all\"\ncustomers = [\"*\"]\n").as_bytes());
+    session.write(
+        "c.toml",
+        format!("{CONFIG}[[pool]]\nname = \"all\"\ncustomers = [\"*\"]\n").as_bytes(),
+    );
     service.signal("HUP");
     let all = service.until("the other pools", |service| both(service, "all")).as_u64();
     assert_eq!(all, gold.zip(rest).map(|(gold, rest)| gold + rest + 9));
@@ -136,7 +158,10 @@ fn silence_and_a_pool_are_listed_alert_and_reach_a_receiver() {
     let body: Value = serde_json::from_str(&body).expect("it is JSON");
     assert_eq!(body["customers"], listed["customers"]);
     let text = session.run(&format!("silent --data d --at {at}")).ok();
-    assert!(text.contains("api: 6 of 20 fell silent in the last 2 hours, more than by chance"), "{text}");
+    assert!(
+        text.contains("api: 6 of 20 fell silent in the last 2 hours, more than by chance"),
+        "{text}"
+    );
 }
 
 /// A table of three customers, served: one is well, one has sent nothing for a month, and all
@@ -159,11 +184,15 @@ const IDLE: [&str; 2] = ["gone", "excluded"];
 fn no_data_is_null_in_the_windows_of_a_customer() {
     let (_session, service) = served();
     for customer in IDLE {
-        let promise = &service.json(&format!("/v1/customers/{customer}"))["services"][0]["objectives"][0];
+        let promise =
+            &service.json(&format!("/v1/customers/{customer}"))["services"][0]["objectives"][0];
         for key in ["availability", "met"] {
             assert_eq!(promise[key], Value::Null, "{customer} {key}");
         }
-        assert_eq!((&promise["state"], &promise["budget"]["left"]), (&json!("no_data"), &Value::Null));
+        assert_eq!(
+            (&promise["state"], &promise["budget"]["left"]),
+            (&json!("no_data"), &Value::Null)
+        );
         for (name, window) in promise["windows"].as_object().expect("an object") {
             let ratios = (&window["availability"], &window["burn_rate"]);
             assert_eq!(ratios, (&Value::Null, &Value::Null), "{customer} {name}");
@@ -243,7 +272,11 @@ fn no_data_is_said_in_words_on_pages() {
 fn no_data_is_said_of_a_pool() {
     let (session, now) = (Session::new(), now_ms());
     session.write("c.toml", b"[tier.old]\ncustomers = [\"gone\"]\n");
-    session.write("a.ndjson", format!("{}{}", line(now - 5 * DAY_MS, "gone", 503, 9), line(now, "well", 200, 9)).as_bytes());
+    session.write(
+        "a.ndjson",
+        format!("{}{}", line(now - 5 * DAY_MS, "gone", 503, 9), line(now, "well", 200, 9))
+            .as_bytes(),
+    );
     session.run("replay a.ndjson --data d --json").ok();
     let service = Service::start(&session, "serve --data d --config c.toml --listen 127.0.0.1:0");
     let pools = service.json("/v1/pools");

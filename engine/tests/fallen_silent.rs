@@ -164,7 +164,9 @@ fn a_third_of_the_customers_who_stop_are_found_within_a_quarter_of_an_hour() {
 /// One line: so many requests of a customer in a minute.
 fn line(minute: Minute, customer: u32, count: u32) -> String {
     let ts = minute.start_ms();
-    format!("{{\"ts\":{ts},\"customer\":\"c{customer}\",\"service\":\"api\",\"status\":200,\"count\":{count}}}\n")
+    format!(
+        "{{\"ts\":{ts},\"customer\":\"c{customer}\",\"service\":\"api\",\"status\":200,\"count\":{count}}}\n"
+    )
 }
 
 /// A service that counts one log and ticks each minute.

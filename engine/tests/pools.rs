@@ -62,7 +62,8 @@ fn line(since_start: u32, customer: &str, status: u16, count: u64) -> String {
 /// A tier `gold` with a target of its own, and a group `trials`.
 fn promised() -> (Objectives, Arc<Pools>) {
     let mut objectives = Objectives::default();
-    let strict = Objective { target: Decimal::parse("0.999").unwrap(), ..objectives.default[0].clone() };
+    let strict =
+        Objective { target: Decimal::parse("0.999").unwrap(), ..objectives.default[0].clone() };
     objectives.tiers.insert("gold".into(), vec![strict]);
     for n in 0..40 {
         objectives.tier_of.insert(format!("gold{n}"), "gold".into());
@@ -218,14 +219,14 @@ fn look(
 fn lines(seed: u64) -> (Vec<u8>, Vec<usize>) {
     let mut random = Random(seed);
     let (mut text, mut ends) = (String::new(), Vec::new());
-    let outages: Vec<(u64, u64, u64)> = (0..3)
-        .map(|pool| (pool, 40 + random.below(150), 10 + random.below(50)))
-        .collect();
+    let outages: Vec<(u64, u64, u64)> =
+        (0..3).map(|pool| (pool, 40 + random.below(150), 10 + random.below(50))).collect();
     let whale = 30 + random.below(200);
     for at in 0..300_u32 {
         for _ in 0..6 + random.below(6) {
             let pool = random.below(3);
-            let customer = format!("{}{}", ["gold", "trial", "other"][pool as usize], random.below(40));
+            let customer =
+                format!("{}{}", ["gold", "trial", "other"][pool as usize], random.below(40));
             let fails = outages.iter().any(|(of, from, minutes)| {
                 *of == pool && (*from..*from + *minutes).contains(&u64::from(at))
             });
@@ -348,7 +349,8 @@ fn a_fleet_too_small_for_any_single_alert_has_an_incident_by_its_pool() {
         one.tick(now as u32);
     }
     one.commit();
-    let (closed, stored) = (incident(&one), stored_transitions(one.pipeline.table(), &ALL).unwrap());
+    let (closed, stored) =
+        (incident(&one), stored_transitions(one.pipeline.table(), &ALL).unwrap());
     assert_eq!((&*closed.state, &closed.fingerprint), ("closed", &known.fingerprint));
     let ids = |state: &str| -> BTreeSet<&str> {
         stored.iter().filter(|one| one.state == state).map(|one| &*one.id).collect()
@@ -386,7 +388,8 @@ fn a_customer_named_as_a_pool_is_another_one() {
     one.count("file/a", text.as_bytes(), text.len());
     let found = one.tick(7);
     // All fire by themselves, so that no pool does; and none is taken for the other.
-    let of_gold: Vec<&str> = found.iter().filter(|one| one.customer == "gold").map(|one| &*one.tier).collect();
+    let of_gold: Vec<&str> =
+        found.iter().filter(|one| one.customer == "gold").map(|one| &*one.tier).collect();
     assert!(of_gold.contains(&"rollout_5m") && of_pools(&found).is_empty(), "{found:?}");
     assert!(one.pipeline.state.pool("gold", "api").unwrap().sum(ALL).valid == 3 * 8 * 3);
     assert_eq!(one.pipeline.state.pool("", "api").unwrap().sum(ALL).valid, 8 * 3);
@@ -399,7 +402,8 @@ fn the_judge_judges_pools_over_what_all_have_counted_and_nobody_else_does() {
     let half = |odd: bool| -> (Vec<u8>, Vec<usize>) {
         let text = String::from_utf8(small.clone()).unwrap();
         let is_mine = |line: &&str| {
-            let digits = line.split("other").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+            let digits =
+                line.split("other").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
             (digits.parse::<u32>().unwrap() / 10 % 2 == 1) == odd
         };
         let (mut mine, mut place) = (String::new(), Vec::new());

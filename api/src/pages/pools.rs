@@ -20,7 +20,13 @@ impl PoolView {
     fn new(row: &PoolRow) -> PoolView {
         let is_firing = row.state == "firing";
         PoolView {
-            key: format!("{}/{}/{}/{}", format::escaped(&row.pool), row.service, row.objective, row.tier),
+            key: format!(
+                "{}/{}/{}/{}",
+                format::escaped(&row.pool),
+                row.service,
+                row.objective,
+                row.tier
+            ),
             class: if is_firing { row.severity.clone() } else { "insufficient".to_owned() },
             tier: row.tier.clone(),
             service: format::visible(&row.service),

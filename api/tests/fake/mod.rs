@@ -533,6 +533,7 @@ impl Answers for Fake {
             known.ok_or_else(|| AskError::Unknown { what: "incident", name: id.to_owned() })?;
         let joined = |one: &IncidentCustomer| Joined {
             customer: one.customer.clone(),
+            pool: None,
             objective: "availability".to_owned(),
             joined: known.opened_at.clone(),
             from: known.from.clone(),
@@ -625,12 +626,8 @@ impl Answers for Fake {
     fn silent(&self, at: Option<Minute>) -> Result<Silent, AskError> {
         self.ready()?;
         let at = at.unwrap_or(self.as_of());
-        let service = SilentService {
-            service: "inbox".to_owned(),
-            missed: 20,
-            together: 6,
-            are_many: true,
-        };
+        let service =
+            SilentService { service: "inbox".to_owned(), missed: 20, together: 6, are_many: true };
         let customers = HOSTILE.iter().take(6).map(|name| SilentCustomer {
             customer: (*name).to_owned(),
             service: "inbox".to_owned(),

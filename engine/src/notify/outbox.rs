@@ -456,7 +456,8 @@ impl Held {
 
 /// Of a pool, the name stands in the place of the customer's tier.
 fn series_of(notice: &Notice) -> [String; 4] {
-    ["customer", "customer_tier", "service", "objective"].map(|name| notice.scope.label(name).to_owned())
+    ["customer", "customer_tier", "service", "objective"]
+        .map(|name| notice.scope.label(name).to_owned())
 }
 
 fn rank(tier: &str) -> usize {

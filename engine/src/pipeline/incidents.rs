@@ -270,7 +270,13 @@ impl World<'_> {
 
     /// Those of a pool whose promise was not kept since the pool began to fail, and who do not
     /// fire by themselves: each with the objective of that name.
-    fn hit_in_pool(&self, service: &str, key: &SeriesKey, from: Minute, now: Minute) -> Vec<SeriesKey> {
+    fn hit_in_pool(
+        &self,
+        service: &str,
+        key: &SeriesKey,
+        from: Minute,
+        now: Minute,
+    ) -> Vec<SeriesKey> {
         let Some(pool) = &key.pool else { return Vec::new() };
         let is_hit = |key: &SeriesKey| {
             let found = self.find(service, key)?;

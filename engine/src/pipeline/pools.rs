@@ -37,7 +37,8 @@ impl<'a> Apart<'a> {
         let mut apart: HashMap<_, Option<Vec<&Series>>> = HashMap::new();
         for (customer, service) in watch.firing_series() {
             let pool = state.pools().name(state.pools().of(&customer));
-            let found = apart.entry((pool, Arc::clone(&service))).or_insert_with(|| Some(Vec::new()));
+            let found =
+                apart.entry((pool, Arc::clone(&service))).or_insert_with(|| Some(Vec::new()));
             *found = found.take().and_then(|mut series| {
                 series.push(state.series(&customer, &service)?);
                 Some(series)
@@ -94,9 +95,8 @@ impl Pipeline {
             let asked = asked(objectives.resolve_pool(pool), &series.service, slis, options);
             let nobody = Arc::from("");
             let subject = Subject { customer: &nobody, pool: Some(pool), service: &series.service };
-            let fingerprint = |one: &Asked<'_>| {
-                subject.fingerprint(&one.objective.name, one.tier.spec.name)
-            };
+            let fingerprint =
+                |one: &Asked<'_>| subject.fingerprint(&one.objective.name, one.tier.spec.name);
             judged.extend(asked.iter().map(fingerprint));
             let Some(mut rest) = apart.rest(series) else { continue };
             let looks = |rest: Rest<'_>| -> Vec<Look> {
@@ -107,13 +107,15 @@ impl Pipeline {
                 !self.watch.is_firing(&fingerprint(one))
                     && step(AlertState::default(), &one.tier, look).0.is_firing()
             };
-            let mut alone = Vec::new();
+            let mut alone: Vec<&Series> = Vec::new();
             if asked.iter().zip(&seen).any(fires) {
-                alone.extend(rest.apart);
+                alone.extend_from_slice(rest.apart);
                 let others = state.hot_in_pool(pool, &series.service);
-                let others = others.filter(|one| !alone.iter().any(|known| std::ptr::eq(*known, *one)));
-                let others: Vec<&Series> =
-                    others.filter(|one| fires_alone(one, (objectives, options), slis, now)).collect();
+                let others =
+                    others.filter(|one| !alone.iter().any(|known| std::ptr::eq(*known, *one)));
+                let others: Vec<&Series> = others
+                    .filter(|one| fires_alone(one, (objectives, options), slis, now))
+                    .collect();
                 alone.extend(others);
                 rest = Rest { series, apart: &alone };
                 seen = looks(rest);

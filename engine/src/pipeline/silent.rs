@@ -97,7 +97,8 @@ impl Pipeline {
         let is_warm = warm_since.is_some_and(|since| now.0 >= since.0 + after);
         if self.silence.round.is_none() && is_warm && now > self.silence.begun {
             self.silence.begun = now;
-            let since = self.fired_silence().into_iter().map(|(service, one)| (service, since(&one)));
+            let since =
+                self.fired_silence().into_iter().map(|(service, one)| (service, since(&one)));
             self.silence.round = Some(Round {
                 at: now.minus(SETTLE_MINUTES),
                 since: since.collect(),
@@ -109,7 +110,8 @@ impl Pipeline {
         let most = if self.state.series_count() <= FEW { SHARDS } else { SHARDS_PER_TICK };
         let end = (round.next_shard + most).min(SHARDS);
         let lately = round.at.minus(TOGETHER_MINUTES);
-        let from = |series: &Series| round.since.get(&*series.service).map_or(lately, |since| *since);
+        let from =
+            |series: &Series| round.since.get(&*series.service).map_or(lately, |since| *since);
         for shard in &self.state.shards[round.next_shard..end] {
             let series: Vec<&Series> = shard.all_series().collect();
             for (service, one) in together(series, round.at, &from) {
@@ -187,12 +189,8 @@ fn transition(
     tick: &Tick,
 ) -> AlertTransition {
     let fingerprint = fingerprint(SILENCE, "", service, SILENCE);
-    let window = AlertWindow {
-        window: "2h".to_owned(),
-        valid: missed,
-        bad: silent,
-        burn_rate: None,
-    };
+    let window =
+        AlertWindow { window: "2h".to_owned(), valid: missed, bad: silent, burn_rate: None };
     AlertTransition {
         id: known.unwrap_or_else(|| id(&fingerprint, &format!("tick {}", tick.at_ms))),
         fingerprint,

@@ -308,10 +308,8 @@ impl Watch {
             if fires && subject.pool.is_some() {
                 of_many = Some(Arc::new(transition.clone()));
             }
-            self.pending.push(Pending {
-                stored: Stored { transition, tick: tick.clone() },
-                partition,
-            });
+            self.pending
+                .push(Pending { stored: Stored { transition, tick: tick.clone() }, partition });
         }
         // What is only not sure yet is seen again at the next tick, as it is then.
         if matches!(state, State::Firing(_)) {

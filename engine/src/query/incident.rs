@@ -494,8 +494,7 @@ pub fn status<'a>(
             bad: change.bad,
             cause: change.causes.first().map(|cause| cause.dimensions.clone()),
         });
-        let key =
-            |one: &Joined| (one.customer.clone(), one.pool.clone(), one.objective.clone());
+        let key = |one: &Joined| (one.customer.clone(), one.pool.clone(), one.objective.clone());
         series.extend(joined.iter().map(|one| (key(one), one.clone())));
         newest = Some(change.clone());
     }

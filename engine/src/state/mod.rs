@@ -407,8 +407,10 @@ impl State {
         let (shard, customer, service) = self.place(at);
         let series = self.shards[shard].series(customer, service, &self.dimensions, self.further);
         let grown = series.add_further_sized(sli, at.minute, counts);
-        let mut cell =
-            PoolCell { measures: Measures::default(), further: vec![Counts::default(); self.further] };
+        let mut cell = PoolCell {
+            measures: Measures::default(),
+            further: vec![Counts::default(); self.further],
+        };
         cell.further[sli] = counts;
         self.pools.add((self.shards[shard].pool(customer), service), at.service, at.minute, &cell);
         self.shards[shard].grow(grown);

@@ -57,8 +57,7 @@ impl PoolSeries {
     ) {
         let PoolCell { measures, further } = cell;
         let series = self.series.entry((pool, number)).or_insert_with(|| {
-            let series =
-                Series::new(self.pools.shared(pool), Arc::from(service), further.len());
+            let series = Series::new(self.pools.shared(pool), Arc::from(service), further.len());
             self.bytes += series.bytes();
             series
         });

@@ -65,7 +65,8 @@ fn evident() -> World {
 }
 
 fn firing(service: &str, customer: &str, severity: Severity, since: u32) -> Firing {
-    let series = SeriesKey { customer: customer.into(), objective: "availability".into(), pool: None };
+    let series =
+        SeriesKey { customer: customer.into(), objective: "availability".into(), pool: None };
     Firing { service: service.into(), series, severity, since: Minute(since) }
 }
 
