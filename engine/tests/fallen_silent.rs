@@ -18,7 +18,7 @@ use ninefold_engine::query::incident::newest;
 use ninefold_engine::query::silent::{silent, together};
 use ninefold_engine::slo::alert::AlertOptions;
 use ninefold_engine::slo::objective::{Objectives, Slis};
-use ninefold_engine::slo::silent::{TOGETHER_MINUTES, are_many};
+use ninefold_engine::slo::silent::TOGETHER_MINUTES;
 use ninefold_engine::source::chunk::{Chunk, ChunkKind, Tail};
 use ninefold_engine::state::series::Series;
 use ninefold_engine::table::{Filter, Table};
@@ -125,9 +125,9 @@ fn weeks_of_ordinary_traffic_raise_no_alarm() {
                 let found = together(&series, at, &lately(at));
                 let Some(found) = found.get("api") else { continue };
                 looks += 1;
-                (missed, alone) = (missed + found.missed, alone + found.silent);
-                let is_alarm = are_many(found.silent, found.missed);
-                assert!(!is_alarm, "seed {seed}, {traffic:?}, {at}: {found:?}");
+                let (hour, silent) = found.tally.within_hour();
+                (missed, alone) = (missed + hour, alone + silent);
+                assert!(!found.tally.are_many(), "seed {seed}, {traffic:?}, {at}: {found:?}");
             }
         }
     }
@@ -144,7 +144,7 @@ fn a_third_of_the_customers_who_stop_are_found_within_a_quarter_of_an_hour() {
         let alarm = |after: u32| {
             let at = Minute(stops.0 + after);
             let found = together(&series, at, &lately(at)).remove("api").unwrap();
-            are_many(found.silent, found.missed).then_some(found)
+            found.tally.are_many().then_some(found)
         };
         assert_eq!(alarm(0), None, "{traffic:?}");
         let (after, found) = (0..60).find_map(|after| Some((after, alarm(after)?))).unwrap();

@@ -27,7 +27,7 @@ use crate::query::silent::{Together, together};
 use crate::slo::alert::{AlertOptions, Basis, Change, Severity, fingerprint, id};
 use crate::slo::incident::evidence::scanned;
 use crate::slo::incident::{Incident, SeriesKey, Silenced};
-use crate::slo::silent::{TOGETHER_MIN, TOGETHER_MINUTES, are_many, chance_of};
+use crate::slo::silent::{TOGETHER_MIN, TOGETHER_MINUTES, TOGETHER_SPANS};
 use crate::state::block::SHARDS;
 use crate::state::series::Series;
 use crate::time::{DAY_MINUTES, Minute, parse_rfc3339, rfc3339};
@@ -71,8 +71,9 @@ struct Round {
 impl Silence {
     /// The p-value of so many at once, corrected for looks; `None` where nobody would be missed.
     pub fn p_value(&self, service: &str) -> Option<f64> {
-        let Together { missed, silent, .. } = self.found.get(service)?;
-        Some(scanned(chance_of(*silent, *missed), *silent, TOGETHER_MINUTES))
+        let (_, silent, chance) = self.found.get(service)?.tally.least_likely();
+        let spans = TOGETHER_SPANS.len() as f64;
+        Some((scanned(chance, silent, TOGETHER_MINUTES) * spans).min(1.0))
     }
 
     /// Who fell silent, where that is a part of an incident.
@@ -80,8 +81,9 @@ impl Silence {
         if !incident.members.keys().any(SeriesKey::is_service) {
             return None;
         }
-        let Together { missed, silent, names } = self.found.get(&*incident.service)?.clone();
-        Some(Silenced { customers: silent, missed, names })
+        let Together { tally, names } = self.found.get(&*incident.service)?;
+        let (missed, customers) = tally.within_hour();
+        Some(Silenced { customers, missed, names: names.clone() })
     }
 }
 
@@ -148,13 +150,10 @@ impl Pipeline {
         services.sort_unstable();
         services.dedup();
         for service in services {
-            let Together { missed, silent, .. } =
-                self.silence.found.get(&service).unwrap_or(&nobody);
-            let (missed, silent) = (*missed, *silent);
+            let tally = self.silence.found.get(&service).unwrap_or(&nobody).tally;
+            let (missed, _) = tally.within_hour();
             let change = match fired.get(&service) {
-                _ if are_many(silent, missed) => {
-                    (!fired.contains_key(&service)).then_some(Change::Firing)
-                }
+                _ if tally.are_many() => (!fired.contains_key(&service)).then_some(Change::Firing),
                 None => None,
                 Some(one) if missed >= TOGETHER_MIN && 2 * missed >= one.long.valid => {
                     Some(Change::Resolved)
@@ -164,6 +163,7 @@ impl Pipeline {
             };
             if let Some(change) = change {
                 let known = fired.get(&service).map(|one| one.id.clone());
+                let (missed, silent, _) = tally.least_likely();
                 let transition = transition(&service, (missed, silent), change, known, tick);
                 self.watch.judged(transition, tick);
             }

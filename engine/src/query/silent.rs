@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::slo::silent::{self, TOGETHER_MINUTES};
+use crate::slo::silent::{self, TOGETHER_MINUTES, Tally};
 use crate::state::series::Series;
 use crate::time::{DAY_MINUTES, Minute};
 
@@ -67,10 +67,8 @@ pub struct SilentCustomer {
 /// How many customers of a service would be missed, and who of them fell silent together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Together {
-    /// Customers who would be missed within the hour.
-    pub missed: u64,
-    /// Those of them who fell silent since the minute that was asked for.
-    pub silent: u64,
+    /// How many, by span; silent are those who fell so since the minute that was asked for.
+    pub tally: Tally,
     /// [`NAMES_MAX`] of these, the first by name.
     pub names: Vec<String>,
 }
@@ -78,8 +76,7 @@ pub struct Together {
 impl Together {
     /// Adds those of other customers.
     pub fn add(&mut self, other: Together) {
-        self.missed += other.missed;
-        self.silent += other.silent;
+        self.tally.add(other.tally);
         self.names.extend(other.names);
         self.names.sort_unstable();
         self.names.truncate(NAMES_MAX);
@@ -92,14 +89,13 @@ pub fn silent(series: &[&Series], at: Minute) -> Silent {
     let looks: Vec<Looked<'_>> = series.par_iter().filter_map(|one| look(one, at)).collect();
     let mut services: BTreeMap<&str, Together> = BTreeMap::new();
     let lately = |_: &Series| at.minus(TOGETHER_MINUTES);
-    for one in looks.iter().filter(|one| one.look.is_missed) {
+    for one in looks.iter().filter(|one| one.look.is_missed()) {
         services.entry(&one.series.service).or_default().add(one.together(&lately));
     }
-    let service = |(service, together): (&str, Together)| SilentService {
-        service: service.to_owned(),
-        missed: together.missed,
-        together: together.silent,
-        are_many: silent::are_many(together.silent, together.missed),
+    let service = |(service, found): (&str, Together)| {
+        let (missed, together) = found.tally.within_hour();
+        let are_many = found.tally.are_many();
+        SilentService { service: service.to_owned(), missed, together, are_many }
     };
     let mut customers: Vec<SilentCustomer> = looks.iter().filter_map(Looked::body).collect();
     customers.sort_by(|a, b| {
@@ -123,7 +119,7 @@ pub fn together<'a>(
     since: &(impl Fn(&Series) -> Minute + Sync),
 ) -> BTreeMap<String, Together> {
     let of_series = |series: &'a Series| {
-        let one = look(series, at).filter(|one| one.look.is_missed)?;
+        let one = look(series, at).filter(|one| one.look.is_missed())?;
         Some((series.service.to_string(), one.together(since)))
     };
     let add = |mut found: BTreeMap<String, Together>, (service, one): (String, Together)| {
@@ -161,13 +157,9 @@ impl Looked<'_> {
     /// Of one who would be missed.
     fn together(&self, since: &impl Fn(&Series) -> Minute) -> Together {
         let lately = self.since.is_some_and(|known| known > since(self.series));
-        let is_silent = self.look.is_silent_soon() && lately;
+        let tally = Tally::of(&self.look, lately);
         let name = || self.series.customer.to_string();
-        Together {
-            missed: 1,
-            silent: u64::from(is_silent),
-            names: is_silent.then(name).into_iter().collect(),
-        }
+        Together { tally, names: (tally.within_hour().1 > 0).then(name).into_iter().collect() }
     }
 
     fn body(&self) -> Option<SilentCustomer> {
@@ -229,10 +221,10 @@ mod tests {
         assert_eq!(found.customers.len(), 6);
         let series = many.all_series();
         let before = together(series.clone(), AT, &|_| AT.minus(TOGETHER_MINUTES));
-        assert_eq!((before["api"].missed, before["api"].silent), (20, 6));
+        assert_eq!(before["api"].tally.within_hour(), (20, 6));
         assert_eq!(before["api"].names, ["c00", "c01", "c02", "c03", "c04", "c05"]);
         let later = together(series, AT, &|_| AT.minus(19));
-        assert_eq!((later["api"].missed, later["api"].silent), (20, 0), "since that minute");
+        assert_eq!(later["api"].tally.within_hour(), (20, 0), "since that minute");
         assert!(silent(&many.all_series(), AT.minus(20)).customers.is_empty());
     }
 

@@ -20,10 +20,11 @@
 //!
 //! # Together
 //! One customer who stops is a customer who went home. Many who stop at once are an outage before
-//! us: a network, a certificate, a client release. Of `n` customers who would be *missed* within
-//! the hour (λ of an hour is large enough) `k` fell silent in the last [`TOGETHER_MINUTES`]; they
-//! are too many where `k` is at least [`TOGETHER_MIN`] and the binomial tail
-//! `P(K >= k | n, `[`RATIO_USUAL`]`)` at most [`TAIL_MAX`].
+//! us: a network, a certificate, a client release. For each span of at most an hour, of `n`
+//! customers who would be *missed* within it (λ is large enough) `k` are so, and fell silent in the
+//! last [`TOGETHER_MINUTES`]; they are too many where `k` is at least [`TOGETHER_MIN`] and the
+//! binomial tail `P(K >= k | n, `[`RATIO_USUAL`]`)` at most [`TAIL_MAX`]. The short spans tell of
+//! the busy customers before it can be known of the others.
 //!
 //! Pure; nothing is expected of minutes before the history, which are no zeros.
 
@@ -73,17 +74,70 @@ pub struct Silent {
 /// What is known of a customer at a minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Look {
-    /// Whether they would be missed within the hour: one of the `n` of [`are_many`].
-    pub is_missed: bool,
+    /// The shortest span in which they would be missed, in minutes; `None` where they would not
+    /// be in any.
+    pub missed_minutes: Option<u32>,
     /// How they are silent, where they are.
     pub silent: Option<Silent>,
 }
 
 impl Look {
-    /// Whether they are one of those of whom [`are_many`] is asked, if they fell silent lately.
-    pub fn is_silent_soon(&self) -> bool {
-        let soon = |silent: Silent| silent.span_minutes <= HOUR_MINUTES;
-        self.is_missed && self.silent.is_some_and(soon)
+    /// Whether they would be missed within the hour.
+    pub fn is_missed(&self) -> bool {
+        self.missed_minutes.is_some_and(|minutes| minutes <= HOUR_MINUTES)
+    }
+}
+
+/// The lengths of time for which customers are counted who fell silent together, in minutes.
+pub const TOGETHER_SPANS: [u32; 3] = [SPANS_MINUTES[0], SPANS_MINUTES[1], SPANS_MINUTES[2]];
+
+/// Customers of a service by each of [`TOGETHER_SPANS`]: how many would be missed within it, and
+/// how many of them are and fell silent lately.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    missed: [u64; 3],
+    silent: [u64; 3],
+}
+
+impl Tally {
+    /// Of one customer, who fell silent lately or not.
+    pub fn of(look: &Look, lately: bool) -> Tally {
+        let within = |minutes: Option<u32>, span: u32| minutes.is_some_and(|one| one <= span);
+        let silent = look.silent.map(|silent| silent.span_minutes).filter(|_| lately);
+        let count = |is: bool| u64::from(is);
+        Tally {
+            missed: TOGETHER_SPANS.map(|span| count(within(look.missed_minutes, span))),
+            silent: TOGETHER_SPANS
+                .map(|span| count(within(look.missed_minutes, span) && within(silent, span))),
+        }
+    }
+
+    /// Adds other customers.
+    pub fn add(&mut self, other: Tally) {
+        let sum = |a: &mut [u64; 3], b: [u64; 3]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        sum(&mut self.missed, other.missed);
+        sum(&mut self.silent, other.silent);
+    }
+
+    /// How many would be missed within the hour, and how many of them fell silent lately.
+    pub fn within_hour(&self) -> (u64, u64) {
+        (self.missed[2], self.silent[2])
+    }
+
+    /// Of the span by which they are least likely so many by chance: how many would be missed,
+    /// how many fell silent, and how likely that is.
+    pub fn least_likely(&self) -> (u64, u64, f64) {
+        let spans = self.missed.into_iter().zip(self.silent);
+        let all = spans.map(|(missed, silent)| (missed, silent, chance_of(silent, missed)));
+        // The longest of equals: it counts most customers.
+        let least = all.reduce(|least, one| if one.2 <= least.2 { one } else { least });
+        least.unwrap_or((0, 0, 1.0))
+    }
+
+    /// Whether they are too many by any span.
+    pub fn are_many(&self) -> bool {
+        let mut spans = self.missed.into_iter().zip(self.silent);
+        spans.any(|(missed, silent)| are_many(silent, missed))
     }
 }
 
@@ -123,7 +177,7 @@ pub fn look(
         if (-expected).exp() > CHANCE {
             continue;
         }
-        look.is_missed |= span_minutes <= HOUR_MINUTES;
+        look.missed_minutes = look.missed_minutes.or(Some(span_minutes));
         let seen = events(at.minus(span_minutes - 1)..=at);
         let p_value = poisson_below(seen, expected);
         if look.silent.is_none() && p_value <= CHANCE && seen as f64 * FALL <= expected {
@@ -263,19 +317,37 @@ mod tests {
         };
         let from = NOW.minus(3 * WEEK_MINUTES);
         let after = |minutes: u32| look(NOW, from, steady(NOW.minus(minutes)));
-        assert_eq!(after(15), Look { is_missed: true, silent: None });
+        assert_eq!(after(15), Look { missed_minutes: Some(60), silent: None });
         assert_eq!(after(60).silent.map(|found| found.span_minutes), Some(60));
-        assert!(after(60).is_silent_soon());
+        let tally = Tally::of(&after(60), true);
+        assert_eq!((tally.missed, tally.silent), ([0, 0, 1], [0, 0, 1]));
+        assert_eq!(Tally::of(&after(60), false).silent, [0; 3]);
         // One each twelve minutes: missed in the longest span alone, and never one of many.
         let slow = |minutes: RangeInclusive<Minute>| {
             if *minutes.end() == NOW { 0 } else { length(&minutes) / 12 }
         };
         let found = look(NOW, from, slow);
         assert_eq!(found.silent.map(|found| found.span_minutes), Some(360));
-        assert!(!found.is_missed && !found.is_silent_soon());
+        assert!(!found.is_missed() && Tally::of(&found, true) == Tally::default());
         let half = |minutes: RangeInclusive<Minute>| {
             100 * length(&minutes) / if *minutes.end() == NOW { 2 } else { 1 }
         };
-        assert_eq!(look(NOW, from, half), Look { is_missed: true, silent: None });
+        assert_eq!(look(NOW, from, half), Look { missed_minutes: Some(5), silent: None });
+    }
+
+    #[test]
+    fn the_busy_are_known_to_be_gone_before_the_others_can_be() {
+        let silent =
+            |span_minutes| Silent { span_minutes, events: 0, expected: 20.0, p_value: 0.0 };
+        let busy = Look { missed_minutes: Some(5), silent: Some(silent(5)) };
+        let slow = Look { missed_minutes: Some(60), silent: None };
+        let mut tally = Tally::default();
+        (0..5).for_each(|_| tally.add(Tally::of(&busy, true)));
+        (0..95).for_each(|_| tally.add(Tally::of(&slow, true)));
+        assert_eq!(tally.within_hour(), (100, 5));
+        assert!(!are_many(5, 100) && tally.are_many());
+        let (missed, gone, chance) = tally.least_likely();
+        assert_eq!((missed, gone), (5, 5));
+        assert!(chance < 1e-8);
     }
 }
