@@ -8,7 +8,7 @@ use ninefold_engine::pipeline::verify;
 use ninefold_engine::query::body;
 use ninefold_engine::query::body::{
     Alerts, Cause, Impact, ImpactCustomer, ObjectiveStatus, ReplaySummary, Silent, SilentService,
-    Sla, Top, Window,
+    Sla, TierStatus, Top, Window,
 };
 use ninefold_engine::report::text::{Side, aligned, percent_exact, printable};
 use ninefold_engine::slo::verdict::{Control, Verdict};
@@ -164,6 +164,11 @@ fn objective_lines(
         percent(status.availability),
         percent(status.budget.left)
     )?;
+    if !status.alerts.is_empty() {
+        let tier = |one: &TierStatus| format!("{} {}", one.tier, one.state);
+        let tiers: Vec<String> = status.alerts.iter().map(tier).collect();
+        writeln!(out, "  burning: {}", tiers.join(", "))?;
+    }
     let columns = [
         ("window", Side::Left),
         ("valid", Side::Right),

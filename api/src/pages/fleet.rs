@@ -148,6 +148,12 @@ impl State {
         }
     }
 
+    /// What is kept burns where a pool of small customers does.
+    fn beside(self, pools: &[PoolRow]) -> State {
+        let fires = pools.iter().any(|row| row.state == "firing");
+        if fires && self == State::Kept { State::Burning } else { self }
+    }
+
     /// The class that colours it.
     pub(crate) fn class(self) -> &'static str {
         match self {
@@ -592,7 +598,7 @@ impl<'a> Live<'a> {
         Live {
             name,
             as_of: AsOf::new(&fleet.as_of, now_ms),
-            state: State::of(fleet, target),
+            state: State::of(fleet, target).beside(&overview.pools),
             availability: format::window_availability(period, target),
             target: format::target(target),
             sentence: sentence(period),

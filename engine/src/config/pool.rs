@@ -43,3 +43,38 @@ pub(super) fn pools(root: &Section<'_>, objectives: &Objectives) -> Pools {
     }
     Pools::new(&groups, objectives)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use crate::slo::pool::POOLS_MAX;
+
+    #[test]
+    fn a_pool_takes_its_customers_out_of_their_tier() {
+        let text = "[tier.gold]\ncustomers = [\"acme\", \"eu-a\"]\n\
+                    [[pool]]\nname = \"europe\"\ncustomers = [\"eu-*\"]";
+        let pools = Config::parse(text, "f").unwrap().pools;
+        let name = |customer: &str| pools.name(pools.of(customer)).to_owned();
+        assert_eq!([name("acme"), name("eu-a"), name("other")], ["gold", "europe", ""]);
+    }
+
+    #[test]
+    fn what_is_no_pool_is_refused() {
+        let many: String = (0..=POOLS_MAX)
+            .map(|n| format!("[[pool]]\nname = \"p{n}\"\ncustomers = [\"{n}\"]\n"))
+            .collect();
+        for (text, expect) in [
+            ("[[pool]]\nname = \"p\"", "customers"),
+            ("[[pool]]\ncustomers = [\"a\"]", "name"),
+            ("[[pool]]\nname = \"\"\ncustomers = [\"a\"]", "is empty"),
+            (
+                "[tier.p]\n[[pool]]\nname = \"p\"\ncustomers = [\"a\"]",
+                "taken by another pool or a tier",
+            ),
+            (&many, "one more than there may be"),
+        ] {
+            let problems = Config::parse(text, "f").unwrap_err().to_string();
+            assert!(problems.contains(expect), "{expect}: {problems}");
+        }
+    }
+}

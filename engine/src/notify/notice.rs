@@ -163,3 +163,48 @@ fn window(AlertWindow { window, valid, bad, burn_rate }: &AlertWindow) -> String
     let burn_rate = burn_rate.map_or("nothing".to_owned(), |rate| format!("{rate:.1} x budget"));
     format!("{bad} of {valid} requests bad in {window}, burning {burn_rate}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_many(pool: Option<&str>, tier: &str) -> Notice {
+        let window = AlertWindow { window: "1h".into(), valid: 20, bad: 6, burn_rate: Some(150.0) };
+        let transition = AlertTransition {
+            id: "i".into(),
+            fingerprint: "f".into(),
+            customer: String::new(),
+            pool: pool.map(str::to_owned),
+            service: "api".into(),
+            objective: "availability".into(),
+            tier: tier.into(),
+            severity: "page".into(),
+            state: FIRING.into(),
+            basis: "live".into(),
+            at: "2026-11-01T00:00:00Z".into(),
+            long: window.clone(),
+            short: window,
+            factor: 14.4,
+            incident: None,
+        };
+        Notice::of_alert(&transition, pool.unwrap_or_default())
+    }
+
+    #[test]
+    fn what_is_of_many_says_of_whom() {
+        let bad = "6 of 20 requests bad in 1h, burning 150.0 x budget";
+        let firing = "api: availability firing (page_1h)";
+        let check = |pool, expect: &str| {
+            assert_eq!(
+                of_many(Some(pool), "page_1h").summary,
+                format!("{expect} / {firing}: {bad}")
+            );
+        };
+        check("gold", "pool gold");
+        check("", "customers in no pool");
+        let silence = of_many(None, SILENCE);
+        let many = "6 of 20 customers fell silent together in 1h";
+        assert_eq!(silence.summary, format!("api: silence firing: {many}"));
+        assert_eq!(silence.values, [("customers", many.to_owned())]);
+    }
+}

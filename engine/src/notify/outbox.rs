@@ -617,6 +617,19 @@ mod tests {
     }
 
     #[test]
+    fn a_fast_tier_of_one_pool_holds_nothing_of_another_back() {
+        let mut outbox = Outbox::new(wants());
+        for (pool, tier) in [("gold", "page_1h"), ("gold", "page_6h"), ("", "page_6h")] {
+            let known = notice(tier, "firing", 1);
+            let (customer, customer_tier) = (String::new(), pool.to_owned());
+            let scope = Scope { customer, customer_tier, ..known.scope.clone() };
+            outbox.note(&Notice { fingerprint: format!("{pool} {tier}"), scope, ..known }, false);
+        }
+        let due = outbox.due(10);
+        assert_eq!(states(&due), [("page_6h", "firing"), ("page_1h", "firing")]);
+    }
+
+    #[test]
     fn a_firing_alert_is_repeated_where_the_receiver_wants_it() {
         let severities = vec!["page".to_owned()];
         let packing = Packing::All;
