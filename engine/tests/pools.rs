@@ -10,6 +10,7 @@ mod options;
 mod recount;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -113,6 +114,15 @@ impl Instance {
         let now_ms = minute(since_start).start_ms() + 30_000;
         self.pipeline.tick(now_ms, &self.objectives, &AlertOptions::default());
         self.pipeline.transitions().skip(before).cloned().collect()
+    }
+
+    /// Counts minute by minute, with a tick at each; all transitions.
+    fn run(&mut self, text: &[u8], ends: &[usize], minutes: Range<u32>) -> Vec<AlertTransition> {
+        let tick = |now: u32| {
+            self.count("file/a", text, ends[now as usize]);
+            self.tick(now)
+        };
+        minutes.flat_map(tick).collect()
     }
 
     fn commit(&mut self) {
@@ -313,10 +323,7 @@ fn a_fleet_too_small_for_any_single_alert_has_an_incident_by_its_pool() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("d");
     let mut one = Instance::new(&dir, usize::MAX);
-    for now in 50..68 {
-        one.count("file/a", &text, ends[now]);
-        one.tick(now as u32);
-    }
+    one.run(&text, &ends, 50..68);
     one.commit();
     let stored = stored_transitions(one.pipeline.table(), &ALL).unwrap();
     assert!(!stored.is_empty() && stored.iter().all(|one| one.pool.as_deref() == Some("")));
@@ -337,17 +344,11 @@ fn a_fleet_too_small_for_any_single_alert_has_an_incident_by_its_pool() {
     let mut one = Instance::new(&dir, usize::MAX);
     one.count("file/a", &text, ends[69]);
     assert_eq!(of_pools(&one.tick(69)), []);
-    for now in 70..80 {
-        one.count("file/a", &text, ends[now]);
-        one.tick(now as u32);
-    }
+    one.run(&text, &ends, 70..80);
     one.commit();
     let known = incident(&one);
     assert!(known.customers >= 28, "{known:?}");
-    for now in 80..140 {
-        one.count("file/a", &text, ends[now]);
-        one.tick(now as u32);
-    }
+    one.run(&text, &ends, 80..140);
     one.commit();
     let (closed, stored) =
         (incident(&one), stored_transitions(one.pipeline.table(), &ALL).unwrap());
@@ -367,9 +368,8 @@ fn a_large_customer_who_fails_for_hours_does_not_hide_the_small_ones() {
     let mut one = Instance::new(&folder.path().join("d"), usize::MAX);
     one.count("file/whale", whale.as_bytes(), whale.len());
     let mut fired = BTreeMap::new();
-    for now in 50..70_usize {
-        one.count("file/small", &small, ends[now]);
-        for (pool, tier, state) in of_pools(&one.tick(now as u32)) {
+    for now in 50..70 {
+        for (pool, tier, state) in of_pools(&one.run(&small, &ends, now..now + 1)) {
             assert_eq!((&*pool, &*state), ("", "firing"), "{tier}");
             fired.insert(tier, now);
         }

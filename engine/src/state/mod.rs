@@ -392,7 +392,7 @@ impl State {
             grown += series.bytes_of_latency() as isize - before as isize;
         }
         self.fleet.add(at.minute, measures);
-        let cell = PoolCell { measures: *measures, further: vec![Counts::default(); self.further] };
+        let cell = PoolCell { measures: *measures, ..PoolCell::new(self.further) };
         self.pools.add((self.shards[shard].pool(customer), service), at.service, at.minute, &cell);
         self.shards[shard].grow(grown);
         self.shards[shard].touch(customer, self.round);
@@ -407,10 +407,7 @@ impl State {
         let (shard, customer, service) = self.place(at);
         let series = self.shards[shard].series(customer, service, &self.dimensions, self.further);
         let grown = series.add_further_sized(sli, at.minute, counts);
-        let mut cell = PoolCell {
-            measures: Measures::default(),
-            further: vec![Counts::default(); self.further],
-        };
+        let mut cell = PoolCell::new(self.further);
         cell.further[sli] = counts;
         self.pools.add((self.shards[shard].pool(customer), service), at.service, at.minute, &cell);
         self.shards[shard].grow(grown);

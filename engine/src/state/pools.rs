@@ -19,12 +19,27 @@ type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 pub type PoolCells = Map<(u16, u32, Minute), PoolCell>;
 
 /// What a batch adds to one minute of a pool and service.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct PoolCell {
     /// The default availability SLI and the first latency SLI.
     pub measures: Measures,
     /// The further SLIs.
     pub further: Vec<Counts>,
+}
+
+impl PoolCell {
+    /// Nothing, by so many further SLIs.
+    pub fn new(further: usize) -> PoolCell {
+        PoolCell { measures: Measures::default(), further: vec![Counts::default(); further] }
+    }
+
+    /// Adds what another holds, which is nothing afterwards.
+    pub fn take(&mut self, other: &mut PoolCell) {
+        self.measures.add(&std::mem::take(&mut other.measures));
+        for (sum, more) in self.further.iter_mut().zip(&mut other.further) {
+            sum.add(std::mem::take(more));
+        }
+    }
 }
 
 /// The series of every pool and service that has had an event. The pool's name stands in the

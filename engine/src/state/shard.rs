@@ -13,7 +13,7 @@ use super::block::{Record, ShardPart};
 use super::dimensions::Dimensions;
 use super::evicted::Evicted;
 use super::names::Names;
-use super::pools::PoolCells;
+use super::pools::{PoolCell, PoolCells};
 use super::rows::further_counts;
 use super::series::Series;
 use super::{HISTOGRAM_MINUTES, Keep, RECENT_MINUTES};
@@ -141,6 +141,14 @@ impl Shard {
     /// Folds the records from `start` on into the series; what that adds to the pools.
     pub fn fold(&mut self, start: usize, folding: Folding<'_>) -> PoolCells {
         let mut pools = PoolCells::default();
+        let further = folding.further;
+        // What goes to the same cell mostly comes in a row.
+        let (mut place, mut cell) = (None, PoolCell::new(further));
+        let mut flush = |place: Option<(u16, u32, Minute)>, cell: &mut PoolCell| {
+            if let Some(place) = place {
+                pools.entry(place).or_insert_with(|| PoolCell::new(further)).take(cell);
+            }
+        };
         let oldest_recent = folding.newest.minus(RECENT_MINUTES);
         let records = std::mem::take(&mut self.records);
         for record in records[start..].iter().filter(|record| record.count > 0) {
@@ -150,14 +158,17 @@ impl Shard {
                 self.note(record);
             }
             let service = folding.dimensions.tuple(record.tuple).service;
-            let pool = self.pool(record.customer);
-            let cell = pools.entry((pool, service, record.minute)).or_default();
+            let of = Some((self.pool(record.customer), service, record.minute));
+            if place != of {
+                flush(place, &mut cell);
+                place = of;
+            }
             cell.measures.add(&measures);
-            cell.further.resize(folding.further, Counts::default());
             for (sli, counts) in cell.further.iter_mut().enumerate() {
                 counts.add(further_counts(record, sli));
             }
         }
+        flush(place, &mut cell);
         self.records = records;
         pools
     }
