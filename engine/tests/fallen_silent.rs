@@ -321,3 +321,38 @@ fn who_starts_with_a_backlog_misses_nobody_and_a_quiet_evening_ends_nothing() {
     assert_eq!((state.as_str(), *silent), ("firing", 20), "the stream has stopped as a whole");
     assert!((65..75).contains(fired), "{fired}");
 }
+
+#[test]
+fn where_there_are_many_series_a_look_takes_several_ticks() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut one = Running::new(&folder.path().join("d"));
+    let noon = Minute(MONDAY.0 + 3 * WEEK_MINUTES + 12 * 60);
+    let mut history: String =
+        (100..6_000).map(|customer| line(noon.minus(900), customer, 1)).collect();
+    for week in (0..4).rev() {
+        // Nothing comes for the last twenty minutes of now.
+        for minute in noon.0 - 200..noon.0 + if week == 0 { 0 } else { 100 } {
+            let minute = Minute(minute - week * WEEK_MINUTES);
+            let sends = (0..20).filter(|customer| *customer >= 9 || minute < noon.minus(20));
+            history.extend(sends.map(|customer| line(minute, customer, 10)));
+        }
+    }
+    one.count(&history);
+    // Up to date since a quarter of an hour, as far as the ticks know.
+    for minute in noon.0 - 15..noon.0 - 5 {
+        assert!(one.tick(Minute(minute)).is_empty());
+    }
+    let (objectives, options) = (Objectives::default(), AlertOptions::default());
+    let mut fired = Vec::new();
+    for tick in 0..60 {
+        one.pipeline.commit().unwrap();
+        one.pipeline.tick(noon.start_ms() + tick * 1_000, &objectives, &options);
+        let silence = one.pipeline.transitions().find(|one| one.tier == "silence");
+        fired.extend(silence.map(|one| (tick, one.long.bad)));
+    }
+    assert_eq!(fired.len(), 1, "{fired:?}");
+    assert!(
+        fired[0].0 > 10 && fired[0].1 == 9,
+        "not at the first tick, and all of them: {fired:?}"
+    );
+}
