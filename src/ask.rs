@@ -13,8 +13,8 @@ use ninefold_engine::pipeline::gap::gaps_in;
 use ninefold_engine::pipeline::sent::stored_sent;
 use ninefold_engine::query::backtest::Backtest;
 use ninefold_engine::query::body::{
-    AlertTransition, Alerts, Burn, Fleet, Impact, IncidentStatus, Incidents, Report, Sla,
-    Timeseries, Top, Verdict,
+    AlertTransition, Alerts, Burn, Fleet, Impact, IncidentStatus, Incidents, Pools, Report, Silent,
+    Sla, Timeseries, Top, Verdict,
 };
 use ninefold_engine::query::excluded::excluded_in;
 use ninefold_engine::query::fleet::Everybody;
@@ -43,6 +43,9 @@ use crate::{AlertBasis, Place, ReportFormat, ReviewFormat, TopBy, batch, live, s
 const LONGEST_MINUTES: u32 = 93 * DAY_MINUTES;
 /// The longest window, 30 days, and a month of 31.
 const USUAL_MINUTES: u32 = 32 * DAY_MINUTES;
+
+/// How long a pool may fire without a further transition.
+const DECIDED_MINUTES: u32 = 7 * DAY_MINUTES;
 
 /// What the first page explains: the failures of so many minutes.
 const CAUSE_MINUTES: u32 = 30;
@@ -183,7 +186,10 @@ impl<S: States> Answers for Asker<S> {
             histograms: Some(at.minus(59)..=at),
         };
         self.states.with(&need, |state| {
-            query::sla::sla(&promise(&config), customer, &state.series_of(customer), service, at)
+            let series = state.series_of(customer);
+            let sla = query::sla::sla(&promise(&config), customer, &series, service, at)?;
+            let pool = config.pools.name(config.pools.of(customer)).to_owned();
+            Ok(Sla { pool, ..sla })
         })?
     }
 
@@ -427,6 +433,29 @@ impl<S: States> Answers for Asker<S> {
         })
     }
 
+    fn pools(&self) -> Result<Pools, AskError> {
+        let config = self.config.get();
+        let at = self.at(None)?;
+        let days = at.minus(DECIDED_MINUTES)..=at;
+        let mut live = self.states.live_transitions(&days)?;
+        live.retain(|one| one.pool.is_some());
+        live.sort_by(|a, b| a.at.cmp(&b.at));
+        self.states.with(&self.all(self.reach(&config, at)), |state| {
+            let promise = promise(&config);
+            let burning = query::burn::burn(&promise, &state.all_series(), at).burning;
+            let pools = query::pools::pools(&promise, state, &burning, &live, at);
+            Pools { partial: partial(state, "customers_apart"), ..pools }
+        })
+    }
+
+    fn silent(&self, at: Option<Minute>) -> Result<Silent, AskError> {
+        let at = self.at(at)?;
+        self.states.with(&self.all(window_range(at, WINDOW_MINUTES_MAX)), |state| {
+            let silent = query::silent::silent(&state.all_series(), at);
+            Silent { partial: partial(state, "services and customers"), ..silent }
+        })
+    }
+
     fn fleet(&self, now_ms: i64) -> Result<Fleet, AskError> {
         let (at, fleet) = self.fleet.get(|| {
             let config = self.config.get();
@@ -584,6 +613,11 @@ pub fn top(
         TopBy::Valid => By::Valid,
     };
     print(&asker(place)?.top(by, at, limit, None)?, as_json, show::top)
+}
+
+/// `ninefold silent`.
+pub fn silent(place: &Place, at: Option<Minute>, as_json: bool) -> anyhow::Result<ExitCode> {
+    print(&asker(place)?.silent(at)?, as_json, show::silent)
 }
 
 /// `ninefold alerts`.

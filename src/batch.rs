@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
@@ -375,6 +376,7 @@ pub fn options(config: &Config) -> pipeline::Options {
         dedupe_window_bytes: config.dedupe_window_bytes,
         dedupe_window_records: config.dedupe_window_records,
         dedupe_ids_max: limits::dedupe_ids_max(config),
+        pools: Arc::clone(&config.pools),
         epoch_events_max: config.epoch_events_max,
     }
 }

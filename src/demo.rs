@@ -17,6 +17,7 @@ use anyhow::Context;
 use ninefold_engine::config::Config;
 use ninefold_engine::decode::{self, Format};
 use ninefold_engine::pipeline::Unit;
+use ninefold_engine::slo::pool::Pools;
 use ninefold_engine::source::chunk::{Chunk, ChunkKind, Tail};
 use ninefold_engine::synth::demo::Demo;
 
@@ -48,6 +49,7 @@ pub fn demo(port: Option<u16>, seed: u64, for_s: Option<u64>) -> anyhow::Result<
         let (name, tier) = (customer.name.to_owned(), customer.tier.to_owned());
         config.objectives.tier_of.insert(name, tier);
     }
+    config.pools = Arc::new(Pools::new(&[], &config.objectives));
     let service = Service::open(config, folder.0.join("rollups"))?;
     let (sender, messages) = sync_channel(8);
     let mut writer = ChunkWriter::begin(sender)?;

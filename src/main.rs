@@ -294,6 +294,19 @@ Examples:
         #[arg(long)]
         json: bool,
     },
+    /// Who has fallen silent: sends far less than always at this hour of the week.
+    ///
+    /// Not to be confused with `silence`, which keeps people from being told of alerts.
+    Silent {
+        #[command(flatten)]
+        place: Place,
+        /// As of the whole minute of this time; the newest counted one unless given.
+        #[arg(long, value_name = "TIME", value_parser = minute)]
+        at: Option<Minute>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Alert history: what fired, when, and on which counts; or what another configuration's
     /// alerts would have told, how long before a budget was exhausted, and what was false.
     #[command(after_help = "\
@@ -788,6 +801,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             ask::risks(&place, quarter.as_deref(), (from, to), json)
         }
         Command::Top { place, by, at, limit, json } => ask::top(&place, by, at, limit, json),
+        Command::Silent { place, at, json } => ask::silent(&place, at, json),
         Command::Alerts { place, from, to, backtest: Some(config), json, .. } => {
             backtest::backtest(place, config, (from, to), json)
         }

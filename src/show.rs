@@ -7,7 +7,8 @@ use std::io::{self, Write};
 use ninefold_engine::pipeline::verify;
 use ninefold_engine::query::body;
 use ninefold_engine::query::body::{
-    Alerts, Cause, Impact, ImpactCustomer, ObjectiveStatus, ReplaySummary, Sla, Top, Window,
+    Alerts, Cause, Impact, ImpactCustomer, ObjectiveStatus, ReplaySummary, Silent, SilentService,
+    Sla, TierStatus, Top, Window,
 };
 use ninefold_engine::query::review::name;
 use ninefold_engine::query::risks::{Risk, Risks};
@@ -166,6 +167,11 @@ fn objective_lines(
         percent(status.availability),
         percent(status.budget.left)
     )?;
+    if !status.alerts.is_empty() {
+        let tier = |one: &TierStatus| format!("{} {}", one.tier, one.state);
+        let tiers: Vec<String> = status.alerts.iter().map(tier).collect();
+        writeln!(out, "  burning: {}", tiers.join(", "))?;
+    }
     let columns = [
         ("window", Side::Left),
         ("valid", Side::Right),
@@ -413,12 +419,54 @@ pub fn alerts(alerts: &Alerts) -> io::Result<()> {
             alert.at.clone(),
             alert.state.clone(),
             alert.tier.clone(),
-            alert.customer.clone(),
+            alert.pool.as_ref().map_or_else(|| alert.customer.clone(), |pool| pool_name(pool)),
             alert.service.clone(),
             alert.objective.clone(),
             format!("{} {}", alert.long.window, rate(alert.long.burn_rate)),
             format!("{} {}", alert.short.window, rate(alert.short.burn_rate)),
             rate(Some(alert.factor)),
+        ]
+    });
+    let table = aligned(&columns, &rows.collect::<Vec<_>>());
+    out.write_all(table.as_bytes())
+}
+
+/// A pool in the place of a customer.
+fn pool_name(pool: &str) -> String {
+    if pool.is_empty() { "(in no pool)".to_owned() } else { format!("(pool {pool})") }
+}
+
+/// Prints who has fallen silent.
+pub fn silent(silent: &Silent) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "as of {}", silent.as_of)?;
+    for SilentService { service, missed, together, are_many } in &silent.services {
+        let more = if *are_many { ", more than by chance" } else { "" };
+        let service = printable(service);
+        writeln!(out, "{service}: {together} of {missed} fell silent in the last 2 hours{more}")?;
+    }
+    if let Some(partial) = &silent.partial {
+        writeln!(out, "{partial}")?;
+    }
+    if silent.customers.is_empty() {
+        return writeln!(out, "nobody is silent of whom enough is to be expected");
+    }
+    let columns = [
+        ("customer", Side::Left),
+        ("service", Side::Left),
+        ("silent since", Side::Left),
+        ("minutes", Side::Right),
+        ("events", Side::Right),
+        ("expected", Side::Right),
+    ];
+    let rows = silent.customers.iter().map(|one| {
+        vec![
+            one.customer.clone(),
+            one.service.clone(),
+            one.since.clone().unwrap_or_else(|| "over a week ago".to_owned()),
+            one.span_minutes.to_string(),
+            one.events.to_string(),
+            format!("{:.0}", one.expected.floor()),
         ]
     });
     let table = aligned(&columns, &rows.collect::<Vec<_>>());

@@ -19,6 +19,7 @@ use ninefold_engine::query::body::AlertTransition;
 use ninefold_engine::query::{AskError, Health};
 use ninefold_engine::slo::excess::Row;
 use ninefold_engine::slo::histogram::Histogram;
+use ninefold_engine::slo::pool::Pools;
 use ninefold_engine::slo::sli::Slis;
 use ninefold_engine::state::series::Series;
 use ninefold_engine::state::{HISTOGRAM_MINUTES, Key, RECENT_MINUTES, State};
@@ -78,6 +79,8 @@ struct Whole {
     minutes: RangeInclusive<Minute>,
     /// Under which its series have their places.
     slis: Slis,
+    /// Under which it has folded them into pools.
+    pools: Arc<Pools>,
     state: Arc<State>,
 }
 
@@ -101,7 +104,8 @@ impl TableStates {
     }
 
     fn empty(config: &Config) -> State {
-        State::new(config.dimension_values_max, config.slis.further.len(), true, 0)
+        let further = config.slis.further.len();
+        State::new(config.dimension_values_max, further, true, 0).pooled(Arc::clone(&config.pools))
     }
 
     fn newest_ever(&self, table: &Table) -> Result<Option<Minute>, TableError> {
@@ -152,6 +156,7 @@ impl TableStates {
         let mut whole = lock(&self.whole);
         if let Some(known) = &*whole
             && known.slis == config.slis
+            && known.pools == config.pools
             && known.version == table.version()
             && known.minutes.start() <= need.minutes.start()
             && known.minutes.end() >= need.minutes.end()
@@ -163,8 +168,8 @@ impl TableStates {
         fold_recent(table, *need.minutes.end(), &mut state)?;
         let state = Arc::new(state);
         let (version, minutes) = (table.version(), need.minutes.clone());
-        let slis = config.slis.clone();
-        *whole = Some(Whole { version, minutes, slis, state: Arc::clone(&state) });
+        let (slis, pools) = (config.slis.clone(), Arc::clone(&config.pools));
+        *whole = Some(Whole { version, minutes, slis, pools, state: Arc::clone(&state) });
         Ok(state)
     }
 }

@@ -15,10 +15,10 @@ use service::Service;
 use session::{Ended, Session, events, fixture};
 
 /// Every command that `ninefold --help` lists.
-const COMMANDS: [&str; 26] = [
+const COMMANDS: [&str; 27] = [
     "demo", "init", "run", "replay", "sla", "report", "impact", "verdict", "top", "alerts",
     "serve", "verify", "compact", "vacuum", "audit", "doctor", "source", "check", "token",
-    "generate", "rules", "import", "exclude", "silence", "review", "risks",
+    "generate", "rules", "import", "exclude", "silence", "silent", "review", "risks",
 ];
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

@@ -9,6 +9,7 @@ mod customer;
 mod fleet;
 pub(crate) mod format;
 mod incident;
+mod pools;
 
 use askama::Template;
 use axum::extract::State;

@@ -63,6 +63,8 @@ fn table() -> Vec<(&'static str, MethodRouter<App>, Need)> {
         ("/v1/attributes/{name}/{value}/verdict", get(value_verdict), Need::Read),
         ("/v1/reports/{month}", get(month_report), Need::Read),
         ("/v1/burn", get(burn), Need::Read),
+        ("/v1/pools", get(pools), Need::Read),
+        ("/v1/silent", get(silent), Need::Read),
         ("/v1/fleet", get(fleet), Need::Read),
         ("/v1/stream", get(stream::stream), Need::Read),
         (EVENTS, post(ingest::events), Need::Ingest),
@@ -286,6 +288,16 @@ async fn month_report(
 async fn burn(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     Arguments::read(&uri, &[])?;
     json(&app, |answers| answers.burn()).await
+}
+
+async fn pools(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+    Arguments::read(&uri, &[])?;
+    json(&app, |answers| answers.pools()).await
+}
+
+async fn silent(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+    let at = Arguments::read(&uri, &["at"])?.minute("at")?;
+    json(&app, move |answers| answers.silent(at)).await
 }
 
 async fn fleet(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {

@@ -307,6 +307,19 @@ async fn the_first_page_answers_the_first_questions() {
 }
 
 #[tokio::test]
+async fn pools_that_burn_are_on_the_first_page_and_who_is_judged_with_them_on_their_own() {
+    let page = get("/").await.text();
+    let section =
+        page.split("<h2 id=\"pools\">").nth(1).unwrap().split("</section>").next().unwrap();
+    assert!(section.contains("pool gold</strong>") && section.contains("too little evidence"));
+    assert!(section.contains("133 of 1,200"), "{section}");
+    assert!(!section.contains("no pool") && !section.contains("idle"), "{section}");
+    assert!(!get_of(Scene::Quiet, "/").await.text().contains("id=\"pools\""));
+    let pools = get("/v1/pools").await.json();
+    assert_eq!(pools["pools"][3]["state"], "no_data");
+}
+
+#[tokio::test]
 async fn no_data_reads_as_no_data_and_never_as_kept() {
     let page = get_of(Scene::Empty, "/").await.text();
     assert!(page.contains("class=\"promise none\""));

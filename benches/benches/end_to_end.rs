@@ -28,6 +28,7 @@ fn defaults() -> Options {
         dedupe_window_bytes: config.dedupe_window_bytes,
         dedupe_window_records: config.dedupe_window_records,
         dedupe_ids_max: usize::MAX,
+        pools: Default::default(),
         epoch_events_max: config.epoch_events_max,
     }
 }

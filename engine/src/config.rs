@@ -18,6 +18,7 @@ mod kafka;
 mod maintenance;
 mod memory;
 mod openslo;
+mod pool;
 mod problem;
 mod promise;
 mod reader;
@@ -31,6 +32,7 @@ mod value;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use access::{Access, OpenAddress, Role, TlsFiles, Token, token_hash};
 pub use kafka::{GROUP, KafkaOption, KafkaSource, KafkaStart};
@@ -51,6 +53,7 @@ use crate::report::CreditStep;
 use crate::slo::alert::AlertOptions;
 use crate::slo::decimal::Decimal;
 use crate::slo::objective::{Objectives, Slis};
+use crate::slo::pool::Pools;
 use crate::source::wal;
 use crate::time::MINUTE_MS;
 use reader::{Reader, Section};
@@ -67,6 +70,8 @@ pub struct Config {
     pub slis: Slis,
     /// What is promised to whom, `[[objective]]`, `[tier.NAME]` and `[customer."NAME"]`.
     pub objectives: Objectives,
+    /// Who is judged together, `[tier.NAME]` and `[[pool]]`.
+    pub pools: Arc<Pools>,
     /// When a burning objective fires, `[alerts]`.
     pub alerts: AlertOptions,
     /// How lines become events, `[decode]`; its attributes are `[dimensions] attributes`.
@@ -224,6 +229,7 @@ impl Default for Config {
             reserve_bytes: RESERVE_BYTES,
             slis: Slis::default(),
             objectives: Objectives::default(),
+            pools: Arc::default(),
             alerts: AlertOptions::default(),
             decode: decode::Options::default(),
             dimension_values_max: DIMENSION_VALUES_MAX,
@@ -283,6 +289,7 @@ fn read(root: &Section<'_>) -> Config {
     read_report(root.section("report"), &mut config);
     config.slis = promise::slis(root);
     config.objectives = promise::objectives(root, &config.slis, &config.report_zone);
+    config.pools = Arc::new(pool::pools(root, &config.objectives));
     config.slis.maintenance = maintenance::maintenance(root, &config.objectives);
     read_alerts(root.section("alerts"), &mut config.alerts);
     read_decode(root.section("decode"), &mut config.decode);
@@ -357,16 +364,20 @@ fn read_alerts(section: Section<'_>, alerts: &mut AlertOptions) {
     set(&mut alerts.min_bad, section.whole("min_bad", 1..=1_000_000));
     set(&mut alerts.min_valid, section.whole("min_valid", 1..=1_000_000));
     let keep_ms = section.duration_ms("keep_firing_for", 0..=86_400_000);
-    set(&mut alerts.keep_firing_for_minutes, keep_ms.and_then(|ms| whole_minutes(&section, ms)));
+    let minutes = |key, ms: Option<u64>| ms.and_then(|ms| whole_minutes(&section, key, ms));
+    set(&mut alerts.keep_firing_for_minutes, minutes("keep_firing_for", keep_ms));
+    let after_ms = section.duration_ms("silence_after", 0..=86_400_000);
+    let after = minutes("silence_after", after_ms).or(alerts.silence_after_minutes);
+    alerts.silence_after_minutes = after.filter(|_| section.flag("silence").unwrap_or(true));
     section.finish();
 }
 
 /// Alerts step by minutes, so that a shorter time would be rounded.
-fn whole_minutes(section: &Section<'_>, ms: u64) -> Option<u32> {
+fn whole_minutes(section: &Section<'_>, key: &'static str, ms: u64) -> Option<u32> {
     let minute_ms = MINUTE_MS as u64;
     if !ms.is_multiple_of(minute_ms) {
         let what = format!("{:?} is no whole number of minutes", value::duration_text(ms));
-        section.problem("keep_firing_for", what, "takes minutes, such as \"5m\"");
+        section.problem(key, what, "takes minutes, such as \"5m\"");
         return None;
     }
     u32::try_from(ms / minute_ms).ok()

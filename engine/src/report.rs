@@ -191,10 +191,11 @@ fn state(
         target: target.to_f64(),
         met: met(target, pooled.valid, pooled.bad),
         budget_consumed: Budget::of(pooled, target).consumed,
+        // Idle minutes are up beside others; a month without anything valid is no data.
         uptime: Uptime {
             request: budget::availability(pooled),
-            time_slice: (known > 0).then(|| (known - slices.not_up) as f64 / known as f64),
-            interval_mean: interval_mean(&cells, first, length, gaps),
+            time_slice: (slices.active > 0).then(|| (known - slices.not_up) as f64 / known as f64),
+            interval_mean: interval_mean(&cells, first, length, gaps).filter(|_| slices.active > 0),
         },
         down_minutes: slices.down,
         idle_minutes: known - slices.active,

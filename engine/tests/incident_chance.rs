@@ -218,6 +218,7 @@ fn run(count: usize, days: u32, seed: u64, outage: Option<(usize, u32)>) -> Seen
                 series: SeriesKey {
                     customer: Arc::clone(&customers[*number].name),
                     objective: "availability".into(),
+                    pool: None,
                 },
                 severity: Severity::Page,
                 since: *since,

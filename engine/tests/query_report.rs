@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ninefold_engine::model::Measures;
-use ninefold_engine::query::body::{Report, ReportCustomer};
+use ninefold_engine::query::body::{Report, ReportCustomer, Uptime};
 use ninefold_engine::query::{AskError, Promise};
 use ninefold_engine::report::{Ask, CreditStep, csv, markdown, report, table};
 use ninefold_engine::slo::alert::AlertOptions;
@@ -328,7 +328,8 @@ fn an_asked_customer_is_stated_even_if_idle_and_an_unknown_one_is_named() {
     let asked = Ask { customer: Some("acme"), as_of, ..ask("2026-10") };
     let stated = state(&config, &series, &asked);
     assert_eq!((stated.customers[0].met, stated.customers[0].idle_minutes), (None, 1_441));
-    assert_eq!(stated.customers[0].uptime.request, None);
+    let nothing = Uptime { request: None, time_slice: None, interval_mean: None };
+    assert_eq!(stated.customers[0].uptime, nothing, "nothing is up for want of traffic");
     assert!(state(&config, &series, &Ask { customer: None, ..asked }).customers.is_empty());
     let series: Vec<&Series> = series.iter().collect();
     let refusal = |asked: Ask<'_>| report(&config.promise(), &series, &asked).unwrap_err();

@@ -44,6 +44,7 @@ fn options(window: u64) -> Options {
         dedupe_window_bytes: 0,
         dedupe_window_records: window,
         dedupe_ids_max: usize::MAX,
+        pools: Default::default(),
         epoch_events_max: usize::MAX,
     }
 }

@@ -223,7 +223,8 @@ impl Teller {
     fn note(&mut self, transition: &AlertTransition, uncommitted: bool) {
         let config = self.shared.config.get();
         let tier = config.objectives.tier_of.get(&transition.customer);
-        let notice = Notice::of_alert(transition, tier.map_or("", String::as_str));
+        let tier = tier.or(transition.pool.as_ref()).map_or("", String::as_str);
+        let notice = Notice::of_alert(transition, tier);
         self.outbox.note(&notice, uncommitted);
     }
 

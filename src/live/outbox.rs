@@ -168,6 +168,7 @@ mod tests {
             long: window.clone(),
             short: window,
             factor: 14.4,
+            pool: None,
             incident: None,
             verdict: None,
         }

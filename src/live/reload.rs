@@ -57,7 +57,7 @@ impl Loop<'_> {
         for key in fixed {
             eprintln!("ninefold: {key} has changed: it takes a restart");
         }
-        let rules_change = new.slis != old.slis;
+        let refolds = new.slis != old.slis || new.pools != old.pools;
         let form_changes = new.decode != old.decode || new.sources != old.sources;
         pipeline.set_options(batch::options(&new));
         self.service.config.set(new);
@@ -69,8 +69,9 @@ impl Loop<'_> {
             self.service.restart_sources();
         }
         eprintln!("ninefold: the configuration was read again");
-        // Series have a place for each SLI, so they are folded afresh where the rules differ.
-        if rules_change { self.rebuild(pipeline) } else { Ok(()) }
+        // Series have a place for each SLI, and customers one in a pool: where these differ, the
+        // same rows are folded afresh.
+        if refolds { self.rebuild(pipeline) } else { Ok(()) }
     }
 }
 

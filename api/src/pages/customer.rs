@@ -10,7 +10,7 @@ use ninefold_engine::query::{Answers, AskError};
 
 use crate::pages::chart::Chart;
 use crate::pages::fleet::{Budget, Excess, Tier, WindowView, firing_since, urgency};
-use crate::pages::{AsOf, Who, format, minute_of};
+use crate::pages::{AsOf, Who, format, minute_of, pools};
 
 /// The minutes of the chart: three hours.
 const CHART_MINUTES: u32 = 180;
@@ -82,6 +82,8 @@ pub(crate) struct Live<'a> {
     month: String,
     as_of: AsOf,
     firing: Vec<Firing>,
+    /// With whom they are judged where a tier has too little evidence; else empty.
+    pool: String,
     services: Vec<Service>,
     chart: Chart,
     chart_target: String,
@@ -143,6 +145,10 @@ impl<'a> Live<'a> {
             month: sla.as_of.get(..7).unwrap_or_default().to_owned(),
             as_of: AsOf::new(&sla.as_of, now_ms),
             firing: answered.burning.iter().map(|row| Firing::new(row, answered)).collect(),
+            pool: match answered.burning.iter().any(|row| row.state == "insufficient") {
+                true => pools::name(&sla.pool),
+                false => String::new(),
+            },
             services: sla
                 .services
                 .iter()
@@ -194,6 +200,9 @@ impl Objective {
         let (state, words) = match status.met {
             None => ("none", "no data"),
             Some(true) if burns => ("burning", "kept so far, and burning"),
+            Some(true) if status.state == "insufficient" => {
+                ("burning", "kept so far, and burning on too little evidence")
+            }
             Some(true) => ("kept", "kept"),
             Some(false) => ("broken", "broken"),
         };

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 
 use askama::Template;
 use ninefold_engine::query::body::{
-    AlertTransition, BurnRow, Cause, Fleet, Incident, ObjectiveStatus, TopRow, Window,
+    AlertTransition, BurnRow, Cause, Fleet, Incident, ObjectiveStatus, PoolRow, TopRow, Window,
 };
 use ninefold_engine::query::{Answers, AskError, Basis, By};
 use ninefold_engine::time::DAY_MINUTES;
 
 use crate::pages::chart::Chart;
+use crate::pages::pools::{self, PoolView};
 use crate::pages::{AsOf, Who, format, minute_of};
 
 /// The windows over which the fleet is shown, with their names for people.
@@ -42,6 +43,7 @@ pub(crate) struct Overview {
     top: Vec<TopRow>,
     since: BTreeMap<AlertKey, String>,
     incidents: Vec<Incident>,
+    pools: Vec<PoolRow>,
 }
 
 /// Customer, service, objective, tier.
@@ -60,6 +62,7 @@ impl Overview {
             top: answers.top(By::Burn, None, TOP_MAX, None)?.customers,
             since,
             incidents: answers.incidents(None, None)?.incidents,
+            pools: answers.pools()?.pools,
             fleet,
         })
     }
@@ -114,6 +117,7 @@ pub(crate) struct Live<'a> {
     burning: Vec<Burning>,
     burning_more: u64,
     incidents: Vec<IncidentView>,
+    pools: Vec<PoolView>,
     alerts: Vec<AlertGroup>,
     causes: Vec<CauseView>,
     chart: Chart,
@@ -142,6 +146,12 @@ impl State {
             Some(true) if fleet.customers_burning > 0 || !fleet.alerts.is_empty() => State::Burning,
             Some(true) => State::Kept,
         }
+    }
+
+    /// What is kept burns where a pool of small customers does.
+    fn beside(self, pools: &[PoolRow]) -> State {
+        let fires = pools.iter().any(|row| row.state == "firing");
+        if fires && self == State::Kept { State::Burning } else { self }
     }
 
     /// The class that colours it.
@@ -452,9 +462,23 @@ impl IncidentView {
             class: incident_class(incident),
             severity: incident.severity.clone(),
             service: format::visible(&incident.service),
-            customers: format::counted(incident.customers, "customer"),
+            customers: hit(incident),
             state,
             cause: cause.map_or_else(String::new, |cause| named(&cause.dimensions)),
+        }
+    }
+}
+
+/// Who is hit, and who fell silent.
+pub(super) fn hit(incident: &Incident) -> String {
+    let hit = format::counted(incident.customers, "customer");
+    match &incident.silence {
+        None => hit,
+        Some(silence) => {
+            let (silent, missed) = (silence.customers, silence.missed);
+            let silent =
+                format!("{} of {} fell silent", format::grouped(silent), format::grouped(missed));
+            if incident.customers == 0 { silent } else { format!("{hit}; {silent}") }
         }
     }
 }
@@ -574,7 +598,7 @@ impl<'a> Live<'a> {
         Live {
             name,
             as_of: AsOf::new(&fleet.as_of, now_ms),
-            state: State::of(fleet, target),
+            state: State::of(fleet, target).beside(&overview.pools),
             availability: format::window_availability(period, target),
             target: format::target(target),
             sentence: sentence(period),
@@ -590,6 +614,7 @@ impl<'a> Live<'a> {
             burning: shown.map(|rows| Burning::new(rows, overview)).collect(),
             burning_more: burning.len().saturating_sub(BURNING_MAX) as u64,
             incidents: recent_incidents(overview),
+            pools: pools::burning(&overview.pools),
             alerts: alert_groups(overview),
             causes: fleet.causes.iter().take(CAUSES_MAX).map(CauseView::new).collect(),
             chart: Chart::new(&fleet.minutes, target),

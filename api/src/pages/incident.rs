@@ -3,8 +3,8 @@
 use askama::Template;
 use ninefold_engine::query::body::{Incident, IncidentStatus};
 
-use crate::pages::fleet::{CauseView, incident_class, named};
-use crate::pages::{AsOf, Who, format};
+use crate::pages::fleet::{CauseView, hit, incident_class, named};
+use crate::pages::{AsOf, Who, format, pools};
 
 /// The live part of the page.
 #[derive(Template)]
@@ -109,7 +109,10 @@ fn evidence(incident: &Incident) -> String {
 
 fn facts(incident: &Incident) -> Vec<(&'static str, String)> {
     let exhausted = incident.exhausted_in_s.map(|after| format::duration(after.max(0.0) as u64));
-    vec![
+    let pools = incident.pools.iter().map(|pool| pools::name(pool)).collect::<Vec<_>>().join(", ");
+    let silence = incident.silence.as_ref().map(|_| ("silence", hit(incident)));
+    let pools = Some(("pools", pools)).filter(|(_, names)| !names.is_empty());
+    let facts = [
         ("customers", format::grouped(incident.customers)),
         ("burning now", format::grouped(incident.customers_firing)),
         ("active, 1 h", format::grouped(incident.customers_active)),
@@ -120,7 +123,8 @@ fn facts(incident: &Incident) -> Vec<(&'static str, String)> {
         ("promises broken", format::grouped(incident.objectives_broken)),
         ("promises at risk", format::grouped(incident.objectives_at_risk)),
         ("first of these in", exhausted.unwrap_or_else(|| "–".to_owned())),
-    ]
+    ];
+    facts.into_iter().chain(pools).chain(silence).collect()
 }
 
 fn worst(one: &ninefold_engine::query::incident::IncidentCustomer) -> Worst {

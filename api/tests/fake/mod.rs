@@ -329,9 +329,17 @@ impl Answers for Fake {
                 projected_consumed: None,
             },
             windows,
+            state: if period.valid == 0 { "no_data" } else { "insufficient" }.to_owned(),
+            alerts: vec![TierStatus {
+                tier: "page_6h".to_owned(),
+                severity: "page".to_owned(),
+                state: "insufficient".to_owned(),
+                no_data: false,
+            }],
         };
         Ok(Sla {
             customer: customer.name.clone(),
+            pool: "gold".to_owned(),
             as_of: to.to_string(),
             services: vec![ServiceStatus {
                 service: customer.service.to_owned(),
@@ -510,6 +518,7 @@ impl Answers for Fake {
             long: row.long,
             short: row.short,
             factor: row.factor,
+            pool: None,
             incident: None,
             verdict: None,
         };
@@ -531,6 +540,7 @@ impl Answers for Fake {
             known.ok_or_else(|| AskError::Unknown { what: "incident", name: id.to_owned() })?;
         let joined = |one: &IncidentCustomer| Joined {
             customer: one.customer.clone(),
+            pool: None,
             objective: "availability".to_owned(),
             joined: known.opened_at.clone(),
             from: known.from.clone(),
@@ -690,6 +700,54 @@ impl Answers for Fake {
     fn largest(&self, count: usize) -> Result<Vec<String>, AskError> {
         let largest = self.top(By::Valid, None, count, None)?.customers;
         Ok(largest.into_iter().map(|row| row.customer).collect())
+    }
+
+    fn pools(&self) -> Result<Pools, AskError> {
+        self.ready()?;
+        let window = |window: &str, valid| AlertWindow {
+            window: window.to_owned(),
+            valid,
+            bad: valid / 9,
+            burn_rate: (valid > 0).then_some(55.6),
+        };
+        let row = |pool: &str, tier: &str, state: &str, valid| PoolRow {
+            pool: pool.to_owned(),
+            service: "inbox".to_owned(),
+            objective: "availability".to_owned(),
+            tier: tier.to_owned(),
+            severity: "page".to_owned(),
+            state: state.to_owned(),
+            customers_apart: 2,
+            factor: 14.4,
+            long: window("1h", valid),
+            short: window("5m", valid / 12),
+        };
+        let mut pools = Vec::new();
+        if self.scene == Scene::Incident {
+            pools.push(row("", "page_1h", "inactive", 70));
+            pools.push(row(HOSTILE[0], "page_1h", "firing", 1_200));
+            pools.push(row("gold", "page_1h", "insufficient", 12));
+            pools.push(row("idle", "page_1h", "no_data", 0));
+        }
+        Ok(Pools { as_of: self.as_of().to_string(), partial: None, pools })
+    }
+
+    fn silent(&self, at: Option<Minute>) -> Result<Silent, AskError> {
+        self.ready()?;
+        let at = at.unwrap_or(self.as_of());
+        let service =
+            SilentService { service: "inbox".to_owned(), missed: 20, together: 6, are_many: true };
+        let customers = HOSTILE.iter().take(6).map(|name| SilentCustomer {
+            customer: (*name).to_owned(),
+            service: "inbox".to_owned(),
+            since: Some(at.minus(17).to_string()),
+            span_minutes: 15,
+            events: 0,
+            expected: 64.0,
+            p_value: 1.6e-28,
+        });
+        let customers = customers.collect();
+        Ok(Silent { as_of: at.to_string(), partial: None, services: vec![service], customers })
     }
 
     fn fleet(&self, now_ms: i64) -> Result<Fleet, AskError> {

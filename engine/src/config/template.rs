@@ -69,6 +69,11 @@ const SCOPES: &str = r#"
 #name = "availability"
 #service = "inbox"
 #target = 0.9995
+
+# Who is too small for evidence is judged with others: with those of their tier, or of a pool.
+#[[pool]]
+#name = "trials"
+#customers = ["trial-*"]
 "#;
 
 fn table_text(config: &Config) -> String {
@@ -243,11 +248,16 @@ fn alerts_text(config: &Config) -> String {
 #min_bad = {}
 #min_valid = {}
 #keep_firing_for = \"{}\"
+# Whether it alerts where many customers fall silent together, and how long events have to be
+# of now before anybody is missed.
+#silence = true
+#silence_after = \"{}\"
 ",
         alerts.confidence,
         alerts.min_bad,
         alerts.min_valid,
         duration_text(u64::from(alerts.keep_firing_for_minutes) * 60_000),
+        duration_text(u64::from(alerts.silence_after_minutes.unwrap_or(0)) * 60_000),
     )
 }
 

@@ -43,7 +43,7 @@ fn several_problems_are_told_at_once_with_their_lines() {
             "10: report.zone \"Europe/Berlyn\" is not in the time zone database of this machine; \
              takes an IANA zone such as \"UTC\" or \"Europe/Berlin\"",
             "11: colour is no key; takes table, report, sli, objective, tier, customer, \
-             maintenance, alerts, decode, dimensions, dedupe, memory, api, notify, route, silence, \
+             pool, maintenance, alerts, decode, dimensions, dedupe, memory, api, notify, route, silence, \
              metrics, remote_write, source, wal or run",
         ],
     );

@@ -10,7 +10,7 @@ use crate::slo::sli::glob;
 /// Whom and what a notice is about; a text that does not apply is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// Whose alert; empty for an incident, which is of many.
+    /// Whose alert; empty for an incident, for a pool and for a silence, which are of many.
     pub customer: String,
     /// On which component.
     pub service: String,
@@ -20,7 +20,7 @@ pub struct Scope {
     pub tier: String,
     /// `page` or `ticket`.
     pub severity: String,
-    /// The customer's tier of the configuration; empty = none.
+    /// The customer's tier of the configuration, or the name of the pool; empty = none.
     pub customer_tier: String,
 }
 

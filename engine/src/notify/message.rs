@@ -7,7 +7,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::notice::{ALERT, Notice, VERDICT};
+use super::notice::{ALERT, Notice, SILENCE, VERDICT};
 use super::outbox::{Bundle, Each, Notification, Packing};
 use super::template::{JSON, Template, TemplateError};
 use crate::query::body::{AlertTransition, AlertWindow, Verdict, VerdictTest};
@@ -204,6 +204,7 @@ fn alertmanager(notification: &Notification, now_ms: i64) -> Value {
     let Notification { notice, since, uncommitted } = notification;
     let Notice { scope, summary, values, fingerprint, subject, .. } = notice;
     let name = match *subject {
+        ALERT if scope.tier == SILENCE => "NinefoldSilence",
         ALERT => "NinefoldErrorBudgetBurn",
         VERDICT => "NinefoldVerdict",
         _ => "NinefoldIncident",
@@ -341,6 +342,7 @@ fn alerts() -> [Bundle; 2] {
             long: window("1h"),
             short: window("5m"),
             factor: 14.4,
+            pool: None,
             incident: None,
             verdict: None,
         };

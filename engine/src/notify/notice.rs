@@ -17,6 +17,8 @@ pub const INCIDENT: &str = "incident";
 
 /// A notice that a release or a flag has turned out bad.
 pub const VERDICT: &str = "verdict";
+/// The tier of the alert that many customers fell silent together.
+pub const SILENCE: &str = "silence";
 
 /// The state of what is on.
 pub const FIRING: &str = "firing";
@@ -47,8 +49,8 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// Of an alert of a customer in `customer_tier` (empty = in none), or of the incident or the
-    /// verdict that it stands for.
+    /// Of an alert of a customer in `customer_tier` (empty = in none; of a pool, its name), or of
+    /// the incident or the verdict that it stands for.
     pub fn of_alert(transition: &AlertTransition, customer_tier: &str) -> Notice {
         let AlertTransition { customer, service, objective, tier, severity, .. } = transition;
         let AlertTransition { state, at, id, fingerprint, long, short, .. } = transition;
@@ -73,11 +75,11 @@ impl Notice {
             state: state.clone(),
             revision: 0,
             at: at.clone(),
-            summary: format!(
-                "{customer} / {service}: {objective} {state} ({tier}): {}",
-                window(long)
-            ),
-            values: vec![("long", window(long)), ("short", window(short))],
+            summary: summary(transition),
+            values: match tier.as_str() {
+                SILENCE => vec![("customers", silent(long))],
+                _ => vec![("long", window(long)), ("short", window(short))],
+            },
             details: serde_json::to_value(transition).expect("a transition is plain data"),
             scope,
         }
@@ -171,7 +173,68 @@ fn of_verdict(transition: &AlertTransition, judgement: &Judgement) -> Notice {
     }
 }
 
+fn summary(transition: &AlertTransition) -> String {
+    let AlertTransition { customer, pool, service, objective, tier, state, long, .. } = transition;
+    let whom = match pool.as_deref() {
+        _ if tier == SILENCE => return format!("{service}: {tier} {state}: {}", silent(long)),
+        None => customer.clone(),
+        Some("") => "customers in no pool".to_owned(),
+        Some(pool) => format!("pool {pool}"),
+    };
+    format!("{whom} / {service}: {objective} {state} ({tier}): {}", window(long))
+}
+
+/// Of the alert of that name the windows count customers.
+fn silent(AlertWindow { window, valid, bad, .. }: &AlertWindow) -> String {
+    format!("{bad} of {valid} customers fell silent together in {window}")
+}
+
 fn window(AlertWindow { window, valid, bad, burn_rate }: &AlertWindow) -> String {
     let burn_rate = burn_rate.map_or("nothing".to_owned(), |rate| format!("{rate:.1} x budget"));
     format!("{bad} of {valid} requests bad in {window}, burning {burn_rate}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_many(pool: Option<&str>, tier: &str) -> Notice {
+        let window = AlertWindow { window: "1h".into(), valid: 20, bad: 6, burn_rate: Some(150.0) };
+        let transition = AlertTransition {
+            id: "i".into(),
+            fingerprint: "f".into(),
+            customer: String::new(),
+            pool: pool.map(str::to_owned),
+            service: "api".into(),
+            objective: "availability".into(),
+            tier: tier.into(),
+            severity: "page".into(),
+            state: FIRING.into(),
+            basis: "live".into(),
+            at: "2026-11-01T00:00:00Z".into(),
+            long: window.clone(),
+            short: window,
+            factor: 14.4,
+            incident: None,
+        };
+        Notice::of_alert(&transition, pool.unwrap_or_default())
+    }
+
+    #[test]
+    fn what_is_of_many_says_of_whom() {
+        let bad = "6 of 20 requests bad in 1h, burning 150.0 x budget";
+        let firing = "api: availability firing (page_1h)";
+        let check = |pool, expect: &str| {
+            assert_eq!(
+                of_many(Some(pool), "page_1h").summary,
+                format!("{expect} / {firing}: {bad}")
+            );
+        };
+        check("gold", "pool gold");
+        check("", "customers in no pool");
+        let silence = of_many(None, SILENCE);
+        let many = "6 of 20 customers fell silent together in 1h";
+        assert_eq!(silence.summary, format!("api: silence firing: {many}"));
+        assert_eq!(silence.values, [("customers", many.to_owned())]);
+    }
 }

@@ -416,7 +416,7 @@ impl Outbox {
     }
 
     /// The fastest firing tier of each series and objective.
-    fn fastest_firing(&self) -> BTreeMap<[String; 3], usize> {
+    fn fastest_firing(&self) -> BTreeMap<[String; 4], usize> {
         let mut fastest = BTreeMap::new();
         for held in self.notices.values().filter(|held| held.notice.is_firing()) {
             let rank = rank(&held.notice.scope.tier);
@@ -467,8 +467,10 @@ impl Held {
     }
 }
 
-fn series_of(notice: &Notice) -> [String; 3] {
-    ["customer", "service", "objective"].map(|name| notice.scope.label(name).to_owned())
+/// Of a pool, the name stands in the place of the customer's tier.
+fn series_of(notice: &Notice) -> [String; 4] {
+    ["customer", "customer_tier", "service", "objective"]
+        .map(|name| notice.scope.label(name).to_owned())
 }
 
 fn rank(tier: &str) -> usize {
@@ -625,6 +627,19 @@ mod tests {
         outbox.note(&notice("page_1h", "resolved", 30), false);
         let due = outbox.due(30);
         assert_eq!(states(&due), [("page_6h", "firing"), ("page_1h", "resolved")]);
+    }
+
+    #[test]
+    fn a_fast_tier_of_one_pool_holds_nothing_of_another_back() {
+        let mut outbox = Outbox::new(wants());
+        for (pool, tier) in [("gold", "page_1h"), ("gold", "page_6h"), ("", "page_6h")] {
+            let known = notice(tier, "firing", 1);
+            let (customer, customer_tier) = (String::new(), pool.to_owned());
+            let scope = Scope { customer, customer_tier, ..known.scope.clone() };
+            outbox.note(&Notice { fingerprint: format!("{pool} {tier}"), scope, ..known }, false);
+        }
+        let due = outbox.due(10);
+        assert_eq!(states(&due), [("page_6h", "firing"), ("page_1h", "firing")]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::ops::RangeInclusive;
 use super::fold::{Need, fold_dimensions, fold_from, oldest_minute, recent_minutes};
 use super::incidents::Book;
 use super::ledger::Ledger;
+use super::silent::Silence;
 use super::verdicts::Docket;
 use super::watch::{LOOK_BACK_MINUTES, for_each_stored};
 use super::{Partition, Pipeline, PipelineError, Unit, known_in};
@@ -406,6 +407,7 @@ impl Pipeline {
     /// The table cannot be read.
     pub fn stop_judging(&mut self) -> Result<(), PipelineError> {
         self.following.judge.active = false;
+        self.silence = Silence::default();
         if self.watch.partitions().any(|partition| partition == NOBODY) {
             self.watch.forget_judged(&self.table)?;
         }

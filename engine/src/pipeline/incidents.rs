@@ -8,22 +8,25 @@
 //! something fires.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::watch::Tick;
+use super::pools::Apart;
+use super::silent::{SEVERITY, Silence};
+use super::watch::{LOOK_BACK_MINUTES, Tick};
 use super::{Pipeline, batches};
+use crate::model::Counts;
 use crate::query::body::{AlertTransition, Incident as Body};
-use crate::query::burn::look;
-use crate::query::column::bad_minutes;
+use crate::query::column::{bad_minutes, column};
 use crate::query::hit::{Hit, Promised};
 use crate::query::impact::{Dimensions, MINUTES_BEFORE, found_causes};
 use crate::query::incident::{Joined, incident, joined, notices, restored};
 use crate::query::judgement;
+use crate::query::pools::Rest;
 use crate::query::review::CAUSES_BEFORE_MINUTES;
 use crate::slo::alert::evidence::binomial_tail;
 use crate::slo::alert::{AlertOptions, SPECS, Severity, State as AlertState, step, tiers_of};
@@ -109,7 +112,7 @@ impl Book {
     /// Folds what fires at a tick.
     fn step(&mut self, tick: &Tick, firing: Vec<Firing>, world: &World<'_>) {
         let known = RefCell::new(std::mem::take(&mut self.active));
-        let field = Counts { world, now: Minute::of_ms(tick.at_ms), active: &known };
+        let field = View { world, now: Minute::of_ms(tick.at_ms), active: &known };
         for change in self.incidents.step(tick.at_ms, firing, &field) {
             let Change { id, kind, at_ms, joined: series } = change;
             let core = self.incidents.get(&id).expect("a step tells of incidents it has");
@@ -158,17 +161,16 @@ impl Pipeline {
         &self.incidents.incidents
     }
 
-    /// Folds the alerts that fire into incidents, where this instance is the judge.
+    /// Folds the alerts that fire into incidents.
     pub(super) fn judge_incidents(
         &mut self,
         tick: &Tick,
         (objectives, options): (&Objectives, &AlertOptions),
     ) {
-        if !self.is_judge() {
-            return;
-        }
         let world = World {
             state: &self.state,
+            apart: &Apart::of(&self.watch, &self.state),
+            silence: &self.silence,
             slis: &self.options.slis,
             objectives,
             options,
@@ -209,6 +211,8 @@ impl Pipeline {
 /// What a tick knows.
 struct World<'a> {
     state: &'a State,
+    apart: &'a Apart<'a>,
+    silence: &'a Silence,
     slis: &'a Slis,
     objectives: &'a Objectives,
     options: &'a AlertOptions,
@@ -216,21 +220,32 @@ struct World<'a> {
 }
 
 /// The counts of a tick.
-struct Counts<'a> {
+struct View<'a> {
     world: &'a World<'a>,
     now: Minute,
     active: &'a RefCell<HashMap<String, (Minute, u64)>>,
 }
 
 impl World<'_> {
-    /// The series and the objective of a key; `None` where memory has not all of it.
+    /// The series and the objective of a key; `None` where memory has not all of it, and for a
+    /// whole service.
     fn find(&self, service: &str, key: &SeriesKey) -> Option<Promised<'_>> {
-        let series = self.state.series(&key.customer, service)?;
-        Promised::of(self.slis, self.objectives, series, &key.objective)
+        let (rest, objectives) = match &key.pool {
+            Some(pool) => {
+                let series = self.state.pool(pool, service)?;
+                (self.apart.rest(series)?, self.objectives.resolve_pool(pool))
+            }
+            None => {
+                let series = self.state.series(&key.customer, service)?;
+                (Rest::whole(series), self.objectives.resolve(&key.customer, service))
+            }
+        };
+        let objective = objectives.into_iter().find(|one| *one.name == *key.objective)?;
+        Some(Promised { rest, objective, column: column(self.slis, objective, service)? })
     }
 
-    /// What an incident does to one series, with its bad minutes of the last day: what went on for
-    /// longer is told by its sums.
+    /// What an incident does to one customer's series, with its bad minutes of the last day: what
+    /// went on for longer is told by its sums.
     fn hit(
         &self,
         service: &str,
@@ -239,11 +254,36 @@ impl World<'_> {
     ) -> Option<(Hit, usize)> {
         let found = self.find(service, key)?;
         let day = from.max(now.minus(DAY_MINUTES - 1))..=now;
-        Some((found.hit(from, now), bad_minutes(found.series, found.column, day).len()))
+        let bad_minutes = bad_minutes(found.rest.series, found.column, day).len();
+        Some((found.hit(from, now), bad_minutes))
+    }
+
+    /// Those of a pool whose promise was not kept since the pool began to fail, and who do not
+    /// fire by themselves: each with the objective of that name.
+    fn hit_in_pool(
+        &self,
+        service: &str,
+        key: &SeriesKey,
+        from: Minute,
+        now: Minute,
+    ) -> Vec<SeriesKey> {
+        let Some(pool) = &key.pool else { return Vec::new() };
+        let is_hit = |key: &SeriesKey| {
+            let found = self.find(service, key)?;
+            let Counts { valid, bad, .. } = found.sum(from..=now);
+            Some(met(found.objective.target, valid, bad) == Some(false))
+        };
+        let customer = |series: &Series| SeriesKey {
+            customer: Arc::clone(&series.customer),
+            objective: Arc::clone(&key.objective),
+            pool: None,
+        };
+        let keys = self.state.hot_in_pool(pool, service).map(customer);
+        keys.filter(|key| is_hit(key) == Some(true)).collect()
     }
 }
 
-impl Field for Counts<'_> {
+impl Field for View<'_> {
     fn active(&self, service: &str) -> u64 {
         let mut known = self.active.borrow_mut();
         let at = known.entry(service.to_owned()).or_insert((Minute(u32::MAX), 0));
@@ -260,11 +300,14 @@ impl Field for Counts<'_> {
     }
 
     fn p_value(&self, service: &str, key: &SeriesKey, severity: Severity) -> Option<f64> {
+        if key.is_service() {
+            return self.world.silence.p_value(service).filter(|_| severity == SEVERITY);
+        }
         let found = self.world.find(service, key)?;
         let tiers = tiers_of(found.objective, self.world.options).active;
         let asked = || tiers.iter().filter(|tier| tier.spec.severity == severity);
         let of_tier = |tier| {
-            let look = look(found.series, found.column, tier, self.now);
+            let look = found.rest.look(found.column, tier, self.now);
             if !step(AlertState::default(), tier, &look).0.is_firing() {
                 return None;
             }
@@ -293,12 +336,22 @@ impl Field for Counts<'_> {
 
     fn radius(&self, incident: &Incident) -> Radius {
         let (from, now) = (incident.from(), self.now);
-        let keys: Vec<&SeriesKey> = incident.members.keys().collect();
+        let of_customers = |key: &&SeriesKey| !key.customer.is_empty();
+        // Whom a pool's failures hit: no further back than the pool is kept.
+        let pooled = incident.members.iter().flat_map(|(key, member)| {
+            let from = member.from.max(now.minus(LOOK_BACK_MINUTES - 1));
+            self.world.hit_in_pool(&incident.service, key, from, now)
+        });
+        let keys: BTreeSet<SeriesKey> =
+            incident.members.keys().filter(of_customers).cloned().chain(pooled).collect();
+        let keys: Vec<&SeriesKey> = keys.iter().collect();
         let of_series = |key: &&SeriesKey| self.world.hit(&incident.service, key, (from, now));
         let hits: Vec<Option<(Hit, usize)>> = keys.par_iter().map(of_series).collect();
         let mut radius = Radius {
             to: now,
             customers_active: self.active(&incident.service),
+            pools: incident.members.keys().filter_map(|key| key.pool.clone()).collect(),
+            silence: self.world.silence.of(incident),
             ..Radius::default()
         };
         let mut budget = 0.0;
@@ -324,7 +377,7 @@ impl Field for Counts<'_> {
     }
 }
 
-impl Counts<'_> {
+impl View<'_> {
     /// Fills in what is told by customer, each of whom may have several series in it.
     fn count_customers(
         &self,
@@ -338,12 +391,13 @@ impl Counts<'_> {
         let together: Vec<(&SeriesKey, Option<&Hit>)> = keys.iter().copied().zip(hits).collect();
         for of_customer in together.chunk_by(|a, b| a.0.customer == b.0.customer) {
             let name: &Arc<str> = &of_customer[0].0.customer;
-            let members = || of_customer.iter().map(|(key, _)| &incident.members[*key]);
+            let members = || of_customer.iter().filter_map(|(key, _)| incident.members.get(*key));
             radius.customers += 1;
             radius.customers_firing += u64::from(members().any(|one| one.firing.is_some()));
             let tier = self.world.objectives.tier_of.get(&**name).cloned().unwrap_or_default();
             *radius.tiers.entry(tier).or_default() += 1;
-            let first = members().map(|one| one.from).min().unwrap_or_default();
+            // Of a pool: from when on, nobody has judged for each.
+            let first = members().map(|one| one.from).min().unwrap_or(incident.from());
             *radius.newly.entry(first).or_default() += 1;
             let hit = of_customer.iter().filter_map(|(_, hit)| *hit);
             let hit = hit.max_by_key(|hit| hit.counts.bad);

@@ -20,9 +20,11 @@ pub mod gap;
 pub mod incidents;
 pub mod ledger;
 pub mod memory;
+pub mod pools;
 pub mod relay;
 pub mod replay;
 pub mod sent;
+pub mod silent;
 pub mod summary;
 pub mod verdicts;
 pub mod verify;
@@ -40,6 +42,7 @@ use crate::decode::{self, Decoder, Line};
 use crate::failpoint;
 use crate::model::Event;
 use crate::notify::outbox::Sent;
+use crate::slo::pool::Pools;
 use crate::slo::sli::Slis;
 use crate::source::chunk::{Chunk, ChunkKind, LINE_BYTES_MAX, RecordMark, Tail};
 use crate::source::file::Known;
@@ -78,6 +81,8 @@ pub struct Options {
     pub dedupe_window_records: u64,
     /// How many ids a dedupe window holds at most; the oldest are forgotten where there are more.
     pub dedupe_ids_max: usize,
+    /// Who is judged together.
+    pub pools: Arc<Pools>,
     /// How many events an epoch holds at most: 32 bytes each in memory, and as much again
     /// while they are sorted for the commit.
     pub epoch_events_max: usize,
@@ -237,6 +242,7 @@ pub struct Pipeline {
     watch: Watch,
     incidents: incidents::Book,
     verdicts: verdicts::Docket,
+    silence: silent::Silence,
     memory: memory::Memory,
     /// What receivers were told since the last commit.
     sent: Vec<Sent>,
@@ -260,7 +266,8 @@ impl Pipeline {
     /// A pipeline into `table`. `live` keeps series in memory for answers.
     pub fn new(options: Options, table: Table, live: bool, seed: u64) -> Pipeline {
         let further = options.slis.further.len();
-        let state = State::new(options.dimension_values_max, further, live, seed);
+        let state = State::new(options.dimension_values_max, further, live, seed)
+            .pooled(Arc::clone(&options.pools));
         let rules = options.slis.rules_version();
         let following = Following::new(table.version());
         Pipeline {
@@ -272,6 +279,7 @@ impl Pipeline {
             watch: Watch::default(),
             incidents: incidents::Book::default(),
             verdicts: verdicts::Docket::default(),
+            silence: silent::Silence::default(),
             memory: memory::Memory::default(),
             sent: Vec::new(),
             lines: LineCounts::default(),
@@ -296,8 +304,8 @@ impl Pipeline {
     }
 
     /// Goes on with other options. Where the SLIs differ, a new version of the rules begins
-    /// here, and [`Pipeline::rebuild`] has to follow before anything is counted: series have a
-    /// place for each SLI. Windows, and how lines are read, hold for partitions that begin later.
+    /// here; then, and where the pools differ, [`Pipeline::rebuild`] has to follow before anything
+    /// is counted: series have a place for each SLI, and customers one in a pool. Windows, and how lines are read, hold for partitions that begin later.
     ///
     /// # Panics
     /// If something is not committed: it was counted by the old rules.
@@ -458,10 +466,12 @@ impl Pipeline {
         let options = &self.options;
         let further = options.slis.further.len();
         let live = self.state.is_live();
-        self.state = State::new(options.dimension_values_max, further, live, self.state.seed());
+        self.state = State::new(options.dimension_values_max, further, live, self.state.seed())
+            .pooled(Arc::clone(&options.pools));
         self.watch = Watch::default();
         self.incidents = incidents::Book::default();
         self.verdicts = verdicts::Docket::default();
+        self.silence = silent::Silence::default();
         self.recover(minutes)
     }
 

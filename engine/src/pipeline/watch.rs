@@ -3,8 +3,9 @@
 //! A tick has a time and stands at an offset of every partition; both are stored with the
 //! transitions that it makes, and the core given the same events and ticks makes the same ones.
 //! Only series with a bad event within the longest window of any tier are looked at, so a tick
-//! costs what burns and not what exists. After a restart the states are those of the last
-//! stored transitions.
+//! costs what burns and not what exists. Pools ([`super::pools`]) and silence
+//! ([`super::silent`]) are looked at beside them. After a restart the states are those of the
+//! last stored transitions.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::RangeInclusive;
@@ -23,18 +24,17 @@ use crate::query::body::AlertTransition;
 use crate::query::burn::look;
 use crate::query::column::{column, sum};
 use crate::slo::alert::{
-    Alert, AlertOptions, Basis, Change, Firing, Severity, State, Tier, fingerprint, id, may_fire,
-    step, tiers_of,
+    Alert, AlertOptions, Basis, Change, Firing, Look, Severity, State, Tier, fingerprint,
+    fingerprint_of_pool, id, may_fire, step, tiers_of,
 };
 use crate::slo::incident::{self, SeriesKey};
 use crate::slo::objective::{Objectives, Slis};
-use crate::slo::sli::SliRef;
 use crate::slo::window::window_range;
 use crate::state::series::Series;
 use crate::state::shard::NOBODY;
 use crate::table::schema::Grain;
 use crate::table::{DataFile, Filter, Table, TableError};
-use crate::time::{Day, Minute, parse_rfc3339};
+use crate::time::{Day, Minute, parse_rfc3339, rfc3339};
 
 /// The longest long window of a tier, in minutes: what happened before burns no more.
 pub(super) const LOOK_BACK_MINUTES: u32 = 3 * 1_440;
@@ -92,6 +92,36 @@ struct Watched {
     service: Arc<str>,
     objective: Arc<str>,
     severity: Severity,
+    /// What made it fire, where it is no single customer's: of a pool, or of a whole service.
+    of_many: Option<Arc<AlertTransition>>,
+}
+
+/// What an alert is of.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    /// Who; empty for a pool.
+    pub customer: &'a Arc<str>,
+    /// The pool, where it is one.
+    pub pool: Option<&'a Arc<str>>,
+    /// On which component.
+    pub service: &'a Arc<str>,
+}
+
+impl Subject<'_> {
+    /// What names its alert.
+    pub fn fingerprint(self, objective: &str, tier: &str) -> String {
+        match self.pool {
+            Some(pool) => fingerprint_of_pool(objective, pool, self.service, tier),
+            None => fingerprint(objective, self.customer, self.service, tier),
+        }
+    }
+}
+
+impl Watched {
+    /// The pool that it is of.
+    fn pool(&self) -> Option<&str> {
+        self.of_many.as_ref()?.pool.as_deref()
+    }
 }
 
 impl Watch {
@@ -132,7 +162,9 @@ impl Watch {
                 let state = State::Firing(Firing::resumed(since));
                 let AlertTransition { id, customer, service, objective, severity, .. } = transition;
                 let is_page = severity == Severity::Page.name();
+                let of_many = customer.is_empty().then(|| Arc::new(transition.clone()));
                 let watched = Watched {
+                    of_many,
                     state,
                     id: id.clone(),
                     customer: Arc::from(customer.as_str()),
@@ -166,9 +198,10 @@ impl Watch {
             let State::Firing(firing) = watched.state else { return None };
             let Watched { customer, service, objective, severity, .. } = watched;
             let (customer, objective) = (Arc::clone(customer), Arc::clone(objective));
+            let pool = watched.pool().map(Arc::from);
             Some(incident::Firing {
                 service: Arc::clone(service),
-                series: SeriesKey { customer, objective },
+                series: SeriesKey { customer, objective, pool },
                 severity: *severity,
                 since: firing.since,
             })
@@ -202,57 +235,101 @@ impl Watch {
         slis: &Slis,
         tick: &Tick,
     ) {
+        let at = Minute::of_ms(tick.at_ms);
         for objective in objectives.resolve(&series.customer, &series.service) {
             let Some(column) = column(slis, objective, &series.service) else { continue };
             for tier in tiers_of(objective, options).active {
-                let of_series = (series, partition, is_firing);
-                self.step(of_series, (&objective.name, column), &tier, tick);
+                // Most series that are looked at burn no more, and none of their alerts fires.
+                let short = || sum(series, column, window_range(at, tier.spec.short.1));
+                if !is_firing && !may_fire(&tier, short()) {
+                    continue;
+                }
+                let look = look(series, column, &tier, at);
+                let Series { customer, service, .. } = series;
+                let subject = Subject { customer, pool: None, service };
+                self.step(subject, partition, (&objective.name, &tier), &look, tick);
             }
         }
     }
 
-    fn step(
+    /// Whether an alert fires.
+    pub(super) fn is_firing(&self, fingerprint: &str) -> bool {
+        self.states.contains_key(fingerprint)
+    }
+
+    /// The customers and services with an alert that fires.
+    pub(super) fn firing_series(&self) -> HashSet<(Arc<str>, Arc<str>)> {
+        let customers = self.states.values().filter(|watched| watched.of_many.is_none());
+        customers.map(|one| (Arc::clone(&one.customer), Arc::clone(&one.service))).collect()
+    }
+
+    /// What made the alerts fire that are no single customer's, in the order of their
+    /// fingerprints.
+    pub(super) fn firing_of_many(&self) -> Vec<Arc<AlertTransition>> {
+        let mut firing: Vec<_> =
+            self.states.values().filter_map(|watched| watched.of_many.clone()).collect();
+        firing.sort_unstable_by(|a, b| a.fingerprint.cmp(&b.fingerprint));
+        firing
+    }
+
+    /// Takes a transition that the judge has decided.
+    pub(super) fn judged(&mut self, transition: AlertTransition, tick: &Tick) {
+        self.enter(&transition);
+        let stored = Stored { transition, tick: tick.clone() };
+        self.pending.push(Pending { stored, partition: NOBODY });
+    }
+
+    /// Ends an alert whose series is judged no more.
+    pub(super) fn end(&mut self, fired: &AlertTransition, tick: &Tick) {
+        let state = Change::Stale.name().to_owned();
+        let ended = AlertTransition { state, at: rfc3339(tick.at_ms), ..fired.clone() };
+        self.judged(ended, tick);
+    }
+
+    /// Takes what is seen of one objective and tier.
+    pub(super) fn step(
         &mut self,
-        (series, partition, is_firing): (&Series, u16, bool),
-        (name, column): (&str, SliRef),
-        tier: &Tier,
+        subject: Subject<'_>,
+        partition: u16,
+        (name, tier): (&str, &Tier),
+        look: &Look,
         tick: &Tick,
     ) {
-        let at = Minute::of_ms(tick.at_ms);
-        // Most series that are looked at burn no more, and none of their alerts fires.
-        let short = || sum(series, column, window_range(at, tier.spec.short.1));
-        if !is_firing && !may_fire(tier, short()) {
-            return;
-        }
-        let look = look(series, column, tier, at);
-        let fingerprint = fingerprint(name, &series.customer, &series.service, tier.spec.name);
+        let fingerprint = subject.fingerprint(name, tier.spec.name);
         let watched = self.states.remove(&fingerprint);
-        let (before, mut firing_id) = watched.map_or_else(Default::default, |w| (w.state, w.id));
-        let (state, change) = step(before, tier, &look);
+        let (before, mut firing_id, mut of_many) =
+            watched.map_or_else(Default::default, |w| (w.state, w.id, w.of_many));
+        let (state, change) = step(before, tier, look);
         if let Some(change) = change {
-            if change.change == Change::Firing {
+            let fires = change.change == Change::Firing;
+            if fires {
                 firing_id = id(&fingerprint, &format!("tick {}", tick.at_ms));
             }
             let alert = Alert {
                 id: firing_id.clone(),
                 fingerprint: fingerprint.clone(),
                 objective: name.to_owned(),
-                customer: series.customer.to_string(),
-                service: series.service.to_string(),
+                customer: subject.customer.to_string(),
+                service: subject.service.to_string(),
                 tier: tier.clone(),
                 basis: Basis::Live,
                 at_ms: tick.at_ms,
                 transition: change,
             };
-            let stored = Stored { transition: transition(&alert), tick: tick.clone() };
-            self.pending.push(Pending { stored, partition });
+            let pool = subject.pool.map(|pool| pool.to_string());
+            let transition = AlertTransition { pool, ..transition(&alert) };
+            if fires && subject.pool.is_some() {
+                of_many = Some(Arc::new(transition.clone()));
+            }
+            self.pending
+                .push(Pending { stored: Stored { transition, tick: tick.clone() }, partition });
         }
         // What is only not sure yet is seen again at the next tick, as it is then.
         if matches!(state, State::Firing(_)) {
-            let (customer, service) = (Arc::clone(&series.customer), Arc::clone(&series.service));
+            let (customer, service) = (Arc::clone(subject.customer), Arc::clone(subject.service));
             let (objective, severity) = (Arc::from(name), tier.spec.severity);
             let id = firing_id;
-            let watched = Watched { state, id, customer, service, objective, severity };
+            let watched = Watched { state, id, customer, service, objective, severity, of_many };
             self.states.insert(fingerprint, watched);
         }
     }
@@ -322,7 +399,12 @@ impl Pipeline {
                 }
             }
         }
-        self.judge_incidents(&tick, (objectives, options));
+        self.state.forget_pools(oldest);
+        if self.is_judge() {
+            self.judge_pools(&tick, (objectives, options));
+            self.judge_silence(&tick, options);
+            self.judge_incidents(&tick, (objectives, options));
+        }
     }
 
     /// The evaluation that is made at `now_ms`.

@@ -87,6 +87,7 @@ pub fn transition(alert: &Alert) -> AlertTransition {
         long: window(tier.spec.long.0, tier.target, transition.look.long),
         short: window(tier.spec.short.0, tier.target, transition.look.short),
         factor: tier.factor.to_f64(),
+        pool: None,
         incident: None,
         verdict: None,
     }

@@ -12,6 +12,8 @@ use serde::Serialize;
 pub use super::excluded::Excluded;
 pub use super::incident::{Incident, IncidentStatus, Incidents};
 pub use super::judgement::Judgement;
+pub use super::pools::{PoolRow, Pools};
+pub use super::silent::{Silent, SilentCustomer, SilentService};
 use crate::notify::silence::Silence;
 use crate::slo::verdict;
 use crate::time::Minute;
@@ -102,6 +104,24 @@ pub struct ObjectiveStatus {
     pub budget: Budget,
     /// Every window of the design: `2m` to `30d`.
     pub windows: BTreeMap<String, Window>,
+    /// `firing` or `insufficient` as the worst of `alerts` is; else `no_data` where nothing of the
+    /// period was valid, and `ok`.
+    pub state: String,
+    /// The tiers that burn, the fastest first.
+    pub alerts: Vec<TierStatus>,
+}
+
+/// A tier that burns.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TierStatus {
+    /// `page_1h`, ….
+    pub tier: String,
+    /// `page` or `ticket`.
+    pub severity: String,
+    /// `firing`, or `insufficient`: burning without enough evidence.
+    pub state: String,
+    /// Firing, but the short window holds too few valid events to see whether it still burns.
+    pub no_data: bool,
 }
 
 /// Quantiles of the latency of good events.
@@ -139,6 +159,9 @@ pub struct ServiceStatus {
 pub struct Sla {
     /// Who.
     pub customer: String,
+    /// The pool that they are judged with where they are too small for evidence; empty for that
+    /// of whoever is in no other.
+    pub pool: String,
     /// Start of the newest whole minute that is in the windows.
     pub as_of: String,
     /// Services in alphabetical order.
@@ -446,8 +469,12 @@ pub struct AlertTransition {
     pub id: String,
     /// This alert: hash of objective, series and tier.
     pub fingerprint: String,
-    /// Who.
+    /// Who; empty where it is no single customer's: of a pool, or of a service in which many fell
+    /// silent.
     pub customer: String,
+    /// The pool, where it is one; that of whoever is in no other has an empty name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
     /// Which component.
     pub service: String,
     /// Which promise.

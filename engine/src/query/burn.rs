@@ -49,7 +49,8 @@ pub fn since(promise: &Promise<'_>, at: Minute) -> Minute {
     at.minus(FAILURES_MINUTES.saturating_add(promise.alerts.keep_firing_for_minutes))
 }
 
-fn objective_rows(
+/// The rows of one objective of a series, the fastest tier first.
+pub(super) fn objective_rows(
     promise: &Promise<'_>,
     series: &Series,
     objective: &Objective,

@@ -6,7 +6,8 @@
 use std::ops::RangeInclusive;
 
 use crate::model::Counts;
-use crate::query::column::{column, sum};
+use crate::query::column::column;
+use crate::query::pools::Rest;
 use crate::slo::budget::{self, Budget};
 use crate::slo::decimal::met;
 use crate::slo::objective::{Objective, Objectives, SliRef, Slis};
@@ -26,8 +27,8 @@ pub const AT_RISK_S: f64 = 86_400.0;
 /// A series with one of its promises.
 #[derive(Clone, Copy, Debug)]
 pub struct Promised<'a> {
-    /// Whose, and by which component.
-    pub series: &'a Series,
+    /// Whose, and by which component; a pool without those who are judged by themselves.
+    pub rest: Rest<'a>,
     /// What was promised.
     pub objective: &'a Objective,
     /// Where its counts stand.
@@ -44,7 +45,7 @@ impl<'a> Promised<'a> {
     ) -> impl Iterator<Item = Promised<'a>> {
         let of = move |objective: &'a Objective| {
             let column = column(slis, objective, &series.service)?;
-            Some(Promised { series, objective, column })
+            Some(Promised { rest: Rest::whole(series), objective, column })
         };
         objectives.resolve(&series.customer, &series.service).into_iter().filter_map(of)
     }
@@ -61,7 +62,7 @@ impl<'a> Promised<'a> {
 
     /// The counts of some minutes, both ends included.
     pub fn sum(&self, minutes: RangeInclusive<Minute>) -> Counts {
-        sum(self.series, self.column, minutes)
+        self.rest.sum(self.column, minutes)
     }
 
     /// The first bad minute of the stretch that ends with `at`: minutes that break the promise

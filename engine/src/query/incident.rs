@@ -98,8 +98,25 @@ pub struct Incident {
     pub exhausted_in_s: Option<f64>,
     /// The customers with the most bad events.
     pub worst: Vec<IncidentCustomer>,
+    /// The pools that have fired in it; that of whoever is in no other has an empty name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<String>,
+    /// Who fell silent, where that is what it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silence: Option<IncidentSilence>,
     /// What explains it, the best explanation first.
     pub causes: Vec<Cause>,
+}
+
+/// Customers who fell silent together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IncidentSilence {
+    /// How many.
+    pub customers: u64,
+    /// Of how many who would be missed.
+    pub missed: u64,
+    /// Some of them, by name.
+    pub names: Vec<String>,
 }
 
 /// The evidence on which an incident pages.
@@ -234,6 +251,12 @@ pub fn incident(core: &Core, kind: Kind, at_ms: i64) -> Incident {
         objectives_at_risk: radius.objectives_at_risk,
         exhausted_in_s: radius.exhausted_in_s,
         worst: radius.worst.iter().map(customer).collect(),
+        pools: radius.pools.iter().map(ToString::to_string).collect(),
+        silence: radius.silence.as_ref().map(|silence| IncidentSilence {
+            customers: silence.customers,
+            missed: silence.missed,
+            names: silence.names.clone(),
+        }),
         causes: core.causes.iter().cloned().map(cause).collect(),
     };
     body.summary = summary(&body);
@@ -255,16 +278,23 @@ fn page(page: &Page) -> IncidentPage {
 }
 
 /// `api: 12 of 340 customers burn (acme, beta, …), 513 of 9021 requests bad; release=r42 explains
-/// 97%`.
+/// 97%`; before it, who fell silent.
 fn summary(body: &Incident) -> String {
-    let names: Vec<&str> = body.worst.iter().take(3).map(|one| one.customer.as_str()).collect();
-    let more = if body.customers > names.len() as u64 { ", …" } else { "" };
+    let mut text = format!("{}: ", body.service);
+    if let Some(IncidentSilence { customers, missed, names }) = &body.silence {
+        let listed = listed(names.iter().map(String::as_str), *customers);
+        text += &format!("{customers} of {missed} customers fell silent ({listed})");
+        if body.customers == 0 {
+            return text;
+        }
+        text += "; ";
+    }
+    let names = listed(body.worst.iter().map(|one| one.customer.as_str()), body.customers);
     let active = body.customers_active.max(body.customers);
-    let mut text = format!(
-        "{}: {} of {active} customers burn ({}{more}), {} of {} of their requests bad since {}",
-        body.service,
+    text += &format!(
+        "{} of {active} customers burn ({names}){}, {} of {} of their requests bad since {}",
         body.customers,
-        names.join(", "),
+        pooled(&body.pools),
         body.bad,
         body.valid,
         body.from,
@@ -278,6 +308,25 @@ fn summary(body: &Incident) -> String {
         }
     }
     text
+}
+
+/// Three of the names, and that there are more of `all`.
+fn listed<'a>(names: impl Iterator<Item = &'a str>, all: u64) -> String {
+    let names: Vec<&str> = names.take(3).collect();
+    let more = if all > names.len() as u64 { ", …" } else { "" };
+    format!("{}{more}", names.join(", "))
+}
+
+/// That they are evident together, where they are.
+fn pooled(pools: &[String]) -> String {
+    let name = |pool: &String| match pool.as_str() {
+        "" => "those in no pool".to_owned(),
+        name => name.to_owned(),
+    };
+    match pools {
+        [] => String::new(),
+        pools => format!(" by pool {}", pools.iter().map(name).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 /// What receivers know an incident by.
@@ -301,6 +350,7 @@ pub fn notices(body: &Incident) -> Vec<AlertTransition> {
         id: body.id.clone(),
         fingerprint: fingerprint(&body.service, &body.id, what),
         customer: String::new(),
+        pool: None,
         service: body.service.clone(),
         objective: String::new(),
         tier: TIER.to_owned(),
@@ -320,8 +370,11 @@ pub fn notices(body: &Incident) -> Vec<AlertTransition> {
 /// A series of an incident, as a change of it names those that joined.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Joined {
-    /// Who.
+    /// Who; empty for a pool, and for a service in which many fell silent.
     pub customer: String,
+    /// The pool, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
     /// Which promise.
     pub objective: String,
     /// When it joined.
@@ -340,6 +393,7 @@ pub fn joined(core: &Core, series: &[SeriesKey]) -> Vec<Joined> {
         let member = core.members.get(series)?;
         Some(Joined {
             customer: series.customer.to_string(),
+            pool: series.pool.as_ref().map(|pool| pool.to_string()),
             objective: series.objective.to_string(),
             joined: member.joined.to_string(),
             from: member.from.to_string(),
@@ -371,7 +425,8 @@ pub fn restored(body: &Incident, joined: &[Joined]) -> Option<Restored> {
             is_page: one.is_page,
             is_ticket: one.is_ticket,
         };
-        Some((SeriesKey { customer, objective }, member))
+        let pool = one.pool.as_deref().map(Arc::from);
+        Some((SeriesKey { customer, objective, pool }, member))
     };
     let cause = |cause: &Cause| excess::Cause {
         dimensions: cause.dimensions.clone(),
@@ -429,7 +484,7 @@ pub fn status<'a>(
     changes: impl IntoIterator<Item = (&'a Incident, &'a [Joined])>,
 ) -> Option<IncidentStatus> {
     let (mut newest, mut seen) = (None, Vec::new());
-    let mut series: BTreeMap<(String, String), Joined> = BTreeMap::new();
+    let mut series: BTreeMap<(String, Option<String>, String), Joined> = BTreeMap::new();
     for (change, joined) in changes {
         seen.push(IncidentChange {
             at: change.at.clone(),
@@ -440,7 +495,7 @@ pub fn status<'a>(
             bad: change.bad,
             cause: change.causes.first().map(|cause| cause.dimensions.clone()),
         });
-        let key = |one: &Joined| (one.customer.clone(), one.objective.clone());
+        let key = |one: &Joined| (one.customer.clone(), one.pool.clone(), one.objective.clone());
         series.extend(joined.iter().map(|one| (key(one), one.clone())));
         newest = Some(change.clone());
     }

@@ -17,9 +17,11 @@ pub mod impact;
 pub mod incident;
 pub mod judgement;
 pub mod objectives;
+pub mod pools;
 pub mod review;
 pub mod risks;
 pub mod rules;
+pub mod silent;
 pub mod sla;
 pub mod timeseries;
 pub mod top;
@@ -396,6 +398,10 @@ pub trait Answers: Send + Sync {
     fn largest(&self, count: usize) -> Result<Vec<String>, AskError>;
     /// What burns now.
     fn burn(&self) -> Result<body::Burn, AskError>;
+    /// How the pools fare now.
+    fn pools(&self) -> Result<body::Pools, AskError>;
+    /// Who has fallen silent.
+    fn silent(&self, at: Option<Minute>) -> Result<body::Silent, AskError>;
     /// The first page.
     fn fleet(&self, now_ms: i64) -> Result<body::Fleet, AskError>;
     /// The objectives in force, by scope, as JSON.

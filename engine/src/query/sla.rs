@@ -6,8 +6,11 @@
 use std::collections::BTreeMap;
 
 use crate::model::Counts;
-use crate::query::body::{self, LatencyStatus, ObjectiveStatus, ServiceStatus, Sla};
-use crate::query::column::{column, sum};
+use crate::query::body::{
+    self, BurnRow, LatencyStatus, ObjectiveStatus, ServiceStatus, Sla, TierStatus,
+};
+use crate::query::burn::{objective_rows, since};
+use crate::query::column::{any_bad, column, sum};
 use crate::query::{AskError, Promise};
 use crate::slo::budget::{self, Budget};
 use crate::slo::decimal::{Decimal, met};
@@ -23,6 +26,7 @@ const LATENCY_WINDOW: Window = Window { name: "1h", minutes: 60 };
 /// The answer on `customer` at the minute `at`. `series` are the customer's, in any order; with
 /// `service`, only that one is in the answer.
 ///
+/// In which pool they are, whoever knows the pools has to fill in.
 /// Histograms are merged over the last hour, so the series have to hold those of its minutes.
 ///
 /// # Errors
@@ -50,6 +54,7 @@ pub fn sla(
     let status = |series: &&Series| service_status(promise, series, at);
     Ok(Sla {
         customer: customer.to_owned(),
+        pool: String::new(),
         as_of: at.to_string(),
         services: chosen.iter().map(status).collect(),
     })
@@ -76,6 +81,24 @@ fn objective_status(
     let target = objective.target;
     let counts = sum(series, column, objective.period.range(at));
     let in_window = |window: Window| sum(series, column, window_range(at, window.minutes));
+    let burning = match any_bad(series, column, since(promise, at)..=at) {
+        true => objective_rows(promise, series, objective, column, at),
+        false => Vec::new(),
+    };
+    let tier = |row: BurnRow| TierStatus {
+        tier: row.tier,
+        severity: row.severity,
+        state: row.state,
+        no_data: row.no_data,
+    };
+    let alerts: Vec<TierStatus> = burning.into_iter().map(tier).collect();
+    let is_any = |state: &str| alerts.iter().any(|one| one.state == state);
+    let state = match () {
+        () if is_any("firing") => "firing",
+        () if is_any("insufficient") => "insufficient",
+        () if counts.valid == 0 => "no_data",
+        () => "ok",
+    };
     Some(ObjectiveStatus {
         objective: objective.name.clone(),
         sli: objective.sli.clone(),
@@ -88,6 +111,8 @@ fn objective_status(
         met: met(target, counts.valid, counts.bad),
         budget: budget_status(series, column, objective, counts, at),
         windows: windows(target, in_window),
+        state: state.to_owned(),
+        alerts,
     })
 }
 

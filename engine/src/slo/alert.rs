@@ -304,6 +304,11 @@ pub fn fingerprint(objective: &str, customer: &str, service: &str, tier: &str) -
     hash_of(&[objective, customer, service, tier])
 }
 
+/// The same of a [pool](super::pool), which no customer's is, whatever their name.
+pub fn fingerprint_of_pool(objective: &str, pool: &str, service: &str, tier: &str) -> String {
+    hash_of(&["pool", objective, pool, service, tier])
+}
+
 /// The identity of one firing: of its fingerprint and what made it firing (a commit, or the
 /// minute of a settled one). Its resolution has the same.
 pub fn id(fingerprint: &str, what: &str) -> String {
@@ -438,6 +443,7 @@ mod tests {
         let known = fingerprint("availability", "acme", "api", "page_1h");
         assert_eq!(known, "8825bdd557c9cd8a016c41144503bcfa");
         assert_ne!(known, fingerprint("availability", "acmea", "pi", "page_1h"));
+        assert_ne!(known, fingerprint_of_pool("availability", "acme", "api", "page_1h"));
         assert_ne!(id(&known, "1"), id(&known, "2"));
     }
 }

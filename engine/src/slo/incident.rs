@@ -34,7 +34,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 pub use self::book::{Incidents, Restored};
-pub use self::radius::{Grade, Radius, Worst};
+pub use self::radius::{Grade, Radius, Silenced, Worst};
 
 use crate::slo::alert::Severity;
 use crate::slo::excess::Cause;
@@ -56,13 +56,22 @@ pub const CLOSED_MINUTES: u32 = 4 * 1_440;
 /// as a whole, a review says from the table.
 pub const CAUSES_MINUTES: u32 = 90;
 
-/// One customer and objective in a service.
+/// One customer, or a pool of them, and objective in a service; or the whole service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeriesKey {
-    /// Who.
+    /// Who; empty for a pool and for the whole service.
     pub customer: Arc<str>,
     /// Which promise.
     pub objective: Arc<str>,
+    /// The [pool](super::pool), where it is one; that of whoever is in no other has no name.
+    pub pool: Option<Arc<str>>,
+}
+
+impl SeriesKey {
+    /// Whether it stands for a whole service, in which customers fell [silent](super::silent).
+    pub fn is_service(&self) -> bool {
+        self.customer.is_empty() && self.pool.is_none()
+    }
 }
 
 /// An alert that fires at a tick.
@@ -260,6 +269,7 @@ impl Incident {
     pub fn customers(&self) -> impl Iterator<Item = &Arc<str>> {
         let mut before: Option<&Arc<str>> = None;
         let customers = self.members.keys().map(|series| &series.customer);
+        let customers = customers.filter(|customer| !customer.is_empty());
         customers.filter(move |customer| before.replace(*customer) != Some(*customer))
     }
 

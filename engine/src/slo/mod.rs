@@ -7,6 +7,7 @@
 //! - [`budget`], [`alert`], [`excess`]: what the counts mean, when they page, what caused them.
 //! - [`exclusion`]: minutes whose events count in no ratio.
 //! - [`incident`]: what the alerts of many series fold into, and when that wakes somebody.
+//! - [`pool`]: who is judged together; [`silent`]: who has fallen silent.
 //! - [`verdict`]: whether a release, a flag or any other value made things worse.
 pub mod alert;
 pub mod budget;
@@ -17,6 +18,8 @@ pub mod histogram;
 pub mod incident;
 pub mod objective;
 pub mod period;
+pub mod pool;
+pub mod silent;
 pub mod sli;
 pub mod verdict;
 pub mod window;

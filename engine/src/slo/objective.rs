@@ -121,6 +121,13 @@ impl Objectives {
         found
     }
 
+    /// The objectives of a [pool](super::pool): those of everyone, and of the tier of its name.
+    pub fn resolve_pool(&self, pool: &str) -> Vec<&Objective> {
+        let mut found: Vec<&Objective> = self.default.iter().collect();
+        replace(&mut found, self.tiers.get(pool));
+        found
+    }
+
     /// The objective that a customer's monthly report is judged by: its first calendar one on
     /// the default availability SLI, else a monthly one in `zone` on the default target. That
     /// is the target of the default scope's availability objective, 0.998 where it has none.

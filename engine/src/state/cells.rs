@@ -100,6 +100,18 @@ impl Cells {
         }
     }
 
+    /// Drops the minutes before `minute`; of the packed ones whole blocks, so that up to a block
+    /// of them stays.
+    pub fn drop_before(&mut self, minute: Minute) {
+        let keeps = self.blocks_back().find(|block| block.first <= minute);
+        let start = keeps.map_or(0, |block| block.start);
+        if start > 0 {
+            self.packed.drain(..start);
+            self.packed.shrink_to_fit();
+        }
+        self.list.drain(..self.list.partition_point(|cell| cell.minute < minute));
+    }
+
     /// Whether a minute before `minute` is not packed.
     pub fn has_unpacked_before(&self, minute: Minute) -> bool {
         self.list.first().is_some_and(|cell| cell.minute < minute)
@@ -500,6 +512,25 @@ mod tests {
                 prop_assert_eq!(within, map.range(range).map(|(m, _)| *m).collect::<Vec<_>>());
             }
         }
+    }
+
+    #[test]
+    fn what_is_dropped_is_old_and_what_is_not_stays_exact() {
+        let one = Measures { valid: 3, bad: 1, ..Measures::default() };
+        let mut cells = Cells::default();
+        (0..10_000).for_each(|minute| cells.add(Minute(1_000 + minute), &one));
+        let before = cells.heap_bytes();
+        for oldest in [0, 5_000, 7_777, 10_990, 20_000] {
+            cells.drop_before(Minute(oldest));
+            let (from, to) = (oldest.clamp(1_000, 10_999), 10_999);
+            let expect = if oldest > to { 0 } else { u64::from(to - from + 1) };
+            assert_eq!(cells.sum(Minute(oldest)..=Minute(30_000)).bad, expect, "{oldest}");
+            let first = cells.first_minute().map_or(oldest, |minute| minute.0);
+            assert!(first + 2 * BLOCK_CELLS as u32 > oldest.min(to), "{oldest}: {first}");
+        }
+        assert!(cells.heap_bytes() < before / 10);
+        cells.add(Minute(20_001), &one);
+        assert_eq!(cells.sum(Minute(20_000)..=Minute(30_000)).valid, 3);
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //!
 //! Memory is bounded from outside: [`State::bytes`] says what names and series take, and
 //! [`State::evict`] drops the customers that were idle longest, all of which the table holds.
-//! Sums over all customers stay exact, since they are kept apart ([`State::fleet`]).
+//! Sums over all customers, and over those of a pool, stay exact, since they are kept apart
+//! ([`State::fleet`], [`State::pool_series`]).
 
 mod batch;
 pub mod block;
@@ -17,6 +18,7 @@ pub mod dimensions;
 mod evicted;
 pub mod intern;
 pub mod names;
+pub mod pools;
 pub mod rows;
 pub mod series;
 pub mod shard;
@@ -30,10 +32,12 @@ use rayon::prelude::*;
 use crate::model::{Counts, Measures};
 use crate::slo::excess::Row;
 use crate::slo::histogram::Histogram;
+use crate::slo::pool::Pools;
 use crate::time::Minute;
 pub use batch::SeriesBatch;
 use block::{Block, Record, SHARDS, ShardPart};
 use dimensions::{Dimensions, Tuple};
+use pools::{PoolCell, PoolSeries};
 use rows::{DimensionRow, ShardRows, TupleOrder};
 use series::Series;
 use shard::{Evictable, Folding, Shard};
@@ -57,6 +61,7 @@ pub struct State {
     newest: Option<Minute>,
     /// All series together.
     fleet: Series,
+    pools: PoolSeries,
     /// How often it was looked over for idle customers.
     round: u32,
     /// A bound on every sum of what was ever folded.
@@ -88,9 +93,20 @@ impl State {
             live,
             newest: None,
             fleet: Series::new(Arc::from(""), Arc::from(""), 0),
+            pools: PoolSeries::default(),
             round: 0,
             load: 0,
             is_overloaded: false,
+        }
+    }
+
+    /// The same, whose customers are in these pools.
+    pub fn pooled(self, pools: Arc<Pools>) -> State {
+        assert!(self.newest.is_none(), "a customer's pool is told before the first event");
+        State {
+            shards: (0..SHARDS).map(|_| Shard::new(Arc::clone(&pools))).collect(),
+            pools: PoolSeries::new(pools),
+            ..self
         }
     }
 
@@ -117,12 +133,14 @@ impl State {
             (newest, of_shard.map(|newest| shard.fold(start, folding(newest))))
         });
         let work: Vec<(Option<Minute>, Option<_>)> = work.collect();
-        for (newest, fleet) in work {
+        for (newest, pools) in work {
             self.newest = self.newest.max(newest);
-            for (minute, measures) in fleet.into_iter().flatten() {
-                if measures != Measures::default() {
-                    self.fleet.add(minute, &measures);
+            for ((pool, service, minute), cell) in pools.into_iter().flatten() {
+                if cell.measures != Measures::default() {
+                    self.fleet.add(minute, &cell.measures);
                 }
+                let name = self.dimensions.values.text(service);
+                self.pools.add((pool, service), name, minute, &cell);
             }
         }
         if live && self.newest > before {
@@ -164,10 +182,11 @@ impl State {
         self.is_overloaded
     }
 
-    /// About how much memory names and series take, in bytes: what they hold, and a quarter of
-    /// it for what an allocator rounds up and for the room that lists grow into.
+    /// About how much memory names and series take, those of pools included, in bytes: what they
+    /// hold, and a quarter of it for what an allocator rounds up and for the room that lists grow
+    /// into.
     pub fn bytes(&self) -> usize {
-        self.held_bytes() / 4 * 5
+        (self.held_bytes() + self.pools.bytes()) / 4 * 5
     }
 
     fn held_bytes(&self) -> usize {
@@ -189,7 +208,7 @@ impl State {
         let mut evicted = [0; 2];
         for (all, bytes) in [(false, goal), (true, most)] {
             let total = self.held_bytes();
-            let excess = total.saturating_sub(bytes / 5 * 4) as f64;
+            let excess = (total + self.pools.bytes()).saturating_sub(bytes / 5 * 4) as f64;
             for shard in self.shards.iter_mut().filter(|_| excess > 0.0) {
                 let share = (excess * shard.bytes() as f64 / total as f64).ceil() as usize;
                 let (idle, hot) = shard.evict(share, Evictable { firing, keep }, all);
@@ -294,6 +313,40 @@ impl State {
         &self.fleet
     }
 
+    /// Who is in which pool.
+    pub fn pools(&self) -> &Arc<Pools> {
+        self.pools.pools()
+    }
+
+    /// The series of every pool and service, evicted customers included, without latencies;
+    /// sorted by pool, then service. The pool's name stands in the place of the customer's.
+    pub fn pool_series(&self) -> Vec<&Series> {
+        self.pools.all()
+    }
+
+    /// The series of one pool and service.
+    pub fn pool(&self, pool: &str, service: &str) -> Option<&Series> {
+        let service = self.dimensions.values.find(service)?;
+        self.pools.get(self.pools().find(pool)?, service)
+    }
+
+    /// The series of a pool and service that may burn and that memory has all of, in no order.
+    pub fn hot_in_pool<'a>(
+        &'a self,
+        pool: &str,
+        service: &str,
+    ) -> impl Iterator<Item = &'a Series> + use<'a> {
+        let numbers = self.pools().find(pool).zip(self.dimensions.values.find(service));
+        numbers.into_iter().flat_map(|(pool, service)| {
+            self.shards.iter().flat_map(move |shard| shard.hot_in_pool(pool, service))
+        })
+    }
+
+    /// Forgets what the pools hold of minutes before `oldest`, about.
+    pub fn forget_pools(&mut self, oldest: Minute) {
+        self.pools.forget(oldest);
+    }
+
     /// How many records no commit has taken.
     pub fn pending(&self) -> usize {
         self.shards.iter().map(|shard| shard.records.len()).sum()
@@ -340,6 +393,8 @@ impl State {
             grown += series.bytes_of_latency() as isize - before as isize;
         }
         self.fleet.add(at.minute, measures);
+        let cell = PoolCell { measures: *measures, ..PoolCell::new(self.further) };
+        self.pools.add((self.shards[shard].pool(customer), service), at.service, at.minute, &cell);
         self.shards[shard].grow(grown);
         self.shards[shard].touch(customer, self.round);
         let bad = measures.bad + measures.slow;
@@ -384,6 +439,9 @@ impl State {
         let (shard, customer, service) = self.place(at);
         let series = self.shards[shard].series(customer, service, &self.dimensions, self.further);
         let grown = series.add_further_sized(sli, at.minute, counts);
+        let mut cell = PoolCell::new(self.further);
+        cell.further[sli] = counts;
+        self.pools.add((self.shards[shard].pool(customer), service), at.service, at.minute, &cell);
         self.shards[shard].grow(grown);
         if counts.bad > 0 {
             self.shards[shard].heat(customer, service, at.minute, counts.bad);

@@ -138,6 +138,12 @@ impl Series {
         self.further.iter_mut().for_each(|cells| cells.0.pack_before(minute));
     }
 
+    /// Drops the minutes before `minute`, as [`Cells::drop_before`].
+    pub fn drop_before(&mut self, minute: Minute) {
+        self.cells.drop_before(minute);
+        self.further.iter_mut().for_each(|cells| cells.0.drop_before(minute));
+    }
+
     /// How much memory the latencies take, in bytes.
     pub fn bytes_of_latency(&self) -> usize {
         let slots: usize = self.histograms.iter().map(|(_, one)| one.heap_bytes()).sum();

@@ -14,11 +14,13 @@ use super::block::{Record, ShardPart};
 use super::dimensions::Dimensions;
 use super::evicted::Evicted;
 use super::names::Names;
+use super::pools::{PoolCell, PoolCells};
 use super::rows::further_counts;
 use super::series::Series;
 use super::{HISTOGRAM_MINUTES, Keep, RECENT_MINUTES};
 use crate::failpoint;
 use crate::model::{Counts, Measures, Outcome};
+use crate::slo::pool::Pools;
 use crate::time::Minute;
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -44,6 +46,7 @@ pub struct Shard {
     /// Series with a bad event of any SLI, by customer and service.
     hot: BTreeMap<(u32, u32), Heat>,
     evicted: Evicted,
+    pools: Arc<Pools>,
     /// What names and series take.
     bytes: usize,
     series_count: usize,
@@ -76,6 +79,8 @@ struct Account {
     series: Vec<(u32, Series)>,
     /// The last round in which it had an event.
     touched: u32,
+    /// The number of its pool.
+    pool: u16,
     /// Whether there may be more of it in the table.
     is_partial: bool,
 }
@@ -103,6 +108,11 @@ pub struct Evictable<'a> {
 }
 
 impl Shard {
+    /// Without a customer yet, whose pools are these.
+    pub fn new(pools: Arc<Pools>) -> Shard {
+        Shard { pools, ..Shard::default() }
+    }
+
     /// Takes its part of a block; `tuples` translates the block's tuples.
     pub fn take(&mut self, part: &ShardPart, tuples: &[u32]) {
         let customers: Vec<u32> = part.customers().map(|name| self.customer(name)).collect();
@@ -122,34 +132,53 @@ impl Shard {
             if self.accounts.len() <= id as usize {
                 self.accounts.resize_with(id as usize + 1, Account::default);
             }
-            self.accounts[id as usize].is_partial = self.evicted.may_hold(name);
+            let account = &mut self.accounts[id as usize];
+            account.is_partial = self.evicted.may_hold(name);
+            account.pool = self.pools.of(name);
             self.bytes += account_bytes(name);
             self.new_customers += 1;
         }
         id
     }
 
-    /// Folds the records from `start` on into the series; what each minute adds to the fleet.
-    pub fn fold(&mut self, start: usize, folding: Folding<'_>) -> Map<Minute, Measures> {
-        let mut fleet: Map<Minute, Measures> = Map::default();
+    /// Folds the records from `start` on into the series; what that adds to the pools.
+    pub fn fold(&mut self, start: usize, folding: Folding<'_>) -> PoolCells {
+        let mut pools = PoolCells::default();
+        let further = folding.further;
+        // What goes to the same cell mostly comes in a row.
+        let (mut place, mut cell) = (None, PoolCell::new(further));
+        let mut flush = |place: Option<(u16, u32, Minute)>, cell: &mut PoolCell| {
+            if let Some(place) = place {
+                pools.entry(place).or_insert_with(|| PoolCell::new(further)).take(cell);
+            }
+        };
         let oldest_recent = folding.newest.minus(RECENT_MINUTES);
         let records = std::mem::take(&mut self.records);
-        let mut of_minute = (Minute::default(), Measures::default());
         for record in records[start..].iter().filter(|record| record.count > 0) {
             let measures = record.measures();
             self.fold_record(record, &measures, folding);
             if record.minute > oldest_recent {
                 self.note(record);
             }
-            if of_minute.0 != record.minute {
-                fleet.entry(of_minute.0).or_default().add(&of_minute.1);
-                of_minute = (record.minute, Measures::default());
+            let service = folding.dimensions.tuple(record.tuple).service;
+            let of = Some((self.pool(record.customer), service, record.minute));
+            if place != of {
+                flush(place, &mut cell);
+                place = of;
             }
-            of_minute.1.add(&measures);
+            cell.measures.add(&measures);
+            for (sli, counts) in cell.further.iter_mut().enumerate() {
+                counts.add(further_counts(record, sli));
+            }
         }
-        fleet.entry(of_minute.0).or_default().add(&of_minute.1);
+        flush(place, &mut cell);
         self.records = records;
-        fleet
+        pools
+    }
+
+    /// The number of a customer's pool.
+    pub fn pool(&self, customer: u32) -> u16 {
+        self.accounts[customer as usize].pool
     }
 
     /// Adds one record to its series.
@@ -251,6 +280,16 @@ impl Shard {
             let found = account.series.iter().find(|(known, _)| known == service);
             let series = found.map(|(_, series)| (series, heat.partition));
             series.filter(|_| !account.is_partial)
+        })
+    }
+
+    /// The series of a pool and service that may burn, as [`Shard::hot_series`].
+    pub fn hot_in_pool(&self, pool: u16, service: u32) -> impl Iterator<Item = &Series> {
+        let of_service = self.hot.keys().filter(move |(_, of)| *of == service);
+        let accounts = of_service.map(|(customer, _)| &self.accounts[*customer as usize]);
+        let whole = accounts.filter(move |account| account.pool == pool && !account.is_partial);
+        whole.flat_map(move |account| {
+            account.series.iter().filter(move |(known, _)| *known == service).map(|(_, one)| one)
         })
     }
 

@@ -19,6 +19,7 @@ pub fn options() -> Options {
         dedupe_window_bytes: 0,
         dedupe_window_records: 0,
         dedupe_ids_max: usize::MAX,
+        pools: Default::default(),
         epoch_events_max: usize::MAX,
     }
 }

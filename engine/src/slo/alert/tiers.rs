@@ -122,11 +122,20 @@ pub struct AlertOptions {
     pub min_valid: u64,
     /// How long the short window has to stay below the factor before it resolves.
     pub keep_firing_for_minutes: u32,
+    /// How long events have to be of now before it is judged who has fallen silent; `None` = that
+    /// is never judged.
+    pub silence_after_minutes: Option<u32>,
 }
 
 impl Default for AlertOptions {
     fn default() -> Self {
-        AlertOptions { confidence: 0.999, min_bad: 3, min_valid: 10, keep_firing_for_minutes: 0 }
+        AlertOptions {
+            confidence: 0.999,
+            min_bad: 3,
+            min_valid: 10,
+            keep_firing_for_minutes: 0,
+            silence_after_minutes: Some(5),
+        }
     }
 }
 

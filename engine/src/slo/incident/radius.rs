@@ -1,6 +1,7 @@
 //! Whom and what an incident hits, and how grave that makes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::time::Minute;
 
@@ -51,13 +52,24 @@ pub struct Worst {
     pub budget_consumed: Option<f64>,
 }
 
+/// Customers who fell silent together, in an incident that is of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Silenced {
+    /// How many.
+    pub customers: u64,
+    /// Of how many who would be missed.
+    pub missed: u64,
+    /// Some of them, by name.
+    pub names: Vec<String>,
+}
+
 /// Whom and what an incident hits, from its first bad minute on. Counts are those of the series
 /// that have fired in it, each by the SLI of its objective.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Radius {
     /// The last minute that is in it.
     pub to: Minute,
-    /// Customers who have fired in it.
+    /// Customers who have fired in it, and those of its pools whose promise was not kept.
     pub customers: u64,
     /// Those who fire now.
     pub customers_firing: u64,
@@ -87,13 +99,18 @@ pub struct Radius {
     pub exhausted_in_s: Option<f64>,
     /// The customers with the most bad events.
     pub worst: Vec<Worst>,
+    /// The pools that have fired in it.
+    pub pools: BTreeSet<Arc<str>>,
+    /// Who fell silent, where that is what it is about.
+    pub silence: Option<Silenced>,
 }
 
 impl Radius {
     /// How grave it is.
     pub fn grade(&self) -> Grade {
         let share = |part: u64, all: u64| if all == 0 { 0.0 } else { part as f64 / all as f64 };
-        let customers = share(self.customers, self.customers_active);
+        let silent = self.silence.as_ref().map_or(0.0, |one| share(one.customers, one.missed));
+        let customers = share(self.customers, self.customers_active).max(silent);
         let requests = share(self.service_bad, self.service_valid);
         let reaches = |bound: (f64, f64)| customers >= bound.0 || requests >= bound.1;
         match () {
@@ -120,6 +137,8 @@ mod tests {
         assert_eq!(grade(1, 10_000), Grade::Major, "one large customer");
         assert_eq!(grade(250, 0), Grade::Critical);
         assert_eq!(grade(1, 100_000), Grade::Critical);
+        let silence = Some(Silenced { customers: 6, missed: 20, names: Vec::new() });
+        assert_eq!(Radius { silence, ..Radius::default() }.grade(), Grade::Critical);
         assert_eq!(Radius::default().grade(), Grade::Minor);
     }
 }

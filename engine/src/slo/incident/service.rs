@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::evidence::{passing, pooled, pools};
+use super::evidence::{Q, passing, pooled, pools};
 use super::{
     Basis, CAUSES_MINUTES, CLOSED_MINUTES, Change, Field, Firing, Incident, JOIN_MINUTES, Kind,
     Member, Page, SeriesKey, Told,
@@ -173,7 +173,9 @@ impl Service {
                 Some((series.clone(), field.p_value(name, series, severity)?))
             })
             .collect();
-        let all: Vec<f64> = p_values.values().copied().collect();
+        // That many fell silent is one question to the service, and no one of many series.
+        let of_series = p_values.iter().filter(|(series, _)| !series.is_service());
+        let all: Vec<f64> = of_series.map(|(_, p)| *p).collect();
         let active = field.active(name).max(all.len() as u64);
         let trial = Trial { active, chance: field.chance(severity), bound: passing(&all, active) };
         let mut split = Vec::new();
@@ -253,17 +255,21 @@ struct Trial {
 impl Trial {
     /// The evidence of series with these p-values, and which of them have it.
     fn judge(&self, own: &[(&SeriesKey, f64)], now_ms: i64) -> Option<(Page, BTreeSet<SeriesKey>)> {
+        let (silent, own): (Vec<_>, Vec<_>) =
+            own.iter().copied().partition(|(series, _)| series.is_service());
+        let silent = silent.into_iter().find(|(_, p)| *p <= Q);
         let evident = own.len() as u64;
         let at_once = pooled(evident, self.active, self.chance);
         let is_pooled = evident > 0 && pools(at_once);
         let passes = |p: f64| self.bound.is_some_and(|bound| p <= bound);
-        let proven = own.iter().filter(|(_, p)| is_pooled || passes(*p));
-        let proven: BTreeSet<SeriesKey> = proven.map(|(series, _)| (*series).clone()).collect();
         let least = own.iter().map(|(_, p)| *p).fold(1.0, f64::min);
-        let (basis, p_value) = match (passes(least), is_pooled) {
-            (true, _) => (Basis::Series, least),
-            (false, true) => (Basis::Pooled, at_once),
-            (false, false) => return None,
+        let proven = own.into_iter().filter(|(_, p)| is_pooled || passes(*p)).chain(silent);
+        let proven: BTreeSet<SeriesKey> = proven.map(|(series, _)| series.clone()).collect();
+        let (basis, p_value) = match (passes(least), is_pooled, silent) {
+            (true, ..) => (Basis::Series, least),
+            (false, true, _) => (Basis::Pooled, at_once),
+            (false, false, Some((_, p))) => (Basis::Pooled, p),
+            (false, false, None) => return None,
         };
         let page = Page { at_ms: now_ms, basis, evident, active: self.active, p_value };
         Some((page, proven))

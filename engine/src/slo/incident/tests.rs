@@ -67,7 +67,8 @@ fn evident() -> World {
 }
 
 fn firing(service: &str, customer: &str, severity: Severity, since: u32) -> Firing {
-    let series = SeriesKey { customer: customer.into(), objective: "availability".into() };
+    let series =
+        SeriesKey { customer: customer.into(), objective: "availability".into(), pool: None };
     Firing { service: service.into(), series, severity, since: Minute(since) }
 }
 
@@ -129,6 +130,39 @@ fn what_fires_without_evidence_is_shown_and_does_not_page_until_it_has_some() {
     let mut book = Incidents::default();
     assert_eq!(step(&mut book, 10, &[ticket("a")], &evident()), ["api0 opened"]);
     assert!(book.iter().next().unwrap().is_ticket);
+}
+
+#[test]
+fn pools_are_no_customers_and_silence_is_one_question_to_a_service() {
+    let of_many = |pool: Option<&str>| Firing {
+        series: SeriesKey {
+            customer: "".into(),
+            objective: "availability".into(),
+            pool: pool.map(Into::into),
+        },
+        ..page("")
+    };
+    let customers = |book: &Incidents| {
+        let names = book.iter().next().unwrap().customers();
+        names.map(ToString::to_string).collect::<Vec<_>>()
+    };
+    // A pool is one of the series, and needs as much evidence.
+    let (weak, strong) = (World { p_value: Some(1e-3), ..quiet() }, evident());
+    let mut book = Incidents::default();
+    let both = [of_many(Some("")), of_many(Some("gold")), page("gold")];
+    assert_eq!(step(&mut book, 10, &both[..2], &weak), ["api0 opened"]);
+    assert_eq!(step(&mut book, 11, &both, &strong), ["api0 updated page"]);
+    assert_eq!(customers(&book), ["gold"]);
+    assert_eq!(book.iter().next().unwrap().members.len(), 3);
+    assert_eq!(step(&mut book, 12, &[], &strong), ["api0 closed page"]);
+    // Silence is not one of a thousand.
+    let mut book = Incidents::default();
+    assert_eq!(step(&mut book, 10, &[of_many(None)], &weak), ["api0 opened page"]);
+    let page = book.iter().next().unwrap().page.unwrap();
+    assert_eq!((page.basis, page.p_value), (Basis::Pooled, 1e-3));
+    assert_eq!(customers(&book), [""; 0]);
+    let chance = World { p_value: Some(0.02), ..quiet() };
+    assert_eq!(step(&mut Incidents::default(), 10, &[of_many(None)], &chance), ["api0 opened"]);
 }
 
 #[test]
