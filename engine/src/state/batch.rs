@@ -21,8 +21,8 @@ pub struct SeriesBatch {
     pub(super) parts: Vec<Part>,
     pub(super) services: Vec<Box<str>>,
     numbers: HashMap<Box<str>, u32, RandomState>,
-    /// All its rows together, by minute.
-    pub(super) fleet: HashMap<Minute, Measures, RandomState>,
+    /// The newest minute of a row.
+    pub(super) newest: Option<Minute>,
     /// A bound on every sum of them.
     pub(super) load: u128,
     /// The shard of the newest row.
@@ -54,7 +54,7 @@ impl SeriesBatch {
             parts: (0..SHARDS).map(|_| Part::default()).collect(),
             services: Vec::new(),
             numbers: HashMap::default(),
-            fleet: HashMap::default(),
+            newest: None,
             load: 0,
             shard: 0,
         }
@@ -69,7 +69,7 @@ impl SeriesBatch {
         let service = self.service(at.service);
         let (minute, measures, latency) = (at.minute, *measures, latency.map(Box::new));
         self.parts[self.shard].push(Row { service, minute, measures, latency });
-        self.fleet.entry(minute).or_default().add(&measures);
+        self.newest = self.newest.max(Some(minute));
         self.load += load_of(&measures);
     }
 

@@ -37,7 +37,7 @@ use crate::time::Minute;
 pub use batch::SeriesBatch;
 use block::{Block, Record, SHARDS, ShardPart};
 use dimensions::{Dimensions, Tuple};
-use pools::{PoolCell, PoolSeries};
+use pools::{PoolCell, PoolCells, PoolSeries};
 use rows::{DimensionRow, ShardRows, TupleOrder};
 use series::Series;
 use shard::{Evictable, Folding, Shard};
@@ -416,19 +416,29 @@ impl State {
             batch.services.iter().map(|service| values.intern(service)).collect()
         };
         let services: Vec<Vec<u32>> = batches.iter().map(&mut numbers).collect();
+        self.newest = self.newest.max(batches.iter().filter_map(|batch| batch.newest).max());
         let (dimensions, further, round) = (&self.dimensions, self.further, self.round);
-        let mut fleet: BTreeMap<Minute, Measures> = BTreeMap::new();
-        for (minute, measures) in batches.iter().flat_map(|batch| &batch.fleet) {
-            fleet.entry(*minute).or_default().add(measures);
-        }
-        self.newest = self.newest.max(fleet.keys().next_back().copied());
         let newest = self.newest.unwrap_or_default();
         let folding = Folding { dimensions, further, newest, round };
-        self.shards.par_iter_mut().enumerate().for_each(|(number, shard)| {
+        let of_shard = |(number, shard): (usize, &mut Shard)| {
+            let mut pools = PoolCells::default();
             for (batch, services) in batches.iter().zip(&services) {
-                shard.fold_rows(&batch.parts[number], services, folding);
+                shard.fold_rows(&batch.parts[number], services, folding, &mut pools);
             }
-        });
+            pools
+        };
+        let work: Vec<PoolCells> = self.shards.par_iter_mut().enumerate().map(of_shard).collect();
+        // Sorted, since minutes are cheapest to add in their order.
+        let mut pools: BTreeMap<(u16, u32, Minute), PoolCell> = BTreeMap::new();
+        for (place, mut cell) in work.into_iter().flatten() {
+            pools.entry(place).or_insert_with(|| PoolCell::new(further)).take(&mut cell);
+        }
+        let mut fleet: BTreeMap<Minute, Measures> = BTreeMap::new();
+        for ((pool, service, minute), cell) in &pools {
+            fleet.entry(*minute).or_default().add(&cell.measures);
+            let name = dimensions.values.text(*service);
+            self.pools.add((*pool, *service), name, *minute, cell);
+        }
         for (minute, measures) in &fleet {
             self.fleet.add(*minute, measures);
         }

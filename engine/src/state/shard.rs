@@ -206,9 +206,17 @@ impl Shard {
     }
 
     /// Folds its part of rows of the table; `services` has the numbers of the batch's services.
-    pub(super) fn fold_rows(&mut self, part: &Part, services: &[u32], folding: Folding<'_>) {
+    /// What that adds to the pools goes to `pools`.
+    pub(super) fn fold_rows(
+        &mut self,
+        part: &Part,
+        services: &[u32],
+        folding: Folding<'_>,
+        pools: &mut PoolCells,
+    ) {
         for (name, rows) in part.runs() {
             let customer = self.customer(name);
+            let pool = self.pool(customer);
             self.touch(customer, folding.round);
             for row in rows {
                 let service = services[row.service as usize];
@@ -224,6 +232,9 @@ impl Shard {
                 if bad > 0 {
                     self.heat(customer, service, row.minute, bad);
                 }
+                let cell = pools.entry((pool, service, row.minute));
+                let cell = cell.or_insert_with(|| PoolCell::new(folding.further));
+                cell.measures.add(&row.measures);
             }
         }
     }
