@@ -123,6 +123,7 @@ fn options() -> Options {
             ..decode::Options::default()
         },
         dimension_values_max: 1_000,
+        pools: Default::default(),
         dedupe_window_bytes: 0,
         dedupe_window_records: 0,
         dedupe_ids_max: usize::MAX,
@@ -284,6 +285,7 @@ fn what_is_read_bit_by_bit_is_what_is_read_at_once() {
                 services: Vec::new(),
                 reason: "a test".to_owned(),
                 at: minute(1_400),
+                undoes: None,
             };
             correct(&mut one.table, &correction).unwrap();
         }

@@ -216,6 +216,7 @@ mod tests {
             short: window,
             factor: 14.4,
             incident: None,
+            verdict: None,
         };
         Notice::of_alert(&transition, pool.unwrap_or_default())
     }

@@ -209,5 +209,6 @@ fn transition(
         short: window,
         factor: 0.0,
         incident: None,
+        verdict: None,
     }
 }

@@ -152,6 +152,7 @@ pub fn notice(judgement: &Judgement) -> AlertTransition {
         id: judgement.id.clone(),
         fingerprint: judgement.fingerprint.clone(),
         customer: String::new(),
+        pool: None,
         service: judgement.verdict.service.clone().unwrap_or_default(),
         objective: String::new(),
         tier: TIER.to_owned(),
