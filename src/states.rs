@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use ninefold_engine::config::Config;
 use ninefold_engine::pipeline::Pipeline;
 use ninefold_engine::pipeline::fold::{
-    Need, Wanted, fold, fold_dimensions, fold_recent, fold_wanted, newest_minute,
+    Need, Wanted, Watching, fold, fold_dimensions, fold_recent, fold_wanted, newest_minute,
 };
 use ninefold_engine::pipeline::gap::gaps_in;
 use ninefold_engine::pipeline::incidents::{Stored, stored_incidents};
@@ -139,7 +139,7 @@ impl TableStates {
         let need = Need { customer: None, minutes, histograms: None };
         let wanted = (&Wanted::of(customers), None);
         self.with_table(|table| {
-            fold_wanted(table, &config.slis, &need, wanted, &mut state, &mut |_, _| {})
+            fold_wanted(table, &config.slis, &need, wanted, &mut state, Watching::default())
         })?;
         Ok(answer(&state))
     }

@@ -298,7 +298,11 @@ impl<'a> Loop<'a> {
 
     /// Counts chunks of partitions; where that panics, leaves a note for the next life and ends
     /// this one.
-    fn ingest(&mut self, pipeline: &mut Pipeline, work: &[(u16, Vec<Chunk>)]) -> anyhow::Result<()> {
+    fn ingest(
+        &mut self,
+        pipeline: &mut Pipeline,
+        work: &[(u16, Vec<Chunk>)],
+    ) -> anyhow::Result<()> {
         if work.is_empty() {
             return Ok(());
         }

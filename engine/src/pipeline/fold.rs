@@ -45,8 +45,7 @@ pub fn fold_from(
     state: &mut State,
 ) -> Result<(), TableError> {
     let wanted = need.customer.as_ref().map_or(Wanted::All, |one| Wanted::of([one]));
-    let watching = Watching { each: None, between: &mut |_| {} };
-    fold_wanted(table, slis, need, (&wanted, added), state, watching)
+    fold_wanted(table, slis, need, (&wanted, added), state, Watching::default())
 }
 
 /// Whose rows are folded.
@@ -85,12 +84,13 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Who looks on while rows are folded.
+/// Who looks on while rows are folded; nobody by default.
+#[derive(Default)]
 pub struct Watching<'a> {
     /// Is shown every wanted row of `series`, on any thread; with its partition.
     pub each: Option<&'a (dyn Fn(&SeriesRow<'_>) + Sync)>,
     /// Is lent the state after every few thousand rows, and may drop whole customers.
-    pub between: &'a mut (dyn FnMut(&mut State) + Send),
+    pub between: Option<&'a mut (dyn FnMut(&mut State) + Send)>,
 }
 
 /// How many files are read side by side, at most: each adds a batch to what is held at once.
@@ -201,10 +201,12 @@ fn fold_series(
     };
     let mut batches = next()?;
     while !batches.is_empty() {
-        let between = &mut *watching.between;
+        let between = &mut watching.between;
         let (read, ()) = rayon::join(&mut next, || {
             state.fold_batches(&batches);
-            between(state);
+            if let Some(between) = between {
+                between(state);
+            }
         });
         batches = read?;
     }

@@ -234,7 +234,7 @@ impl Pipeline {
                 *newest = (row.minute, row.partition.to_owned());
             }
         };
-        let (of, watching) = ((&wanted, None), Watching { each: Some(&note), between: &mut |_| {} });
+        let (of, watching) = ((&wanted, None), Watching { each: Some(&note), between: None });
         fold_wanted(&self.table, &options.slis, need, of, &mut whole, watching)?;
         whole.fold_uncommitted(&self.state, customers);
         Ok(whole)
@@ -267,7 +267,7 @@ impl Pipeline {
         let (firing, memory) = (self.watch.firing(), &mut self.memory);
         let mut tidy = |state: &mut State| memory.tidy(state, &firing);
         let (slis, state) = (&self.options.slis, &mut self.state);
-        let watching = Watching { each: None, between: &mut tidy };
+        let watching = Watching { each: None, between: Some(&mut tidy) };
         fold_wanted(&self.table, slis, &need, (&Wanted::All, None), state, watching)?;
         self.memory.begin(&self.state);
         Ok(())

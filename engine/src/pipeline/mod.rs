@@ -518,12 +518,7 @@ impl Pipeline {
 
     /// Notes decoded blocks of a partition, each with what stands before its end, where it has
     /// moved there; gives them, to be applied.
-    fn take(
-        &mut self,
-        number: u16,
-        mut blocks: Vec<Block>,
-        tails: &[Option<&Tail>],
-    ) -> Vec<Block> {
+    fn take(&mut self, number: u16, mut blocks: Vec<Block>, tails: &[Option<&Tail>]) -> Vec<Block> {
         let partition = &mut self.partitions[usize::from(number)];
         let mut lines = LineCounts::default();
         for (block, tail) in blocks.iter_mut().zip(tails) {

@@ -278,9 +278,9 @@ impl BlockBuilder {
             hasher.write(text.as_bytes());
         }
         // Where each of them ends tells what stood where.
-        let places = ends.iter().fold(u64::from(day.0), |places, end| {
-            places.rotate_left(7) ^ u64::from(*end)
-        });
+        let places = ends
+            .iter()
+            .fold(u64::from(day.0), |places, end| places.rotate_left(7) ^ u64::from(*end));
         hasher.write_u64(places);
         let hash = hasher.finish();
         let tuples = &self.block.tuples;

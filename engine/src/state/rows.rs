@@ -246,7 +246,8 @@ pub fn dimension_rows<'a>(
         let row = &rows[number as usize];
         let end = places[number as usize];
         let mut of_row = slots[end - row.sums.latency.end as usize..end].to_vec();
-        let sums = Sums { measures: row.sums.measures, latency: encoded(&mut of_row, &mut latency) };
+        let sums =
+            Sums { measures: row.sums.measures, latency: encoded(&mut of_row, &mut latency) };
         DimensionRow { sums, ..row.clone() }
     });
     (in_order.collect(), latency)

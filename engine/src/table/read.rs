@@ -12,8 +12,8 @@ use arrow::array::{Array, AsArray, BinaryArray, Int64Array, RecordBatch, StringA
 use arrow::compute;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 
-use super::schema::Grain;
 use super::correction::Applied;
+use super::schema::Grain;
 use super::{Filter, Scan, ScanStats, Table, TableError};
 use crate::model::{ATTRIBUTES_MAX, Counts, Measures};
 use crate::time::Minute;
@@ -591,10 +591,7 @@ impl SeriesPart {
     ///
     /// # Errors
     /// As [`Table::for_each_series`].
-    pub fn next_rows(
-        &mut self,
-        mut visit: impl FnMut(SeriesRow<'_>),
-    ) -> Result<bool, TableError> {
+    pub fn next_rows(&mut self, mut visit: impl FnMut(SeriesRow<'_>)) -> Result<bool, TableError> {
         let Some(batch) = self.scan.next() else { return Ok(false) };
         let corrections = &self.corrections;
         match corrections.is_empty() {
