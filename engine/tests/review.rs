@@ -58,6 +58,7 @@ fn series_of(raw: &[Raw]) -> Vec<Series> {
 fn joined(customer: usize, from: i64) -> Joined {
     Joined {
         customer: name(customer),
+        pool: None,
         objective: "availability".to_owned(),
         joined: minute(2).to_string(),
         from: minute(from).to_string(),
@@ -129,6 +130,7 @@ fn alert(customer: usize, at_ms: i64, severity: &str, service: &str) -> AlertTra
         id: format!("{customer}"),
         fingerprint: format!("alert {customer}"),
         customer: name(customer),
+        pool: None,
         service: service.to_owned(),
         objective: "availability".to_owned(),
         tier: "page_1h".to_owned(),
@@ -140,6 +142,7 @@ fn alert(customer: usize, at_ms: i64, severity: &str, service: &str) -> AlertTra
         short: window,
         factor: 14.4,
         incident: None,
+        verdict: None,
     }
 }
 
