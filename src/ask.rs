@@ -11,6 +11,7 @@ use ninefold_engine::pipeline::decision::stored_silences;
 use ninefold_engine::pipeline::fold::Need;
 use ninefold_engine::pipeline::gap::gaps_in;
 use ninefold_engine::pipeline::sent::stored_sent;
+use ninefold_engine::pipeline::verdicts::stored_verdicts;
 use ninefold_engine::query::backtest::Backtest;
 use ninefold_engine::query::body::{
     AlertTransition, Alerts, Burn, Fleet, Impact, IncidentStatus, Incidents, Pools, Report, Silent,
@@ -129,7 +130,12 @@ impl<S: States> Asker<S> {
         // A receiver that was away hears of the end within a day, or the review does not tell it.
         let since = earliest..=Minute(to.0 + DAY_MINUTES);
         let alerts = table.live_transitions(&since)?;
-        let told = table.with_table(|table| stored_sent(table, &Filter::of_minutes(since)))?;
+        let (told, verdicts) = table.with_table(|table| {
+            let filter = Filter::of_minutes(since);
+            Ok((stored_sent(table, &filter)?, stored_verdicts(table, &filter)?))
+        })?;
+        let judged = verdicts.iter().map(|stored| &stored.judgement);
+        let verdicts = review::verdicts(judged, &status.incident.service);
         let reach = self.reach(&config, to);
         let minutes = earliest.min(*reach.start())..=to;
         table.with_customers(&customers, minutes, |state| {
@@ -155,7 +161,7 @@ impl<S: States> Asker<S> {
                 series: &series,
                 alerts: &alerts,
                 told: &told,
-                verdicts: &[],
+                verdicts: &verdicts,
                 causes: &causes,
                 parts: &parts,
             };

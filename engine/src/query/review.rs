@@ -32,6 +32,7 @@ use crate::query::column::bad_minutes;
 use crate::query::excluded::Excluded;
 use crate::query::hit::{Hit, Promised, STRETCH_MINUTES};
 use crate::query::incident::{Incident, IncidentChange, IncidentStatus, Joined, notices};
+use crate::query::judgement::Judgement;
 use crate::slo::objective::{AVAILABILITY, SliRef};
 use crate::state::series::Series;
 use crate::time::{DAY_MINUTES, Minute, parse_rfc3339};
@@ -71,6 +72,21 @@ pub struct ReviewEvent {
     pub event: String,
     /// What it says, for people.
     pub detail: String,
+}
+
+/// The verdicts that something in a service is bad, as events of a timeline.
+pub fn verdicts<'a>(
+    judged: impl Iterator<Item = &'a Judgement>,
+    service: &str,
+) -> Vec<ReviewEvent> {
+    let of_service =
+        |one: &&Judgement| one.is_bad() && one.verdict.service.as_deref() == Some(service);
+    let event = |one: &Judgement| ReviewEvent {
+        at: one.at.clone(),
+        event: "verdict".to_owned(),
+        detail: one.summary.clone(),
+    };
+    judged.filter(of_service).map(event).collect()
 }
 
 /// What the incident did to one promise.
