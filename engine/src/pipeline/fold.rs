@@ -1,16 +1,17 @@
 //! Memory = fold(table): reading rows back into series.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::RangeInclusive;
 
 use crate::model::Counts;
 use crate::slo::histogram::Histogram;
 use crate::slo::sli::Slis;
+use crate::state::snapshot::FLEET;
 use crate::state::{Key, RECENT_MINUTES, State};
 use crate::table::read::SeriesRow;
 use crate::table::schema::Grain;
 use crate::table::{Added, Filter, Table, TableError};
-use crate::time::Minute;
+use crate::time::{Day, Minute};
 
 /// What is to be folded.
 #[derive(Clone, Debug)]
@@ -114,17 +115,54 @@ pub fn fold_wanted(
             let (column, found) = ("latency_sum_us", "sums that do not fit 63 bits".to_owned());
             return Err(TableError::Value { grain: Grain::Series.name(), column, found });
         }
-        if slis.further.is_empty() {
-            continue;
-        }
-        table.for_each_sli(&filter, |row| {
-            let at = Key { customer: row.customer, service: row.service, minute: row.minute };
-            let sli = slis.further.iter().position(|sli| sli.name == row.sli);
-            if let Some(sli) = sli.filter(|_| is_wanted(row.customer)) {
-                state.fold_sli(at, sli, row.counts);
-            }
-        })?;
+        fold_slis(table, slis, &filter, state, &|_, customer| is_wanted(customer))?;
     }
+    Ok(())
+}
+
+/// Folds the rows that pass a filter into those parts of a state, see
+/// [`snapshot`](crate::state::snapshot), of which `is_wanted` says so.
+///
+/// # Errors
+/// As [`fold`].
+pub(super) fn fold_rows(
+    table: &Table,
+    slis: &Slis,
+    (filter, need): (&Filter, &Need),
+    state: &mut State,
+    is_wanted: &dyn Fn(usize) -> bool,
+) -> Result<(), TableError> {
+    fold_series(table, filter, need, &|_: &str| true, &mut |row, latency| {
+        let at = Key { customer: row.customer, service: row.service, minute: row.minute };
+        if is_wanted(FLEET) {
+            state.fold_fleet(at, &row.measures);
+        }
+        if is_wanted(state.shard_of(row.customer)) {
+            state.fold_customer(at, &row.measures, latency);
+        }
+    })?;
+    let of_part = |state: &State, customer: &str| is_wanted(state.shard_of(customer));
+    fold_slis(table, slis, filter, state, &of_part)
+}
+
+/// Folds the rows of further SLIs that pass a filter, of the customers that are wanted.
+fn fold_slis(
+    table: &Table,
+    slis: &Slis,
+    filter: &Filter,
+    state: &mut State,
+    is_wanted: &dyn Fn(&State, &str) -> bool,
+) -> Result<(), TableError> {
+    if slis.further.is_empty() {
+        return Ok(());
+    }
+    table.for_each_sli(filter, |row| {
+        let at = Key { customer: row.customer, service: row.service, minute: row.minute };
+        let sli = slis.further.iter().position(|sli| sli.name == row.sli);
+        if let Some(sli) = sli.filter(|_| is_wanted(state, row.customer)) {
+            state.fold_sli(at, sli, row.counts);
+        }
+    })?;
     Ok(())
 }
 
@@ -191,7 +229,10 @@ pub fn fold_dimensions(
 /// # Errors
 /// The table cannot be read.
 pub fn newest_minute(table: &Table, not_after: Minute) -> Result<Option<Minute>, TableError> {
-    extreme_minute(table, Minute(0)..=not_after, Option::max)
+    let days = counted_days(table)?;
+    first_found(days.into_iter().rev().filter(|day| *day <= not_after.day()), |day| {
+        extreme_minute(table, day, Minute(0)..=not_after, Minute::max)
+    })
 }
 
 /// The oldest counted minute.
@@ -199,20 +240,38 @@ pub fn newest_minute(table: &Table, not_after: Minute) -> Result<Option<Minute>,
 /// # Errors
 /// The table cannot be read.
 pub fn oldest_minute(table: &Table) -> Result<Option<Minute>, TableError> {
-    let first = |known: Option<Minute>, other: Option<Minute>| {
-        known.map_or(other, |known| Some(other.map_or(known, |other| known.min(other))))
+    first_found(counted_days(table)?, |day| {
+        extreme_minute(table, day, Minute(0)..=Minute(u32::MAX), Minute::min)
+    })
+}
+
+/// The days that there are counts of.
+fn counted_days(table: &Table) -> Result<BTreeSet<Day>, TableError> {
+    let of_counts = |((grain, day), _): ((String, Option<Day>), usize)| {
+        day.filter(|_| grain == Grain::Dimension.name())
     };
-    extreme_minute(table, Minute(0)..=Minute(u32::MAX), first)
+    Ok(table.file_counts()?.into_iter().filter_map(of_counts).collect())
+}
+
+/// What is found on the first day that has something.
+fn first_found(
+    days: impl IntoIterator<Item = Day>,
+    mut find: impl FnMut(Day) -> Result<Option<Minute>, TableError>,
+) -> Result<Option<Minute>, TableError> {
+    days.into_iter().find_map(|day| find(day).transpose()).transpose()
 }
 
 fn extreme_minute(
     table: &Table,
+    day: Day,
     minutes: RangeInclusive<Minute>,
-    better: fn(Option<Minute>, Option<Minute>) -> Option<Minute>,
+    better: fn(Minute, Minute) -> Minute,
 ) -> Result<Option<Minute>, TableError> {
-    let filter =
-        Filter { minutes: Some(minutes), columns: Some(vec!["minute"]), ..Filter::default() };
-    let mut found = None;
-    table.for_each_dimension(&filter, |row| found = better(found, Some(row.minute)))?;
+    let (days, columns) = (Some(day..=day), Some(vec!["minute"]));
+    let filter = Filter { days, minutes: Some(minutes), columns, ..Filter::default() };
+    let mut found: Option<Minute> = None;
+    table.for_each_dimension(&filter, |row| {
+        found = Some(found.map_or(row.minute, |known| better(known, row.minute)));
+    })?;
     Ok(found)
 }

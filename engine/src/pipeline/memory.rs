@@ -34,6 +34,10 @@ const ALONG_MAX: usize = 1_000;
 /// Rows that are folded between two looks at the memory.
 const FOLD_ROWS: usize = 65_536;
 
+/// Rows that are folded between two times that everything is packed: of many series each has a
+/// few minutes by then.
+const PACK_ROWS: usize = 1 << 22;
+
 /// Bounds of what grows; none unless set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -154,6 +158,9 @@ impl Memory {
     /// After each row that is folded from the table: looks at the memory now and then.
     fn tidy(&mut self, state: &mut State, firing: &HashSet<&str>) {
         self.folded += 1;
+        if self.folded.is_multiple_of(PACK_ROWS) {
+            pack(state);
+        }
         if self.folded.is_multiple_of(FOLD_ROWS) {
             self.tidy_now(state, firing);
         }
@@ -163,11 +170,17 @@ impl Memory {
         if state.bytes() >= self.evict_at
             && let Some(newest) = state.newest()
         {
-            state.pack_before(newest.minus(HISTOGRAM_MINUTES));
+            pack(state);
             self.judged = newest;
             self.evict(state, firing);
         }
     }
+}
+
+/// Packs what is older than the last hours, as a running service has it.
+fn pack(state: &mut State) {
+    let newest = state.newest().unwrap_or_default();
+    state.pack_before(newest.minus(HISTOGRAM_MINUTES));
 }
 
 impl Pipeline {
@@ -257,6 +270,18 @@ impl Pipeline {
         }
     }
 
+    /// How many bytes names and series may take.
+    pub(super) fn series_bound(&self) -> usize {
+        self.memory.bounds.series_bytes
+    }
+
+    /// Brings a state that was restored within its bounds.
+    pub(super) fn bound_restored(&mut self) {
+        self.memory.reset();
+        self.memory.tidy_now(&mut self.state, &self.watch.firing());
+        self.memory.begin(&self.state);
+    }
+
     /// Folds the table into memory, within its bounds.
     pub(super) fn fold_table(
         &mut self,
@@ -273,6 +298,7 @@ impl Pipeline {
         let mut tidy = |_: &SeriesRow<'_>, state: &mut State| memory.tidy(state, &firing);
         let (slis, state) = (&self.options.slis, &mut self.state);
         fold_wanted(&self.table, slis, &need, (&Wanted::All, None), state, &mut tidy)?;
+        pack(&mut self.state);
         self.memory.tidy_now(&mut self.state, &firing);
         self.memory.begin(&self.state);
         Ok(())

@@ -23,6 +23,7 @@ pub mod memory;
 pub mod relay;
 pub mod replay;
 pub mod sent;
+pub mod snapshot;
 pub mod summary;
 pub mod verify;
 pub mod watch;
@@ -248,6 +249,7 @@ pub struct Pipeline {
     /// Whether a partition was counted before this process began.
     resumed: bool,
     following: Following,
+    snapshots: snapshot::Snapshots,
     /// Places that have made the program panic before.
     poison: Vec<Poison>,
     /// The one record that is being counted, where it is taken alone.
@@ -277,6 +279,7 @@ impl Pipeline {
             unterminated: 0,
             resumed: false,
             following,
+            snapshots: snapshot::Snapshots::default(),
             poison: Vec::new(),
             alone: None,
         }

@@ -19,6 +19,7 @@ pub mod names;
 pub mod rows;
 pub mod series;
 pub mod shard;
+pub mod snapshot;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -82,7 +83,7 @@ impl State {
     /// An empty state. `live` keeps series for answers; else only records for the next cut.
     pub fn new(values_max: usize, further: usize, live: bool, seed: u64) -> State {
         State {
-            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            shards: (0..SHARDS).map(|_| Shard::new(seed)).collect(),
             dimensions: Dimensions::new(values_max),
             seed,
             further,
@@ -318,6 +319,11 @@ impl State {
         self.further
     }
 
+    /// The shard of a customer.
+    pub fn shard_of(&self, customer: &str) -> usize {
+        block::shard_of(self.seed, customer)
+    }
+
     /// Seed of the hash that sends customers to shards, for [`block::BlockBuilder::new`].
     pub fn seed(&self) -> u64 {
         self.seed
@@ -325,11 +331,25 @@ impl State {
 
     /// Folds a row of the grain `series` that the table holds.
     pub fn fold_series(&mut self, at: Key<'_>, measures: &Measures, latency: Option<&Histogram>) {
+        if self.fold_fleet(at, measures) {
+            self.fold_customer(at, measures, latency);
+        }
+    }
+
+    /// Folds such a row into the sums over everybody alone; false where they would not hold it.
+    pub fn fold_fleet(&mut self, at: Key<'_>, measures: &Measures) -> bool {
         self.load += load_of(measures);
         if self.load > LOAD_MAX {
             self.is_overloaded = true;
-            return;
+            return false;
         }
+        self.fleet.add(at.minute, measures);
+        self.newest = self.newest.max(Some(at.minute));
+        true
+    }
+
+    /// Folds such a row into its series alone.
+    pub fn fold_customer(&mut self, at: Key<'_>, measures: &Measures, latency: Option<&Histogram>) {
         let (shard, customer, service) = self.place(at);
         let series = self.shards[shard].series(customer, service, &self.dimensions, self.further);
         let mut grown = series.add_sized(at.minute, measures);
@@ -338,13 +358,11 @@ impl State {
             series.histogram(at.minute).merge(latency);
             grown += series.bytes_of_latency() as isize - before as isize;
         }
-        self.fleet.add(at.minute, measures);
         self.shards[shard].grow(grown);
         self.shards[shard].touch(customer, self.round);
         if measures.bad > 0 || measures.slow > 0 {
             self.shards[shard].heat(customer, service, at.minute);
         }
-        self.newest = self.newest.max(Some(at.minute));
     }
 
     /// Folds a row of the grain `sli` that the table holds.
