@@ -43,8 +43,12 @@ const COMMIT_INTERVAL_MS: u64 = 5_000;
 pub fn demo(port: Option<u16>, seed: u64, for_s: Option<u64>) -> anyhow::Result<ExitCode> {
     let folder = Folder::new()?;
     let demo = Arc::new(Mutex::new(Demo::new(seed, clock_ms())));
-    let mut config =
-        Config { commit_interval_ms: COMMIT_INTERVAL_MS, reserve_bytes: 0, ..Config::default() };
+    let mut config = Config {
+        commit_interval_ms: COMMIT_INTERVAL_MS,
+        reserve_bytes: 0,
+        snapshot_interval_ms: 0,
+        ..Config::default()
+    };
     for customer in states::lock(&demo).customers() {
         let (name, tier) = (customer.name.to_owned(), customer.tier.to_owned());
         config.objectives.tier_of.insert(name, tier);

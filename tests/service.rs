@@ -19,6 +19,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use ninefold_engine::failpoint::{POINTS, VARIABLE};
+use ninefold_engine::state::snapshot::PARTS;
 use ninefold_engine::table::{Filter, JUDGE};
 use program::{assert_clean, assert_same, minutes, table, time};
 use recount::{Recount, Rules};
@@ -491,6 +492,108 @@ fn a_stop_at_any_step_of_a_commit_is_clean() {
         assert_same(&minutes(&session.path("d")), &expected, point);
         assert_clean(&session.path("d"), point);
     }
+}
+
+/// Commits and snapshots as often as can be.
+const SNAPSHOTS: &str = "[run]\ncommit_interval = \"100ms\"\nsnapshot_interval = \"100ms\"\n";
+
+/// Said where a snapshot was found and is not trusted.
+const REFUSED: &str = "the snapshot is not used";
+
+/// Which parts of a snapshot there are.
+fn parts(session: &Session) -> Vec<PathBuf> {
+    let folder = fs::read_dir(session.path("d/snapshot"));
+    let mut parts: Vec<PathBuf> = folder
+        .map(|entries| entries.map(|entry| entry.expect("readable").path()).collect())
+        .unwrap_or_default();
+    parts.retain(|path| path.extension().is_some_and(|extension| extension == "part"));
+    parts.sort();
+    parts
+}
+
+#[test]
+fn a_service_killed_while_it_writes_a_snapshot_goes_on_exactly() {
+    for (point, nth) in POINTS
+        .iter()
+        .filter(|point| point.starts_with("snapshot"))
+        .flat_map(|point| [(point, 1), (point, 50)])
+    {
+        let session = session(SNAPSHOTS);
+        append(&session, "a.log", &lines(0..150));
+        let armed = format!("{point}:{nth}");
+        let variables = [(VARIABLE, armed.as_str())];
+        let mut service = Service::start_with(&session, &run_line("a.log"), &variables);
+        let mut next = 150;
+        // Each commit moves the version, so that there is always something to be written.
+        while service.is_running() {
+            append(&session, "a.log", &lines(next..next + 10));
+            next += 10;
+            std::thread::park_timeout(std::time::Duration::from_millis(50));
+        }
+        let ended = service.end();
+        assert!(ended.stderr.contains(&format!("killed at failpoint {point}")), "{ended}");
+        let mut service = Service::start(&session, &run_line("a.log"));
+        until_exact(&mut service, &session, &["a.log"]);
+        let ended = service.stop();
+        assert_eq!(ended.code, Some(0), "{ended}");
+        check_table(&session, &["a.log"]);
+    }
+}
+
+#[test]
+fn a_snapshot_changes_no_answer_whatever_becomes_of_it() {
+    let session = session(SNAPSHOTS);
+    append(&session, "a.log", &lines(0..400));
+    let mut service = Service::start(&session, &run_line("a.log"));
+    until_exact(&mut service, &session, &["a.log"]);
+    assert_eq!(service.stop().code, Some(0));
+    let whole = parts(&session);
+    assert_eq!(whole.len(), PARTS);
+
+    // What was written at the stop is used, and followed from there.
+    append(&session, "a.log", &lines(400..500));
+    let mut service = Service::start(&session, &run_line("a.log"));
+    until_exact(&mut service, &session, &["a.log"]);
+    let ended = service.kill();
+    assert!(!ended.stderr.contains(REFUSED), "{ended}");
+
+    // Deleted under a running service, which then is killed.
+    let mut service = Service::start(&session, &run_line("a.log"));
+    fs::remove_dir_all(session.path("d/snapshot")).expect("it is there");
+    append(&session, "a.log", &lines(500..600));
+    until_exact(&mut service, &session, &["a.log"]);
+    service.kill();
+
+    // Compacted, and vacuumed of what is not needed, since it was written.
+    let mut service = Service::start(&session, &run_line("a.log"));
+    until_exact(&mut service, &session, &["a.log"]);
+    service.stop();
+    session.run("compact --data d").ok_with_notes();
+    session.run("vacuum --data d").ok_with_notes();
+    let mut service = Service::start(&session, &run_line("a.log"));
+    until_exact(&mut service, &session, &["a.log"]);
+    let ended = service.stop();
+    assert!(!ended.stderr.contains(REFUSED), "{ended}");
+
+    // A flipped bit, a part of before, and a folder that nobody can write.
+    let path = parts(&session).remove(7);
+    let mut bytes = fs::read(&path).expect("it is there");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    fs::write(&path, bytes).expect("there is space");
+    let mut service = Service::start(&session, &run_line("a.log"));
+    until_exact(&mut service, &session, &["a.log"]);
+    let ended = service.stop();
+    assert!(ended.stderr.contains(REFUSED) && ended.stderr.contains("07.part"), "{ended}");
+    fs::remove_dir_all(session.path("d/snapshot")).expect("it is there");
+    fs::write(session.path("d/snapshot"), "in the way").expect("there is space");
+    append(&session, "a.log", &lines(600..700));
+    let mut service = Service::start(&session, &run_line("a.log"));
+    until_exact(&mut service, &session, &["a.log"]);
+    let ended = service.stop();
+    assert_eq!(ended.code, Some(0), "{ended}");
+    assert!(ended.stderr.contains("no snapshot"), "{ended}");
+    check_table(&session, &["a.log"]);
 }
 
 /// A record that makes decoding panic is found in the second life, one that makes folding panic

@@ -63,6 +63,10 @@ pub const POINTS: &[&str] = &[
     // Rows of the table on their way to topics: before they are sent, and once all are taken.
     "relay.send",
     "relay.sent",
+    // A part of a snapshot: before its checksum, before it has its name, and once it has.
+    "snapshot.write",
+    "snapshot.written",
+    "snapshot.renamed",
 ];
 
 /// The variable that plants a panic.

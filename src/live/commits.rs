@@ -222,6 +222,7 @@ impl Loop<'_> {
         let now = Minute::of_ms(clock_ms());
         match pipeline.rebuild(now.minus(MEMORY_MINUTES)..=Minute(u32::MAX)) {
             Ok(()) => {
+                self.snapshots.note(pipeline.restored());
                 self.read_silences(pipeline)?;
                 self.service.notifiers.read_again();
                 self.commits.landed();

@@ -23,6 +23,7 @@ pub mod push;
 mod reload;
 mod remote_write;
 mod rivals;
+mod snapshot;
 #[cfg(feature = "kafka")]
 mod topic;
 mod transport;
@@ -61,6 +62,7 @@ pub use outbox::{Outbox, Published};
 use push::Push;
 pub use reload::Current;
 use rivals::Rivals;
+use snapshot::Snapshots;
 use verdicts::Verdicts;
 
 /// How much of the past the service keeps in memory: the longest period and a day.
@@ -240,7 +242,7 @@ pub struct Handle {
 }
 
 impl Service {
-    /// Opens the table and folds it into memory.
+    /// Opens the table and folds it into memory, from a snapshot on where there is a good one.
     ///
     /// # Errors
     /// The table cannot be opened or read.
@@ -250,6 +252,9 @@ impl Service {
             Pipeline::new(batch::options(&config), table, true, batch::random_seed());
         let budget = limits::budget(&config)?;
         limits::bound(&mut pipeline, &budget, &config);
+        if config.snapshot_interval_ms > 0 {
+            pipeline.keep_snapshots(snapshot::dir_of(&data));
+        }
         let now = Minute::of_ms(clock_ms());
         pipeline.recover(now.minus(MEMORY_MINUTES)..=Minute(u32::MAX))?;
         let outbox = Outbox::default();
@@ -351,6 +356,7 @@ struct Loop<'a> {
     /// When the oldest events came to this process that were counted since the last tick.
     arrived: Option<Instant>,
     poison: poison::Note,
+    snapshots: Snapshots,
     /// When the board was last written.
     noted: Option<Instant>,
     /// Why the configuration was not read again, where it was refused.

@@ -12,7 +12,7 @@ use ninefold_engine::pipeline::{Pipeline, Start};
 use ninefold_engine::query::Health;
 use ninefold_engine::source::chunk::Chunk;
 
-use super::{Begin, Chores, Commits, Loop, Message, Service, clock_ms, poison};
+use super::{Begin, Chores, Commits, Loop, Message, Service, Snapshots, clock_ms, poison};
 use crate::ask::promise;
 use crate::states::{lock, read};
 
@@ -46,6 +46,8 @@ impl<'a> Loop<'a> {
         let poison = poison::Note::read(&service.data)?;
         let mut pipeline = service.pipeline.write().expect("nobody has panicked with it");
         pipeline.set_poison(poison.places().to_vec());
+        let mut snapshots = Snapshots::new(&service.data);
+        snapshots.note(pipeline.restored());
         let now = Instant::now();
         Ok(Loop {
             service,
@@ -56,6 +58,7 @@ impl<'a> Loop<'a> {
             followed: now,
             arrived: None,
             poison,
+            snapshots,
             noted: None,
             refused: None,
             unloaded: None,
@@ -90,7 +93,12 @@ impl<'a> Loop<'a> {
             self.note_health();
             let ended = self.wait(messages)?;
             if ended || service.stop.load(Ordering::Relaxed) {
-                return self.end(messages);
+                self.end(messages)?;
+                let config = service.config();
+                let limit = Duration::from_millis(config.stop_timeout_ms) / 4;
+                let interval = Duration::from_millis(config.snapshot_interval_ms);
+                self.snapshots.finish(&read(&service.pipeline), interval, limit);
+                return Ok(());
             }
             let mut pipeline = service.pipeline.write().expect("nobody has panicked with it");
             self.turn(&mut pipeline)?;
@@ -140,6 +148,7 @@ impl<'a> Loop<'a> {
         let due = asked || reload || pipeline.epoch_is_full() || self.commits.is_due(interval);
         if due && !self.commits.must_wait() {
             self.commit(pipeline)?;
+            self.snapshots.turn(pipeline, Duration::from_millis(config.snapshot_interval_ms));
         }
         if reload && pipeline.is_complete() && !pipeline.has_uncommitted() {
             self.service.reload.store(false, Ordering::Relaxed);

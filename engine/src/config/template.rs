@@ -427,6 +427,8 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
 #epoch_events_max = {events}
 # How long a stop may take. Then the process ends; what is uncommitted is read again.
 #stop_timeout = \"{stop}\"
+# How often a copy of memory is written beside the table, for a faster start; \"0s\" = never.
+#snapshot_interval = \"{snapshot}\"
 # As many threads as there are cores, unless set.
 #threads = 2
 ",
@@ -446,6 +448,7 @@ fn rest_text(config: &Config, sample: Option<&Sample>) -> String {
         interval = duration_text(config.commit_interval_ms),
         events = config.epoch_events_max,
         stop = duration_text(config.stop_timeout_ms),
+        snapshot = duration_text(config.snapshot_interval_ms),
     )
 }
 

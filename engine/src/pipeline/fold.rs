@@ -1,6 +1,6 @@
 //! Memory = fold(table): reading rows back into series.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::ops::RangeInclusive;
 
 use rayon::prelude::*;
@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use crate::model::Counts;
 use crate::slo::histogram::Histogram;
 use crate::slo::sli::Slis;
+use crate::state::snapshot::FLEET;
 use crate::state::{Key, RECENT_MINUTES, SeriesBatch, State};
 use crate::table::read::{SeriesPart, SeriesRow};
 use crate::table::schema::Grain;
@@ -121,15 +122,79 @@ pub fn fold_wanted(
         if slis.further.is_empty() {
             continue;
         }
-        table.for_each_sli(&filter, |row| {
-            let at = Key { customer: row.customer, service: row.service, minute: row.minute };
-            let sli = slis.further.iter().position(|sli| sli.name == row.sli);
-            if let Some(sli) = sli.filter(|_| is_wanted(row.customer)) {
-                state.fold_sli(at, sli, row.counts);
+        for_each_further(table, slis, &filter, |at, sli, counts| {
+            if is_wanted(at.customer) {
+                state.fold_sli(at, sli, counts);
             }
         })?;
     }
     Ok(())
+}
+
+/// Folds the rows that pass a filter into those parts of a state, see
+/// [`snapshot`](crate::state::snapshot), of which `is_wanted` says so.
+///
+/// # Errors
+/// As [`fold`].
+pub(super) fn fold_rows(
+    table: &Table,
+    slis: &Slis,
+    (filter, need): (&Filter, &Need),
+    state: &mut State,
+    is_wanted: &dyn Fn(usize) -> bool,
+) -> Result<(), TableError> {
+    let mut damaged = None;
+    table.for_each_series(filter, |row| {
+        let at = Key { customer: row.customer, service: row.service, minute: row.minute };
+        if is_wanted(FLEET) {
+            state.fold_fleet(at, &row.measures);
+        }
+        if is_wanted(state.shard_of(row.customer)) {
+            let latency = latency_of(&row, need).unwrap_or_else(|error| {
+                damaged = Some(error);
+                None
+            });
+            state.fold_customer(at, &row.measures, latency.as_ref());
+        }
+    })?;
+    if slis.further.is_empty() {
+        return damaged.map_or(Ok(()), Err);
+    }
+    for_each_further(table, slis, filter, |at, sli, counts| {
+        if is_wanted(FLEET) {
+            state.fold_sli_of_fleet(at, sli, counts);
+        }
+        if is_wanted(state.shard_of(at.customer)) {
+            state.fold_sli_of_customer(at, sli, counts);
+        }
+    })?;
+    damaged.map_or(Ok(()), Err)
+}
+
+/// Visits the rows of the configured further SLIs that pass a filter, each with its place.
+fn for_each_further(
+    table: &Table,
+    slis: &Slis,
+    filter: &Filter,
+    mut visit: impl FnMut(Key<'_>, usize, Counts),
+) -> Result<(), TableError> {
+    table.for_each_sli(filter, |row| {
+        let at = Key { customer: row.customer, service: row.service, minute: row.minute };
+        if let Some(sli) = slis.further.iter().position(|sli| sli.name == row.sli) {
+            visit(at, sli, row.counts);
+        }
+    })?;
+    Ok(())
+}
+
+/// The latencies of a row, where `need` asks for them.
+fn latency_of(row: &SeriesRow<'_>, need: &Need) -> Result<Option<Histogram>, TableError> {
+    let wanted = need.histograms.as_ref().is_some_and(|minutes| minutes.contains(&row.minute));
+    let histogram = (wanted && !row.latency.is_empty()).then(|| Histogram::decode_v2(row.latency));
+    histogram.transpose().map_err(|error| {
+        let found = format!("{:?} at {}: {error}", row.customer, row.minute);
+        TableError::Value { grain: Grain::Series.name(), column: "latency", found }
+    })
 }
 
 /// The columns of `series` that are folded, but for the latencies.
@@ -158,18 +223,14 @@ fn fold_series(
 ) -> Result<(), TableError> {
     let mut parts = VecDeque::from(parts(table, filter, need, watching.each.is_some())?);
     let (seed, each) = (state.seed(), watching.each);
-    let with_latency =
-        |minute: Minute| need.histograms.as_ref().is_some_and(|minutes| minutes.contains(&minute));
     let read = |part: &mut SeriesPart| -> Result<Option<SeriesBatch>, TableError> {
         let (mut batch, mut damaged) = (SeriesBatch::new(seed), None);
         let more = part.next_rows(|row| {
             if !is_wanted(row.customer) {
                 return;
             }
-            let wanted = !row.latency.is_empty() && with_latency(row.minute);
-            let histogram = wanted.then(|| Histogram::decode_v2(row.latency)).transpose();
-            let histogram = histogram.unwrap_or_else(|error| {
-                damaged = Some(format!("{:?} at {}: {error}", row.customer, row.minute));
+            let histogram = latency_of(&row, need).unwrap_or_else(|error| {
+                damaged = Some(error);
                 None
             });
             let at = Key { customer: row.customer, service: row.service, minute: row.minute };
@@ -178,9 +239,7 @@ fn fold_series(
                 each(&row);
             }
         })?;
-        let error =
-            |found| TableError::Value { grain: Grain::Series.name(), column: "latency", found };
-        damaged.map_or(Ok(more.then_some(batch)), |found| Err(error(found)))
+        damaged.map_or(Ok(more.then_some(batch)), Err)
     };
     let side_by_side = rayon::current_num_threads().min(READ_MAX);
     let mut reading: Vec<SeriesPart> = Vec::with_capacity(side_by_side);
@@ -273,7 +332,10 @@ pub fn fold_dimensions(
 /// # Errors
 /// The table cannot be read.
 pub fn newest_minute(table: &Table, not_after: Minute) -> Result<Option<Minute>, TableError> {
-    extreme_minute(table, Minute(0)..=not_after, Option::max)
+    let days = counted_days(table)?;
+    first_found(days.into_iter().rev().filter(|day| *day <= not_after.day()), |day| {
+        extreme_minute(table, day, Minute(0)..=not_after, Minute::max)
+    })
 }
 
 /// The oldest counted minute.
@@ -281,20 +343,38 @@ pub fn newest_minute(table: &Table, not_after: Minute) -> Result<Option<Minute>,
 /// # Errors
 /// The table cannot be read.
 pub fn oldest_minute(table: &Table) -> Result<Option<Minute>, TableError> {
-    let first = |known: Option<Minute>, other: Option<Minute>| {
-        known.map_or(other, |known| Some(other.map_or(known, |other| known.min(other))))
+    first_found(counted_days(table)?, |day| {
+        extreme_minute(table, day, Minute(0)..=Minute(u32::MAX), Minute::min)
+    })
+}
+
+/// The days that there are counts of.
+fn counted_days(table: &Table) -> Result<BTreeSet<Day>, TableError> {
+    let of_counts = |((grain, day), _): ((String, Option<Day>), usize)| {
+        day.filter(|_| grain == Grain::Dimension.name())
     };
-    extreme_minute(table, Minute(0)..=Minute(u32::MAX), first)
+    Ok(table.file_counts()?.into_iter().filter_map(of_counts).collect())
+}
+
+/// What is found on the first day that has something.
+fn first_found(
+    days: impl IntoIterator<Item = Day>,
+    mut find: impl FnMut(Day) -> Result<Option<Minute>, TableError>,
+) -> Result<Option<Minute>, TableError> {
+    days.into_iter().find_map(|day| find(day).transpose()).transpose()
 }
 
 fn extreme_minute(
     table: &Table,
+    day: Day,
     minutes: RangeInclusive<Minute>,
-    better: fn(Option<Minute>, Option<Minute>) -> Option<Minute>,
+    better: fn(Minute, Minute) -> Minute,
 ) -> Result<Option<Minute>, TableError> {
-    let filter =
-        Filter { minutes: Some(minutes), columns: Some(vec!["minute"]), ..Filter::default() };
-    let mut found = None;
-    table.for_each_dimension(&filter, |row| found = better(found, Some(row.minute)))?;
+    let (days, columns) = (Some(day..=day), Some(vec!["minute"]));
+    let filter = Filter { days, minutes: Some(minutes), columns, ..Filter::default() };
+    let mut found: Option<Minute> = None;
+    table.for_each_dimension(&filter, |row| {
+        found = Some(found.map_or(row.minute, |known| better(known, row.minute)));
+    })?;
     Ok(found)
 }

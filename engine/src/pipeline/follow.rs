@@ -176,10 +176,12 @@ impl Pipeline {
         self.partitions.iter().map(|one| one.lines.read).sum()
     }
 
-    /// Takes note that memory was folded from the table as it stands.
+    /// Takes note that memory was folded from the table as it stands. Whose series are is read
+    /// from the files of `since`, where memory knows of the others.
     pub(super) fn recovered(
         &mut self,
         memory: RangeInclusive<Minute>,
+        since: Option<Added>,
     ) -> Result<(), PipelineError> {
         let known = known_in(&self.table)?.into_iter();
         let is_all = oldest_minute(&self.table)?.is_none_or(|oldest| memory.contains(&oldest));
@@ -192,7 +194,7 @@ impl Pipeline {
         following.judge.base = self.table.offset(JUDGE)?;
         if let Some(newest) = self.state.newest() {
             let minutes = newest.minus(LOOK_BACK_MINUTES)..=newest;
-            self.fold_owners(Filter::of_minutes(minutes))?;
+            self.fold_owners(Filter { added: since, ..Filter::of_minutes(minutes) })?;
         }
         self.following.complete = true;
         Ok(())
@@ -351,7 +353,7 @@ impl Pipeline {
     }
 
     /// The number of a partition, whoever counts it; `None` where there are too many.
-    fn number_for(&mut self, name: &str) -> Option<u16> {
+    pub(super) fn number_for(&mut self, name: &str) -> Option<u16> {
         let known = self.partitions.iter().position(|one| one.name == name);
         let number = known.unwrap_or(self.partitions.len());
         let number = u16::try_from(number).ok().filter(|number| *number < NOBODY)?;

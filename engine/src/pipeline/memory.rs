@@ -32,6 +32,10 @@ pub const EVENT_BYTES: usize = 512;
 /// How many customers who cannot burn are loaded along with those who may.
 const ALONG_MAX: usize = 1_000;
 
+/// After so many looks while rows of the table are folded everything is packed: each comes after
+/// some ten thousands of rows, so that of many series each has a few minutes by then.
+const PACK_LOOKS: u32 = 128;
+
 /// Bounds of what grows; none unless set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -63,6 +67,8 @@ pub(super) struct Memory {
     judged: Minute,
     /// The fewest bad events that any alert fires on.
     bad_min: u64,
+    /// How often it was looked at while rows of the table were folded.
+    looks: u32,
     /// Evicted although they might have come to fire.
     evicted_hot: u64,
     /// Customers loaded again, so that they could be judged.
@@ -78,6 +84,7 @@ impl Default for Memory {
             evict_at: usize::MAX,
             judged: Minute(0),
             bad_min: 1,
+            looks: 0,
             evicted_hot: 0,
             loaded: 0,
             arrivals: VecDeque::new(),
@@ -153,14 +160,24 @@ impl Memory {
 
     /// While rows of the table are folded: keeps within the bound.
     fn tidy(&mut self, state: &mut State, firing: &HashSet<&str>) {
+        self.looks += 1;
+        if self.looks.is_multiple_of(PACK_LOOKS) {
+            pack(state);
+        }
         if state.bytes() >= self.evict_at
             && let Some(newest) = state.newest()
         {
-            state.pack_before(newest.minus(HISTOGRAM_MINUTES));
+            pack(state);
             self.judged = newest;
             self.evict(state, firing);
         }
     }
+}
+
+/// Packs what is older than the last hours, as a running service has it.
+fn pack(state: &mut State) {
+    let newest = state.newest().unwrap_or_default();
+    state.pack_before(newest.minus(HISTOGRAM_MINUTES));
 }
 
 impl Pipeline {
@@ -252,6 +269,18 @@ impl Pipeline {
         }
     }
 
+    /// How many bytes names and series may take.
+    pub(super) fn series_bound(&self) -> usize {
+        self.memory.bounds.series_bytes
+    }
+
+    /// Brings a state that was restored within its bounds.
+    pub(super) fn bound_restored(&mut self) {
+        self.memory.reset();
+        self.memory.tidy_now(&mut self.state, &self.watch.firing());
+        self.memory.begin(&self.state);
+    }
+
     /// Folds the table into memory, within its bounds.
     pub(super) fn fold_table(
         &mut self,
@@ -269,6 +298,7 @@ impl Pipeline {
         let (slis, state) = (&self.options.slis, &mut self.state);
         let watching = Watching { each: None, between: Some(&mut tidy) };
         fold_wanted(&self.table, slis, &need, (&Wanted::All, None), state, watching)?;
+        pack(&mut self.state);
         self.memory.begin(&self.state);
         Ok(())
     }

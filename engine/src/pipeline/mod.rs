@@ -25,6 +25,7 @@ pub mod relay;
 pub mod replay;
 pub mod sent;
 pub mod silent;
+pub mod snapshot;
 pub mod summary;
 pub mod verdicts;
 pub mod verify;
@@ -256,6 +257,7 @@ pub struct Pipeline {
     /// Whether a partition was counted before this process began.
     resumed: bool,
     following: Following,
+    snapshots: snapshot::Snapshots,
     /// Places that have made the program panic before.
     poison: Vec<Poison>,
     /// The one record that is being counted, where it is taken alone.
@@ -288,6 +290,7 @@ impl Pipeline {
             unterminated: 0,
             resumed: false,
             following,
+            snapshots: snapshot::Snapshots::default(),
             poison: Vec::new(),
             alone: None,
         }

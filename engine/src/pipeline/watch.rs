@@ -440,21 +440,26 @@ impl Pipeline {
     }
 
     /// Folds the table into memory: the counts of these minutes, what the last hours say by
-    /// dimension, and the states of the alerts.
+    /// dimension, and the states of the alerts. Counts are taken from a snapshot, where there is
+    /// one to be trusted ([`Pipeline::keep_snapshots`]), and what the table has added since.
     ///
     /// # Errors
     /// The table cannot be read.
     pub fn recover(&mut self, minutes: RangeInclusive<Minute>) -> Result<(), PipelineError> {
         self.options.slis.corrections = self.table.corrections()?;
         self.watch = Watch::recover(&self.table)?;
-        self.fold_table(minutes.clone())?;
+        let since = self.restore(&minutes);
+        match since {
+            Some(_) => self.bound_restored(),
+            None => self.fold_table(minutes.clone())?,
+        }
         let newest = self.state.newest().unwrap_or_default();
         self.incidents = Book::recover(&self.table, newest)?;
         self.verdicts = Docket::recover(&self.table)?;
         if let Some(newest) = self.state.newest() {
             fold_recent(&self.table, newest, &mut self.state)?;
         }
-        self.recovered(minutes)
+        self.recovered(minutes, since)
     }
 }
 

@@ -224,7 +224,11 @@ impl Histogram {
         match (whole, fits) {
             (false, _) => Err(HistogramError::Slots),
             (_, false) => Err(HistogramError::Counts),
-            _ => Ok(Histogram { slots }),
+            _ => {
+                // Most are kept for hours, and half of them have a single slot.
+                slots.shrink_to_fit();
+                Ok(Histogram { slots })
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! Pure; numbers of pools are those of one configuration and are stored nowhere.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::objective::Objectives;
@@ -111,6 +111,12 @@ impl Pools {
     /// As [`Pools::name`].
     pub fn shared(&self, number: u16) -> Arc<str> {
         Arc::clone(&self.names[usize::from(number)])
+    }
+
+    /// Who is in which pool, as text: the same for the same pools.
+    pub fn described(&self) -> String {
+        let of: BTreeMap<&String, &u16> = self.of.iter().collect();
+        format!("{:?} {:?} {of:?}", self.names, self.patterns)
     }
 
     /// The number of the pool of that name.

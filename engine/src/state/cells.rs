@@ -21,6 +21,7 @@ use std::iter::Peekable;
 use std::ops::RangeInclusive;
 
 use super::series::Cell;
+use super::snapshot::{Reader, push_number, push_run};
 use crate::model::Measures;
 use crate::time::Minute;
 
@@ -146,9 +147,13 @@ impl Cells {
         self.last = self.last.max(self.list[count - 1].minute);
         self.list.drain(..count);
         self.packed.truncate(start);
-        let room = tail.len().max(self.packed.capacity() / 8);
-        if self.packed.capacity() < start + tail.len() {
-            self.packed.reserve_exact(if start == 0 { tail.len() } else { room });
+        let length = start + tail.len();
+        if self.packed.capacity() < length {
+            // To the end of what an allocator gives for so much, which comes in four sizes from
+            // one power of two to the next: room beyond that would be paid for, room below it not
+            // be used.
+            let sizes = (length.next_power_of_two() / 8).max(16);
+            self.packed.reserve_exact(length.next_multiple_of(sizes) - start);
         }
         self.packed.extend_from_slice(&tail);
     }
@@ -235,6 +240,46 @@ impl Cells {
     /// Whether there is no minute.
     pub fn is_empty(&self) -> bool {
         self.packed.is_empty() && self.list.is_empty()
+    }
+
+    /// Drops the minutes before `minute`.
+    pub fn forget_before(&mut self, minute: Minute) {
+        self.list.drain(..self.list.partition_point(|cell| cell.minute < minute));
+        let newer = self.blocks_back().take_while(|block| block.first >= minute).last();
+        let kept = newer.map_or(self.packed.len(), |block| block.start);
+        if kept > 0 {
+            // The one before may reach into what is kept.
+            let block = Block::before(&self.packed, kept);
+            let cells: Vec<Cell> = block.cells().filter(|cell| cell.minute >= minute).collect();
+            let mut packed = Vec::new();
+            push_blocks(&mut packed, &cells, BLOCK_CELLS);
+            packed.extend_from_slice(&self.packed[kept..]);
+            packed.shrink_to_fit();
+            self.packed = packed;
+        }
+    }
+
+    /// Appends it to bytes as it stands, the list as blocks of its own.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        push_run(out, &self.packed);
+        push_number(out, u64::from(self.last.0));
+        let mut list = Vec::new();
+        push_blocks(&mut list, &self.list, BLOCK_CELLS);
+        push_run(out, &list);
+    }
+
+    /// Reads what [`Cells::write`] has written; `None` where its blocks do not follow one another.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Cells> {
+        let packed = reader.run()?;
+        let last = reader.minute()?;
+        let list = reader.run()?;
+        if !is_sound(packed) || !is_sound(list) {
+            return None;
+        }
+        let mut list: Vec<Cell> =
+            Cells { packed: list.to_vec(), ..Cells::default() }.iter().collect();
+        list.shrink_to_fit();
+        Some(Cells { packed: packed.to_vec(), last, list })
     }
 
     /// How much memory it has behind its own size, in bytes.
@@ -359,15 +404,26 @@ impl CellReader<'_> {
     }
 }
 
-fn push_number_if(bytes: &mut Vec<u8>, written: bool, mut number: u64) {
-    if !written {
-        return;
+/// Whether bytes are blocks one after another, in the order of their minutes.
+fn is_sound(packed: &[u8]) -> bool {
+    let (mut rest, mut newer) = (packed, None);
+    while let Some((before, end)) = rest.split_last_chunk::<END_BYTES>() {
+        let [a, b, c, d, low, high, sum_length] = *end;
+        let first = u32::from_le_bytes([a, b, c, d]);
+        let length = usize::from(u16::from_le_bytes([low, high])) + usize::from(sum_length);
+        let Some(start) = before.len().checked_sub(length) else { return false };
+        if newer.is_some_and(|newer| newer <= first) || length == 0 {
+            return false;
+        }
+        (rest, newer) = (&rest[..start], Some(first));
     }
-    while number >= 0x80 {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
+    rest.is_empty()
+}
+
+fn push_number_if(bytes: &mut Vec<u8>, written: bool, number: u64) {
+    if written {
+        push_number(bytes, number);
     }
-    bytes.push(number as u8);
 }
 
 /// Writes a cell that is `apart` minutes from the one before.

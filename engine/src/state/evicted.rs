@@ -5,22 +5,46 @@
 
 use std::hash::BuildHasher;
 
-use foldhash::fast::RandomState;
+use foldhash::fast::FixedState;
+
+use super::snapshot::{Reader, push_number};
 
 /// A Bloom filter with three bits for a name; of all 32 shards together 16 MiB. With 10 million
 /// names every fifth bit is set, and every 120th stranger is taken for one that was evicted.
 const BITS: usize = 1 << 22;
 
 /// The customers that may have been evicted.
-#[derive(Default)]
 pub struct Evicted {
-    hasher: RandomState,
+    hasher: FixedState,
     /// Empty until the first eviction: 512 KiB after it.
     words: Vec<u64>,
     count: u64,
 }
 
 impl Evicted {
+    /// Nobody yet; hashed by the seed of the state, turned over: the shard of a name says nothing
+    /// of its bits.
+    pub fn new(seed: u64) -> Evicted {
+        Evicted { hasher: FixedState::with_seed(!seed), words: Vec::new(), count: 0 }
+    }
+
+    /// Appends it to bytes.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        push_number(out, self.count);
+        push_number(out, self.words.len() as u64);
+        self.words.iter().for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
+    }
+
+    /// Reads what [`Evicted::write`] has written of a state of this seed.
+    pub(super) fn read(reader: &mut Reader<'_>, seed: u64) -> Option<Evicted> {
+        let (count, words) = (reader.number()?, reader.number()?);
+        if ![0, BITS as u64 / 64].contains(&words) {
+            return None;
+        }
+        let words = (0..words).map(|_| reader.word()).collect::<Option<Vec<u64>>>()?;
+        Some(Evicted { words, count, ..Evicted::new(seed) })
+    }
+
     /// Takes note of a customer.
     pub fn insert(&mut self, customer: &str) {
         if self.words.is_empty() {
@@ -55,7 +79,7 @@ mod tests {
 
     #[test]
     fn none_is_missed_and_few_are_taken_for_another() {
-        let mut evicted = Evicted::default();
+        let mut evicted = Evicted::new(7);
         assert!(!evicted.may_hold("c0"));
         (0..1_000).for_each(|n| evicted.insert(&format!("c{n}")));
         assert!((0..1_000).all(|n| evicted.may_hold(&format!("c{n}"))));

@@ -22,6 +22,7 @@ pub mod pools;
 pub mod rows;
 pub mod series;
 pub mod shard;
+pub mod snapshot;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -86,7 +87,7 @@ impl State {
     /// An empty state. `live` keeps series for answers; else only records for the next cut.
     pub fn new(values_max: usize, further: usize, live: bool, seed: u64) -> State {
         State {
-            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            shards: (0..SHARDS).map(|_| Shard::new(seed, Arc::default())).collect(),
             dimensions: Dimensions::new(values_max),
             seed,
             further,
@@ -104,7 +105,7 @@ impl State {
     pub fn pooled(self, pools: Arc<Pools>) -> State {
         assert!(self.newest.is_none(), "a customer's pool is told before the first event");
         State {
-            shards: (0..SHARDS).map(|_| Shard::new(Arc::clone(&pools))).collect(),
+            shards: (0..SHARDS).map(|_| Shard::new(self.seed, Arc::clone(&pools))).collect(),
             pools: PoolSeries::new(pools),
             ..self
         }
@@ -372,6 +373,11 @@ impl State {
         self.further
     }
 
+    /// The shard of a customer.
+    pub fn shard_of(&self, customer: &str) -> usize {
+        block::shard_of(self.seed, customer)
+    }
+
     /// Seed of the hash that sends customers to shards, for [`block::BlockBuilder::new`].
     pub fn seed(&self) -> u64 {
         self.seed
@@ -379,11 +385,34 @@ impl State {
 
     /// Folds a row of the grain `series` that the table holds.
     pub fn fold_series(&mut self, at: Key<'_>, measures: &Measures, latency: Option<&Histogram>) {
+        if self.fold_fleet(at, measures) {
+            self.fold_customer(at, measures, latency);
+        }
+    }
+
+    /// Folds such a row into the sums over everybody alone; false where they would not hold it.
+    pub fn fold_fleet(&mut self, at: Key<'_>, measures: &Measures) -> bool {
         self.load += load_of(measures);
         if self.load > LOAD_MAX {
             self.is_overloaded = true;
-            return;
+            return false;
         }
+        self.fleet.add(at.minute, measures);
+        let cell = PoolCell { measures: *measures, ..PoolCell::new(self.further) };
+        self.add_to_pool(at, &cell);
+        self.newest = self.newest.max(Some(at.minute));
+        true
+    }
+
+    /// Adds to the pool of a customer.
+    fn add_to_pool(&mut self, at: Key<'_>, cell: &PoolCell) {
+        let service = self.dimensions.values.intern(at.service);
+        let pool = self.pools.pools().of(at.customer);
+        self.pools.add((pool, service), at.service, at.minute, cell);
+    }
+
+    /// Folds such a row into its series alone.
+    pub fn fold_customer(&mut self, at: Key<'_>, measures: &Measures, latency: Option<&Histogram>) {
         let (shard, customer, service) = self.place(at);
         let series = self.shards[shard].series(customer, service, &self.dimensions, self.further);
         let mut grown = series.add_sized(at.minute, measures);
@@ -392,16 +421,12 @@ impl State {
             series.histogram(at.minute).merge(latency);
             grown += series.bytes_of_latency() as isize - before as isize;
         }
-        self.fleet.add(at.minute, measures);
-        let cell = PoolCell { measures: *measures, ..PoolCell::new(self.further) };
-        self.pools.add((self.shards[shard].pool(customer), service), at.service, at.minute, &cell);
         self.shards[shard].grow(grown);
         self.shards[shard].touch(customer, self.round);
         let bad = measures.bad + measures.slow;
         if bad > 0 {
             self.shards[shard].heat(customer, service, at.minute, bad);
         }
-        self.newest = self.newest.max(Some(at.minute));
     }
 
     /// Folds rows of the grain `series` that the table holds, on all cores.
@@ -446,12 +471,22 @@ impl State {
 
     /// Folds a row of the grain `sli` that the table holds.
     pub fn fold_sli(&mut self, at: Key<'_>, sli: usize, counts: Counts) {
+        self.fold_sli_of_fleet(at, sli, counts);
+        self.fold_sli_of_customer(at, sli, counts);
+    }
+
+    /// Folds such a row into the sums over many alone.
+    pub fn fold_sli_of_fleet(&mut self, at: Key<'_>, sli: usize, counts: Counts) {
+        let mut cell = PoolCell::new(self.further);
+        cell.further[sli] = counts;
+        self.add_to_pool(at, &cell);
+    }
+
+    /// Folds such a row into its series alone.
+    pub fn fold_sli_of_customer(&mut self, at: Key<'_>, sli: usize, counts: Counts) {
         let (shard, customer, service) = self.place(at);
         let series = self.shards[shard].series(customer, service, &self.dimensions, self.further);
         let grown = series.add_further_sized(sli, at.minute, counts);
-        let mut cell = PoolCell::new(self.further);
-        cell.further[sli] = counts;
-        self.pools.add((self.shards[shard].pool(customer), service), at.service, at.minute, &cell);
         self.shards[shard].grow(grown);
         if counts.bad > 0 {
             self.shards[shard].heat(customer, service, at.minute, counts.bad);

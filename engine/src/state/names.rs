@@ -69,7 +69,12 @@ impl Names {
         text_of(&self.texts, id)
     }
 
-    /// The same, shared.
+    /// The name of a number; `None` where it is not in use.
+    pub fn get(&self, id: u32) -> Option<&str> {
+        self.texts.get(id as usize)?.as_deref()
+    }
+
+    /// The name of a number, shared.
     ///
     /// # Panics
     /// If the number is not in use.

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::series::Series;
+use super::snapshot::{Reader, push_number, push_run};
 use crate::model::{Counts, Measures};
 use crate::slo::pool::Pools;
 use crate::time::Minute;
@@ -104,6 +105,37 @@ impl PoolSeries {
         let mut series: Vec<&Series> = self.series.values().collect();
         series.sort_unstable_by(|a, b| (&a.customer, &a.service).cmp(&(&b.customer, &b.service)));
         series
+    }
+
+    /// Appends all series: how many, then each with the names of pool and service.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        push_number(out, self.series.len() as u64);
+        for series in self.series.values() {
+            push_run(out, series.customer.as_bytes());
+            push_run(out, series.service.as_bytes());
+            series.write(out);
+        }
+    }
+
+    /// Reads what [`PoolSeries::write`] has written, of the same pools; `None` where it is
+    /// something else. `number` gives a service its number.
+    pub(super) fn read(
+        reader: &mut Reader<'_>,
+        (pools, further): (&Arc<Pools>, usize),
+        number: &dyn Fn(&str) -> Option<u32>,
+    ) -> Option<PoolSeries> {
+        let mut read = PoolSeries::new(Arc::clone(pools));
+        for _ in 0..reader.number()? {
+            let (name, service) = (reader.text()?, reader.text()?);
+            let place = (pools.find(name)?, number(service)?);
+            let (name, service) = (pools.shared(place.0), Arc::from(service));
+            let series = Series::read(reader, name, service, further)?;
+            read.bytes += series.bytes();
+            if read.series.insert(place, series).is_some() {
+                return None;
+            }
+        }
+        Some(read)
     }
 
     /// How much memory the series take, in bytes.

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::cells::Cells;
+use super::snapshot::{Reader, push_number, push_run};
 use crate::model::{Counts, Measures};
 use crate::slo::histogram::Histogram;
 use crate::time::Minute;
@@ -171,6 +172,52 @@ impl Series {
             at
         });
         &mut self.histograms[at].1
+    }
+
+    /// Drops the minutes before `minute`.
+    pub fn forget_before(&mut self, minute: Minute) {
+        self.cells.forget_before(minute);
+        self.further.iter_mut().for_each(|cells| cells.0.forget_before(minute));
+        self.histograms.retain(|(known, _)| *known >= minute);
+    }
+
+    /// Whether it has no event.
+    pub fn is_empty(&self) -> bool {
+        self.cells.is_empty() && self.further.iter().all(|cells| cells.0.is_empty())
+    }
+
+    /// Appends it to bytes, its names aside.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        self.cells.write(out);
+        self.further.iter().for_each(|cells| cells.0.write(out));
+        push_number(out, self.histograms.len() as u64);
+        let mut encoded = Vec::new();
+        for (minute, histogram) in &self.histograms {
+            encoded.clear();
+            histogram.encode_v2(&mut encoded);
+            push_number(out, u64::from(minute.0));
+            push_run(out, &encoded);
+        }
+    }
+
+    /// Reads what [`Series::write`] has written; `None` where it is something else.
+    pub(super) fn read(
+        reader: &mut Reader<'_>,
+        customer: Arc<str>,
+        service: Arc<str>,
+        further_slis: usize,
+    ) -> Option<Series> {
+        let cells = Cells::read(reader)?;
+        let further = (0..further_slis).map(|_| Cells::read(reader).map(SliCells));
+        let further = further.collect::<Option<Vec<SliCells>>>()?;
+        let histograms = (0..reader.number()?).map(|_| {
+            let minute = reader.minute()?;
+            Some((minute, Histogram::decode_v2(reader.run()?).ok()?))
+        });
+        let mut histograms = histograms.collect::<Option<Vec<(Minute, Histogram)>>>()?;
+        histograms.shrink_to_fit();
+        let is_sorted = histograms.is_sorted_by(|a, b| a.0 < b.0);
+        is_sorted.then_some(Series { customer, service, cells, histograms, further })
     }
 
     /// Drops the latencies up to a minute, and packs what stands before it.

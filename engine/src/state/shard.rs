@@ -17,6 +17,7 @@ use super::names::Names;
 use super::pools::{PoolCell, PoolCells};
 use super::rows::further_counts;
 use super::series::Series;
+use super::snapshot::{Reader, Restoring, push_number, push_run};
 use super::{HISTOGRAM_MINUTES, Keep, RECENT_MINUTES};
 use crate::failpoint;
 use crate::model::{Counts, Measures, Outcome};
@@ -32,7 +33,6 @@ const TIDY_PARTS: usize = 8;
 const HOT_BYTES: usize = 40;
 
 /// Names, records and series; nothing outside touches them while a batch is applied.
-#[derive(Default)]
 pub struct Shard {
     /// The names of its customers.
     pub customers: Names,
@@ -72,6 +72,19 @@ struct Heat {
     other: u16,
 }
 
+impl Heat {
+    /// Reads what [`Shard::write`] writes of it.
+    fn read(reader: &mut Reader<'_>, with: &Restoring<'_>) -> Option<Heat> {
+        let (last, bad) = (reader.minute()?, reader.number()?);
+        let (partition, newest) = (reader.small()?, reader.minute()?);
+        let partition = match u16::try_from(partition).ok()? {
+            NOBODY => NOBODY,
+            known => *with.partitions.get(usize::from(known))?,
+        };
+        Some(Heat { last, bad, partition, newest, other: NOBODY })
+    }
+}
+
 /// What is kept of a customer.
 #[derive(Default)]
 struct Account {
@@ -108,9 +121,22 @@ pub struct Evictable<'a> {
 }
 
 impl Shard {
-    /// Without a customer yet, whose pools are these.
-    pub fn new(pools: Arc<Pools>) -> Shard {
-        Shard { pools, ..Shard::default() }
+    /// An empty shard of a state of this seed, whose customers are in these pools.
+    pub fn new(seed: u64, pools: Arc<Pools>) -> Shard {
+        Shard {
+            customers: Names::default(),
+            pools,
+            records: Vec::new(),
+            accounts: Vec::new(),
+            recent: Map::default(),
+            service_names: Map::default(),
+            hot: BTreeMap::new(),
+            evicted: Evicted::new(seed),
+            bytes: 0,
+            series_count: 0,
+            new_customers: 0,
+            tidy_next: 0,
+        }
     }
 
     /// Takes its part of a block; `tuples` translates the block's tuples.
@@ -514,6 +540,96 @@ impl Shard {
         self.customers = Names::default();
         self.accounts = Vec::new();
         self.bytes = 0;
+    }
+
+    /// Appends names and series to bytes, as `state/snapshot` says.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        self.evicted.write(out);
+        push_number(out, self.customers.count() as u64);
+        for (id, account) in (0_u32..).zip(&self.accounts) {
+            let Some(name) = self.customers.get(id) else { continue };
+            push_run(out, name.as_bytes());
+            push_number(out, u64::from(account.touched));
+            push_number(out, u64::from(account.is_partial));
+            push_number(out, account.series.len() as u64);
+            for (service, series) in &account.series {
+                push_number(out, u64::from(*service));
+                series.write(out);
+                match self.hot.get(&(id, *service)) {
+                    None => push_number(out, 0),
+                    Some(heat) => {
+                        let Heat { last, bad, partition, newest, .. } = heat;
+                        push_number(out, 1);
+                        push_number(out, u64::from(last.0));
+                        push_number(out, *bad);
+                        push_number(out, u64::from(*partition));
+                        push_number(out, u64::from(newest.0));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads what [`Shard::write`] has written; `None` where it is something else, or a customer
+    /// does not belong here. Series without a minute that is wanted are left out.
+    pub(super) fn read(
+        reader: &mut Reader<'_>,
+        belongs: &dyn Fn(&str) -> bool,
+        with: &Restoring<'_>,
+    ) -> Option<Shard> {
+        let empty = Shard::new(with.seed, Arc::clone(with.pools));
+        let mut shard = Shard { evicted: Evicted::read(reader, with.seed)?, ..empty };
+        for (id, name) in with.services.values() {
+            shard.service_names.insert(*id, Arc::clone(name));
+        }
+        let nobody: Arc<str> = Arc::from("");
+        for _ in 0..reader.number()? {
+            let name = reader.text().filter(|name| belongs(name))?;
+            if shard.customers.find(name).is_some() {
+                return None;
+            }
+            let (touched, is_partial) = (reader.small()?, reader.flag()?);
+            let mut kept = Vec::new();
+            for _ in 0..reader.number()? {
+                let (service, called) = with.services.get(&reader.small()?)?;
+                let called = Arc::clone(called);
+                let mut series = Series::read(reader, Arc::clone(&nobody), called, with.further)?;
+                let heat = if reader.flag()? { Some(Heat::read(reader, with)?) } else { None };
+                series.forget_before(with.from);
+                if !series.is_empty() {
+                    kept.push((*service, series, heat.filter(|heat| heat.last >= with.from)));
+                }
+            }
+            if !kept.is_empty() {
+                let id = shard.customer(name);
+                shard.keep(id, kept);
+                let account = &mut shard.accounts[id as usize];
+                (account.touched, account.is_partial) = (touched, is_partial);
+            }
+        }
+        Some(shard)
+    }
+
+    /// Gives a customer who has none the series that were read.
+    fn keep(&mut self, id: u32, kept: Vec<(u32, Series, Option<Heat>)>) {
+        let who = self.customers.shared(id);
+        let mut of_customer = Vec::with_capacity(kept.len());
+        for (service, series, heat) in kept {
+            let series = Series { customer: Arc::clone(&who), ..series };
+            self.bytes += series.bytes();
+            if let Some(heat) = heat {
+                self.hot.insert((id, service), heat);
+                self.bytes += HOT_BYTES;
+            }
+            of_customer.push((service, series));
+        }
+        self.series_count += of_customer.len();
+        self.accounts[id as usize].series = of_customer;
+    }
+
+    /// The services that there are series of, each with its number.
+    pub(super) fn services(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.service_names.iter().map(|(id, name)| (*id, &**name))
     }
 
     /// About how much memory names and series take, in bytes.

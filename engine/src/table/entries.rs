@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use super::live::LiveFile;
 use super::log::Log;
 use super::schema::Grain;
@@ -60,6 +62,15 @@ impl Table {
     /// An entry cannot be read, or names a file outside of the table.
     pub fn entries_after(&self, after: u64) -> Result<Option<Vec<Entry>>, TableError> {
         (after + 1..=self.version()).map(|version| entry(&self.log, version)).collect()
+    }
+
+    /// The SHA-256 of the entry of a version: what tells it from any other that may have stood
+    /// there. `None` where there is none, or none any more.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn entry_sha256(&self, version: u64) -> Result<Option<[u8; 32]>, TableError> {
+        Ok(self.log.entry(version)?.map(|bytes| Sha256::digest(bytes).into()))
     }
 }
 
