@@ -499,6 +499,7 @@ fn a_correction_refuses_what_was_folded_without_it() {
         services: Vec::new(),
         reason: "a test of ours".to_owned(),
         at: newest.to_string(),
+        undoes: None,
     };
     correct(&mut world.again(), &correction).unwrap();
     world.assert_refused("corrected");

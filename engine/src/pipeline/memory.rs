@@ -277,7 +277,7 @@ impl Pipeline {
     /// Brings a state that was restored within its bounds.
     pub(super) fn bound_restored(&mut self) {
         self.memory.reset();
-        self.memory.tidy_now(&mut self.state, &self.watch.firing());
+        self.memory.tidy(&mut self.state, &self.watch.firing());
         self.memory.begin(&self.state);
     }
 

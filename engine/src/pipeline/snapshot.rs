@@ -191,7 +191,12 @@ impl Pipeline {
             probe: hash_probe(self.state.seed()),
             further: self.further_names(),
             pools: digest(&self.options.pools.described()),
-            pool_services: self.state.pool_series().iter().map(|one| one.service.to_string()).collect(),
+            pool_services: self
+                .state
+                .pool_series()
+                .iter()
+                .map(|one| one.service.to_string())
+                .collect(),
             corrections: digest_of(&self.options.slis.corrections),
             from: self.memory_from().0,
             newest: self.state.newest().map(|newest| newest.0),
@@ -300,7 +305,7 @@ impl Pipeline {
     fn parts(&mut self, dir: &Path, headers: &[Header], from: Minute) -> Result<State, Doubt> {
         let (seed, options) = (headers[0].seed, &self.options);
         let further = options.slis.further.len();
-        let pools = &options.pools;
+        let pools = &Arc::clone(&options.pools);
         let empty = State::new(options.dimension_values_max, further, true, seed);
         let mut state = empty.pooled(Arc::clone(pools));
         // Numbers are given out before the parts are read, all at once.
