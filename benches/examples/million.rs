@@ -17,6 +17,7 @@ use std::fs;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -225,6 +226,7 @@ fn options() -> Options {
     Options {
         slis: Defaults::default().slis,
         decode: decode::Options { format: Format::Ndjson, ..decode::Options::default() },
+        pools: Arc::default(),
         dimension_values_max: 1_000,
         dedupe_window_bytes: 0,
         dedupe_window_records: 0,
