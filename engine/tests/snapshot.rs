@@ -225,7 +225,8 @@ fn assert_held(found: &State, expect: &State, what: &str) {
 
 /// That what memory is said to take is what its series take, and a little for each name.
 fn assert_accounted(state: &State) {
-    let series: usize = state.all_series().iter().map(|series| series.bytes()).sum();
+    let all = state.all_series().into_iter().chain(state.pool_series());
+    let series: usize = all.map(|series| series.bytes()).sum();
     // A quarter is added for the allocator.
     let held = state.bytes() / 5 * 4;
     let names = 300 * state.customers() as usize;

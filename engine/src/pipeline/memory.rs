@@ -274,7 +274,7 @@ impl Pipeline {
         self.memory.bounds.series_bytes
     }
 
-    /// Brings a state that was restored within its bounds.
+    /// Brings a state that was restored or folded afresh within its bounds.
     pub(super) fn bound_restored(&mut self) {
         self.memory.reset();
         self.memory.tidy(&mut self.state, &self.watch.firing());
@@ -299,7 +299,7 @@ impl Pipeline {
         let watching = Watching { each: None, between: Some(&mut tidy) };
         fold_wanted(&self.table, slis, &need, (&Wanted::All, None), state, watching)?;
         pack(&mut self.state);
-        self.memory.begin(&self.state);
+        self.bound_restored();
         Ok(())
     }
 
