@@ -8,6 +8,7 @@ use std::path::Path;
 
 use ninefold_engine::decode::{self, Format};
 use ninefold_engine::pipeline::incidents::stored_incidents;
+use ninefold_engine::pipeline::watch::stored_transitions;
 use ninefold_engine::pipeline::{Options, Pipeline, PipelineError, Start, Unit};
 use ninefold_engine::query::body::AlertTransition;
 use ninefold_engine::query::incident::newest;
@@ -127,6 +128,25 @@ fn outage(customers: std::ops::Range<usize>) -> (Vec<u8>, usize) {
         text += &line(64, &format!("c{n}"), 200, 3_000);
     }
     (text.into_bytes(), failing)
+}
+
+/// The slowest ticket goes stale later than three days after the last failure, which is as far
+/// back as series are looked at that do not fire.
+#[test]
+fn an_alert_of_who_went_away_is_over_once_it_is_stale() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = line(0, "gone", 200, 1_000) + &line(1_200, "gone", 503, 100);
+    let mut one = Instance::new(&folder.path().join("d"));
+    one.count("kafka/t/0", text.as_bytes(), text.len());
+    for hour in 20..125 {
+        one.tick(60 * hour);
+        one.commit(&mut Told::default());
+    }
+    let all = stored_transitions(one.0.table(), &ALL).unwrap();
+    let mut slowest: Vec<_> = all.iter().filter(|one| one.tier == "ticket_3d").collect();
+    slowest.sort_by_key(|one| &one.at);
+    let states: Vec<&str> = slowest.iter().map(|one| one.state.as_str()).collect();
+    assert_eq!(states, ["firing", "stale"], "{slowest:#?}");
 }
 
 #[test]

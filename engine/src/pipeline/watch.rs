@@ -390,7 +390,7 @@ impl Pipeline {
         let firing: HashSet<Arc<str>> = self.watch.firing_customers().cloned().collect();
         let bad_min = self.memory.bad_min();
         for shard in &mut self.state.shards {
-            shard.cool(oldest);
+            shard.cool(oldest, |who| firing.contains(who));
             for (series, partition) in shard.hot_series(bad_min, |who| firing.contains(who)) {
                 if let Some(decider) = deciders.of(partition) {
                     let of_series = (series, decider, firing.contains(&series.customer));

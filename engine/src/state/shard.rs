@@ -295,10 +295,14 @@ impl Shard {
         }
     }
 
-    /// Series whose last bad event was before `oldest` burn no more.
-    pub fn cool(&mut self, oldest: Minute) {
+    /// Series whose last bad event was before `oldest` burn no more; those of customers whom
+    /// `is_watched` names are looked at until their alerts are over.
+    pub fn cool(&mut self, oldest: Minute, is_watched: impl Fn(&str) -> bool) {
         let known = self.hot.len();
-        self.hot.retain(|_, heat| heat.last >= oldest);
+        let customers = &self.customers;
+        self.hot.retain(|(customer, _), heat| {
+            heat.last >= oldest || is_watched(customers.text(*customer))
+        });
         self.bytes -= HOT_BYTES * (known - self.hot.len());
     }
 
