@@ -573,10 +573,9 @@ fn a_bad_release_is_the_cause_against_its_own_minutes_and_the_hour_before() {
     let [cause] = &answer.causes[..] else { panic!("{:?}", answer.causes) };
     assert_eq!(cause.dimensions, BTreeMap::from([("release".to_owned(), "r42".to_owned())]));
     assert_eq!((cause.valid, cause.bad), (1_000, 300));
-    // 300 less the 1 of 1,000 that the rest has, of 300 less the 1 of 1,100 that the hour before
-    // has; the rest fails as in the hour before.
-    let all = 300.0 - 1_000.0 / 1_100.0;
-    assert!((cause.share_of_excess.unwrap() - 299.0 / all).abs() < 1e-9, "{cause:?}");
+    // 300 less the 1 of 1,000 that the rest has. The rest fails as in the hour before, so that
+    // there is no other excess.
+    assert_eq!((cause.excess, cause.share_of_excess), (299.0, Some(1.0)));
     assert_eq!(cause.lift, Some(300.0));
     let backwards = impact(&config.promise(), &[], &dimensions, &(AT..=AT.minus(1)), AT);
     assert!(matches!(backwards, Err(AskError::Argument { field: "to", .. })));
