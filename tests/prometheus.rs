@@ -428,15 +428,17 @@ fn remote_write_gives_prometheus_the_series_of_metrics_also_after_it_was_away() 
     // Every series of /metrics is there, and no other.
     let names = |text: &str| text.split(['{', ' ']).next().unwrap_or_default().to_owned();
     let is_slo = |line: &&str| line.starts_with("slo:") || line.starts_with("sloth_");
-    let text = service.get("/metrics").body;
-    let mut ours: BTreeMap<String, usize> = BTreeMap::new();
-    text.lines().filter(is_slo).for_each(|line| *ours.entry(names(line)).or_default() += 1);
-    assert!(ours.len() > 15, "{text}");
-    let mut theirs: BTreeMap<String, usize> = BTreeMap::new();
-    for (labels, _) in prometheus.query("{job=\"ninefold\"}") {
-        *theirs.entry(labels["__name__"].as_str().unwrap().to_owned()).or_default() += 1;
-    }
-    assert_eq!(theirs, ours);
+    // The fleet and the customers are asked one after the other: the next interval has both.
+    prometheus.until("every series of /metrics and no other", |one| {
+        let text = service.get("/metrics").body;
+        let mut ours: BTreeMap<String, usize> = BTreeMap::new();
+        text.lines().filter(is_slo).for_each(|line| *ours.entry(names(line)).or_default() += 1);
+        let mut theirs: BTreeMap<String, usize> = BTreeMap::new();
+        for (labels, _) in one.query("{job=\"ninefold\"}") {
+            *theirs.entry(labels["__name__"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+        (theirs == ours && ours.len() > 15).then_some(())
+    });
     // Away: it waits, says so, and nothing is lost when it is back.
     drop(prometheus);
     service.until("a failure", |service| {
