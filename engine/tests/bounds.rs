@@ -10,7 +10,9 @@ mod options;
 mod recount;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use ninefold_engine::model::Measures;
 use ninefold_engine::pipeline::fold::Need;
 use ninefold_engine::pipeline::memory::{Bounds, EVENT_BYTES};
@@ -25,6 +27,7 @@ use ninefold_engine::state::series::Series;
 use ninefold_engine::table::Table;
 use ninefold_engine::time::{MINUTE_MS, Minute};
 use options::options;
+use parquet::arrow::ArrowWriter;
 use proptest::prelude::*;
 use recount::{Counts, Recount, Rules};
 
@@ -249,6 +252,33 @@ fn what_does_not_fit_63_bits_is_an_error_and_nothing_of_it_is_committed() {
     assert_eq!(pipeline.table().offset(LOG).unwrap(), Some(chunks[0].next));
     let again = Table::open_or_create(&folder.path().join("d")).unwrap();
     assert_eq!(again.version(), pipeline.table().version());
+}
+
+/// Of a file that is far from read to its end, what reads ahead must not be waited for.
+#[test]
+fn a_parquet_file_whose_commit_fails_ends_with_that_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.parquet");
+    let rows = 400_000;
+    let ints = |value: i64| Arc::new(Int64Array::from(vec![value; rows])) as ArrayRef;
+    let columns = [
+        ("ts", ints(START_MS)),
+        ("customer", Arc::new(StringArray::from(vec!["c"; rows])) as ArrayRef),
+        ("status", ints(200)),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let file = std::fs::File::create(&path).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let (sender, outcome) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut pipeline = pipeline(&folder, usize::MAX);
+        pipeline.bound(Bounds { uncommitted_bytes: EVENT_BYTES, ..Bounds::default() });
+        std::fs::write(folder.path().join("d/grain=series"), "no folder").unwrap();
+        sender.send(pipeline.replay_parquet(&path).is_err()).unwrap();
+    });
+    assert_eq!(outcome.recv_timeout(std::time::Duration::from_mins(1)), Ok(true));
 }
 
 #[test]

@@ -103,6 +103,8 @@ impl Pipeline {
                     }
                 }
             });
+            // Gone with this closure, whatever ends it: who reads ahead must not wait for it.
+            let queue = queue;
             let mut failed = None;
             while failed.is_none()
                 && let Ok(group) = queue.recv()

@@ -10,6 +10,7 @@ use crate::query::attribution::Attribution;
 use crate::query::body::Cause;
 use crate::query::impact::{availability_target, cause};
 use crate::query::incident::Incident;
+use crate::query::verdict::DIMENSION_COLUMNS;
 use crate::slo::budget::budget_events;
 use crate::slo::decimal::Decimal;
 use crate::slo::excess::{self, P_MAX, Row};
@@ -115,8 +116,8 @@ impl<'a> Scopes<'a> {
             spans: spans.iter().filter(touches).collect(),
             totals: BTreeMap::new(),
         };
-        let filter =
-            Filter { columns: Some(COLUMNS.to_vec()), ..Filter::of_minutes(whole.clone()) };
+        let columns = Some([&DIMENSION_COLUMNS[..], &["valid", "bad"]].concat());
+        let filter = Filter { columns, ..Filter::of_minutes(whole.clone()) };
         table.for_each_dimension(&filter, |row| {
             let counts = Counts { valid: row.measures.valid, bad: row.measures.bad, excluded: 0 };
             if !scopes.totals.contains_key(row.service) {
@@ -168,22 +169,6 @@ impl<'a> Scopes<'a> {
         all
     }
 }
-
-/// The columns of `dimension` that are read.
-const COLUMNS: [&str; 12] = [
-    "minute",
-    "service",
-    "release",
-    "cohort",
-    "region",
-    "route",
-    "attribute_1",
-    "attribute_2",
-    "attribute_3",
-    "attribute_4",
-    "valid",
-    "bad",
-];
 
 /// One cause, with whom and when it hit.
 #[derive(Default)]
