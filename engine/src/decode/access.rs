@@ -41,6 +41,16 @@ impl Access {
         }
     }
 
+    /// The service of every line.
+    pub(super) fn service(&self) -> &str {
+        &self.service
+    }
+
+    /// The patterns of routes.
+    pub(super) fn patterns(&self) -> &[String] {
+        &self.routes
+    }
+
     /// The customer and the attributes of a line whose fields `field` knows by name.
     ///
     /// `client` is the address, the customer where no field is configured. A name that the
@@ -99,7 +109,7 @@ pub(super) fn customer<'a>(name: &str, text: &'a str) -> Read<&'a str> {
     if text.len() > CUSTOMER_BYTES_MAX {
         return Err(format!("{name} has more than {CUSTOMER_BYTES_MAX} bytes"));
     }
-    if text.contains('\u{FFFD}') {
+    if !text.is_ascii() && text.contains('\u{FFFD}') {
         return Err(format!("{name} is not UTF-8"));
     }
     Ok(text)

@@ -9,13 +9,146 @@
 //!
 //! After the size any fields may follow. A request of garbage counts: it was answered. The line
 //! is scanned from the left; the time in brackets is what everything else is placed by.
+//!
+//! Two readers give the same answer. [`usual`] takes `address - user [time] "request" status size`
+//! in one pass, with what it remembers of lines before: minutes and requests repeat. On any doubt
+//! it gives up, and [`decode`] decides, which alone refuses. A property test holds the two against
+//! each other.
 
 use core::net::IpAddr;
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
 
 use super::access::{self, Access, Request};
-use super::route::request_line;
+use super::route::{ROUTE_MALFORMED, request_line, write_route};
 use super::{Read, clock};
 use crate::model::{Event, Latency};
+use crate::short;
+use crate::time::digits;
+
+/// Reads a usual line; `None` where [`decode`] is to decide.
+pub(super) fn usual<'a>(
+    access: &'a Access,
+    line: &'a str,
+    memo: &'a mut Memo,
+) -> Option<Event<'a>> {
+    let bytes = line.as_bytes();
+    let address_end = memchr::memchr(b' ', bytes).filter(|end| *end > 0)?;
+    let user_start = address_end + 3;
+    if bytes.get(address_end..user_start)? != b" - " || *bytes.get(user_start)? == b'[' {
+        return None;
+    }
+    let user_end = user_start + memchr::memchr(b' ', &bytes[user_start..])?;
+    let (before, rest) = bytes[user_end..].split_first_chunk::<2>()?;
+    let (time, rest) = rest.split_first_chunk::<26>()?;
+    if before != b" [" || !rest.starts_with(b"] \"") {
+        return None;
+    }
+    let ts_ms = clock::in_years(memo.minute.ts_ms(time)?).ok()?;
+    let request_start = user_end + 2 + time.len() + 3;
+    let after = &bytes[request_start..];
+    let request_length = memchr::memchr2(b'"', b'\\', after)?;
+    let (status, size_start) = match after.get(request_length..request_length + 6)? {
+        [b'"', b' ', status @ .., b' '] => (digits(status)?, request_length + 6),
+        _ => return None,
+    };
+    let size = &after[size_start..];
+    let size_length = memchr::memchr(b' ', size).unwrap_or(size.len());
+    let (size, extra) = size.split_at(size_length);
+    let is_size = size == b"-" || (!size.is_empty() && size.iter().all(u8::is_ascii_digit));
+    if !is_size || extra.ends_with(b"ms") {
+        return None;
+    }
+    let request = line.get(request_start..request_start + request_length)?;
+    let (address, user) = (&line[..address_end], &line[user_start..user_end]);
+    let peer = Peer { host: "-", address, user };
+    let field = |name: &str| peer.field(name);
+    Some(Event {
+        ts_ms,
+        customer: access.customer(address, field).ok()?,
+        service: access.service(),
+        route: memo.requests.route(request, access),
+        attributes: access.attributes(field),
+        status: u16::try_from(status).ok().filter(|status| (100..=599).contains(status))?,
+        ..Event::default()
+    })
+}
+
+/// What is remembered of lines before; for speed alone.
+#[derive(Default)]
+pub(super) struct Memo {
+    minute: KnownMinute,
+    requests: KnownRequests,
+}
+
+/// The minute of the line before: what stands before and behind the seconds of its time.
+#[derive(Default)]
+struct KnownMinute {
+    before: [u8; 18],
+    behind: [u8; 6],
+    ms: i64,
+}
+
+impl KnownMinute {
+    /// As [`clock::clf`].
+    fn ts_ms(&mut self, time: &[u8; 26]) -> Option<i64> {
+        let (before, rest) = time.split_first_chunk()?;
+        let (second, behind) = rest.split_first_chunk::<2>()?;
+        let second_ms = digits(second)? * 1_000;
+        if *before == self.before && *behind == self.behind {
+            return (second_ms <= 60_000).then_some(self.ms + second_ms);
+        }
+        let ts_ms = clock::clf(std::str::from_utf8(time).ok()?)?;
+        *self =
+            KnownMinute { before: *before, behind: behind.try_into().ok()?, ms: ts_ms - second_ms };
+        Some(ts_ms)
+    }
+}
+
+/// Into how many places requests go by their hash; a new one takes the place of another.
+const KNOWN_REQUESTS: usize = 256;
+
+/// Longer ones are hardly asked for twice.
+const KNOWN_REQUEST_BYTES_MAX: usize = 256;
+
+/// Requests with their routes.
+#[derive(Default)]
+struct KnownRequests {
+    hasher: RandomState,
+    /// None before the first request.
+    places: Vec<KnownRequest>,
+}
+
+#[derive(Clone, Default)]
+struct KnownRequest {
+    request: String,
+    route: String,
+}
+
+impl KnownRequests {
+    /// The route of a request line.
+    fn route(&mut self, request: &str, access: &Access) -> &str {
+        self.places.resize(KNOWN_REQUESTS, KnownRequest::default());
+        let hash = self.hasher.hash_one(request.as_bytes());
+        let known = &mut self.places[hash as usize % KNOWN_REQUESTS];
+        let is_known = short::same(known.request.as_bytes(), request.as_bytes());
+        // Places are empty at first, and the empty request has a route.
+        if !is_known || request.is_empty() {
+            match request_line(request) {
+                Some((method, target)) => {
+                    write_route(method, target, access.patterns(), &mut known.route);
+                }
+                None => ROUTE_MALFORMED.clone_into(&mut known.route),
+            }
+            known.request.clear();
+            if request.len() <= KNOWN_REQUEST_BYTES_MAX {
+                known.request.push_str(request);
+            }
+        }
+        &known.route
+    }
+}
 
 /// Reads one line.
 pub(super) fn decode<'a>(
@@ -154,7 +287,7 @@ impl<'a> Tail<'a> {
     fn latency(&self) -> Latency {
         let last = self.extra.rsplit(' ').next().unwrap_or("");
         let ms = last.strip_suffix("ms").filter(|ms| !ms.is_empty() && ms.len() <= 18);
-        match ms.and_then(|ms| crate::time::digits(ms.as_bytes())) {
+        match ms.and_then(|ms| digits(ms.as_bytes())) {
             Some(ms) => super::value::latency(ms as f64 * 1_000.0),
             None => Latency::Absent,
         }
@@ -163,6 +296,8 @@ impl<'a> Tail<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::decode::Options;
     use crate::decode::route::ROUTE_MALFORMED;
@@ -253,5 +388,95 @@ mod tests {
         assert_eq!(customer("tenant", &line), Err("this format has no field \"tenant\"".into()));
         let line = format!(r#"1.2.3.4 - - {TIME} "GET /" 200 5"#);
         assert_eq!(customer("user", &line), Err("no customer: user is empty".into()));
+    }
+
+    /// A line of likely and unlikely parts, some bytes of it changed.
+    fn line() -> impl Strategy<Value = Vec<u8>> {
+        let one_of = |parts: &'static [&'static str]| prop::sample::select(parts);
+        let before = (
+            one_of(&["1.2.3.4", "cust_1", "::1", "ä", "\u{FFFD}", "[x]", "-", "", "a b"]),
+            one_of(&[" - ", " - ", " - ", " x ", " ", "  "]),
+            one_of(&["-", "-", "-", "frank", "[x", "a b", ""]),
+        );
+        let time = (
+            one_of(&["17/May/2015", "17/May/2015", "29/Feb/2015", "01/Jan/1999", "1/May/2015"]),
+            one_of(&["10:05", "10:05", "10:06", "24:00"]),
+            one_of(&["00", "07", "59", "60", "61", "x7"]),
+            one_of(&["+0000", "+0000", "-0730", "+00:0"]),
+        );
+        let request = one_of(&[
+            "GET / HTTP/1.1",
+            "GET /v1/orders/4711?x HTTP/1.1",
+            "POST /a",
+            "",
+            "-",
+            r"\x16\x03",
+            r#"a\"b"#,
+            r#"a"b"#,
+            r#"" 1"#,
+            "GET /\u{FFFD} HTTP/1.1",
+        ]);
+        let after = (
+            one_of(&["200", "503", "404", "000", "0", "-", "600", "99", "+20"]),
+            one_of(&["5", "-", "203023", "", "x"]),
+            one_of(&["", " ", " \"-\" \"curl/8\"", " 1 \"r\" \"u\" 42ms", " ms", " \"9ms\""]),
+        );
+        let edits = prop::collection::vec(
+            (any::<prop::sample::Index>(), prop::sample::select(b"\"\\[]/: -09ax\xff".to_vec())),
+            0..2,
+        );
+        (before, time, request, after, edits).prop_map(|(before, time, request, after, edits)| {
+            let (address, ident, user) = before;
+            let (day, minute, second, zone) = time;
+            let (status, size, extra) = after;
+            let line = format!(
+                r#"{address}{ident}{user} [{day}:{minute}:{second} {zone}] "{request}" {status} {size}{extra}"#
+            );
+            let mut line = line.into_bytes();
+            for (place, byte) in edits {
+                let at = place.index(line.len());
+                line[at] = byte;
+            }
+            line
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn the_one_pass_gives_what_the_other_reader_gives(
+            lines in prop::collection::vec(line(), 1..8),
+            field in prop::sample::select(&[None, Some("user"), Some("host"), Some("x")][..]),
+        ) {
+            let options = Options {
+                customer_field: field.map(str::to_owned),
+                attributes: vec!["user".into()],
+                routes: vec!["/v1/orders/{order}".into()],
+                ..Options::default()
+            };
+            let (access, mut memo) = (Access::new(&options), Memo::default());
+            for line in lines {
+                let line = String::from_utf8_lossy(&line);
+                let mut route = String::new();
+                let other = decode(&access, &line, &mut route);
+                if let Some(event) = usual(&access, &line, &mut memo) {
+                    prop_assert_eq!(Ok(event), other, "{}", line);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn usual_lines_are_read_in_one_pass() {
+        let (access, mut memo) = (Access::new(&Options::default()), Memo::default());
+        for request in ["GET /a HTTP/1.1", "GET /a HTTP/1.1", "", "GET /b HTTP/1.1", "\u{FFFD}"] {
+            for end in ["5", "-", r#"5 "-" "curl/8.14.1""#] {
+                let line = format!(r#"cust_1 - - {TIME} "{request}" 200 {end}"#);
+                let mut route = String::new();
+                let other = decode(&access, &line, &mut route).ok();
+                assert!(other.is_some() && usual(&access, &line, &mut memo) == other, "{line}");
+            }
+        }
     }
 }

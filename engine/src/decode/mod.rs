@@ -236,6 +236,8 @@ struct Scratch {
     texts: String,
     /// The route.
     route: String,
+    /// Of lines in the Combined form.
+    memo: combined::Memo,
 }
 
 /// A value read from a line, or the reason that makes the line a dead letter.
@@ -263,28 +265,49 @@ impl Decoder {
 
     /// Reads one line, without its newline; a carriage return at its end is taken off.
     pub fn decode<'a>(&'a mut self, line: &'a [u8]) -> Line<'a> {
+        let mut event = Event::default();
+        match self.decode_into(line, &mut event) {
+            Ok(true) => Line::Event(event),
+            Ok(false) => Line::Skip,
+            Err(reason) => Line::Dead(reason),
+        }
+    }
+
+    /// The same into an event that is as by default, which spares moving it; false for
+    /// [`Line::Skip`]. Only where it says true does `event` hold anything of use.
+    ///
+    /// # Errors
+    /// The reason that makes the line a dead letter.
+    pub fn decode_into<'a>(
+        &'a mut self,
+        line: &'a [u8],
+        event: &mut Event<'a>,
+    ) -> Result<bool, String> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if is_skipped(line) {
-            return Line::Skip;
+            return Ok(false);
         }
         let Decoder { family, scratch } = self;
-        let read = match family {
-            Family::Native(native) => native.decode(line, &mut scratch.texts),
-            family => family.decode_text(line, scratch),
-        };
-        read.map_or_else(Line::Dead, Line::Event)
+        match family {
+            Family::Native(native) => native.decode(line, &mut scratch.texts, event)?,
+            family => *event = family.decode_text(line, scratch)?,
+        }
+        Ok(true)
     }
 }
 
 impl Family {
     /// Reads a line of an access log.
     fn decode_text<'a>(&'a self, line: &'a [u8], scratch: &'a mut Scratch) -> Read<Event<'a>> {
-        let Scratch { lossy: buffer, texts, route } = scratch;
+        let Scratch { lossy: buffer, texts, route, memo } = scratch;
         let line = without_cri(lossy(line, buffer));
         match self {
             Family::Envoy(log) if line.starts_with('[') => envoy::decode(log.access(), line, route),
             Family::Json(log) | Family::Envoy(log) => log.decode(line, texts, route),
-            Family::Combined(access) => combined::decode(access, line, route),
+            Family::Combined(access) => match combined::usual(access, line, memo) {
+                Some(event) => Ok(event),
+                None => combined::decode(access, line, route),
+            },
             Family::Alb(access) => aws::alb(access, line, route),
             Family::Cloudfront(access) => aws::cloudfront(access, line, route),
             Family::Native(_) | Family::Columnar => Err("the format has no such lines".to_owned()),

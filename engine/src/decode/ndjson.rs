@@ -23,15 +23,21 @@ impl Ndjson {
         Ndjson { fast: fast::Fast::new(&names), names }
     }
 
-    /// Reads one line; texts that hold escapes are put into `texts`.
-    pub(super) fn decode<'a>(&mut self, line: &'a [u8], texts: &'a mut String) -> Read<Event<'a>> {
+    /// Reads one line into `event`, which is as by default; texts that hold escapes are put into
+    /// `texts`.
+    pub(super) fn decode<'a>(
+        &mut self,
+        line: &'a [u8],
+        texts: &'a mut String,
+        event: &mut Event<'a>,
+    ) -> Read<()> {
         let Ok(line) = std::str::from_utf8(line) else {
             return Err("the line is not UTF-8".to_owned());
         };
-        match self.fast.decode(line) {
-            Some(event) => Ok(event),
-            None => strict(&self.names, without_cri(line), texts),
+        if self.fast.decode(line, event).is_none() {
+            *event = strict(&self.names, without_cri(line), texts)?;
         }
+        Ok(())
     }
 }
 

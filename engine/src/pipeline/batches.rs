@@ -2,20 +2,24 @@
 //!
 //! The grains of customers are sorted by customer, service, minute; `dimension` by service,
 //! minute. One file for each grain and UTC day; its batches are built as it is written, so that
-//! never all rows of an epoch are in memory as columns.
+//! never all rows of an epoch are in memory as columns. Texts that many rows share are columns of
+//! numbers with a dictionary in memory; what is written does not show it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, Int64Array, RecordBatch, StringBuilder, TimestampMicrosecondArray,
+    ArrayRef, AsArray, BinaryBuilder, DictionaryArray, Int64Array, RecordBatch, StringArray,
+    StringBuilder, TimestampMicrosecondArray, UInt32Array,
 };
+use arrow::datatypes::{Field, Schema, UInt32Type};
 use rayon::prelude::*;
 
 use crate::model::Measures;
-use crate::state::rows::{CustomerRows, ShardRows, Sums};
-use crate::state::{Cut, State, block::DIMENSIONS};
+use crate::state::block::{DIMENSIONS, Record};
+use crate::state::rows::{CustomerRows, ShardRows, Sums, encoded, sum_records};
+use crate::state::{Cut, State};
 use crate::table::SlicedFile;
 use crate::table::schema::Grain;
 use crate::time::{Day, Minute};
@@ -30,6 +34,14 @@ pub struct Names<'a> {
     pub rules: &'a str,
 }
 
+/// The texts that columns of numbers stand for.
+struct Dictionaries {
+    /// Services and dimension values.
+    values: ArrayRef,
+    partitions: ArrayRef,
+    rules: ArrayRef,
+}
+
 /// Where a row of a customer is.
 #[derive(Clone, Copy)]
 struct Place {
@@ -41,9 +53,15 @@ struct Place {
 /// All data files of an epoch's counts.
 pub fn data_files<'a>(state: &'a State, cut: &'a Cut, names: &'a Names<'a>) -> Vec<SlicedFile<'a>> {
     let order = customers_by_name(state, cut);
-    let build = Build { state, cut, names };
+    let values = &state.dimensions.values;
+    let dictionaries = Dictionaries {
+        values: dictionary((0..values.count() as u32).map(|id| values.text(id))),
+        partitions: dictionary(names.partitions.iter().copied()),
+        rules: dictionary([names.rules].into_iter()),
+    };
+    let build = Build { state, cut, names, dictionaries: Arc::new(dictionaries) };
     let mut files = Vec::new();
-    let series = |rows: &ShardRows, row: usize| rows.series[row].minute.day();
+    let series = |rows: &ShardRows, row: usize| rows.series(row)[0].minute.day();
     let places = by_day(cut, &order, |rows| rows.series.clone(), series);
     files.extend(build.files(Grain::Series, places, Build::series));
     let slis = |rows: &ShardRows, row: usize| rows.slis[row].minute.day();
@@ -59,16 +77,28 @@ pub fn data_files<'a>(state: &'a State, cut: &'a Cut, names: &'a Names<'a>) -> V
 
 /// Customers with rows, as (shard, place in its customers), by name.
 fn customers_by_name(state: &State, cut: &Cut) -> Vec<(u32, u32)> {
-    let of_shard = |(shard, rows): (usize, &ShardRows)| {
-        let places = 0..rows.customers.len() as u32;
-        places.map(move |place| (shard as u32, place)).collect::<Vec<_>>()
+    let name = |shard: u32, place: u32| {
+        let customer = cut.shards[shard as usize].customers[place as usize].customer;
+        state.shards[shard as usize].customers.text(customer)
     };
-    let mut order: Vec<(u32, u32)> = cut.shards.iter().enumerate().flat_map(of_shard).collect();
-    order.par_sort_unstable_by_key(|(shard, place)| {
-        let customer = cut.shards[*shard as usize].customers[*place as usize].customer;
-        state.shards[*shard as usize].customers.text(customer)
+    let of_shard = |shard: u32| {
+        let places = 0..cut.shards[shard as usize].customers.len() as u32;
+        places.map(move |place| (head(name(shard, place)), shard, place))
+    };
+    let mut order: Vec<(u128, u32, u32)> =
+        (0..cut.shards.len() as u32).flat_map(of_shard).collect();
+    order.par_sort_unstable_by(|(a, a_shard, a_place), (b, b_shard, b_place)| {
+        a.cmp(b).then_with(|| name(*a_shard, *a_place).cmp(name(*b_shard, *b_place)))
     });
-    order
+    order.into_iter().map(|(_, shard, place)| (shard, place)).collect()
+}
+
+/// The first 16 bytes of a text, in whose order texts are that differ in them.
+fn head(text: &str) -> u128 {
+    let mut head = [0; 16];
+    let length = text.len().min(head.len());
+    head[..length].copy_from_slice(&text.as_bytes()[..length]);
+    u128::from_be_bytes(head)
 }
 
 /// The places of one grain's rows by day, in the order of customers.
@@ -78,16 +108,28 @@ fn by_day(
     range: impl Fn(&CustomerRows) -> Range<usize>,
     day: impl Fn(&ShardRows, usize) -> Day,
 ) -> BTreeMap<Day, Vec<Place>> {
-    let mut days: BTreeMap<Day, Vec<Place>> = BTreeMap::new();
+    let all = cut.shards.iter().flat_map(|shard| &shard.customers);
+    let rows_max = all.map(|customer| range(customer).len()).sum();
+    let mut days: Vec<(Day, Vec<Place>)> = Vec::new();
+    // Nearly all rows are of the day of the row before.
+    let mut now = 0;
     for (shard, place) in order {
         let rows = &cut.shards[*shard as usize];
         let of_customer = &rows.customers[*place as usize];
         for row in range(of_customer) {
+            let day = day(rows, row);
+            if days.get(now).is_none_or(|(known, _)| *known != day) {
+                now = days.iter().position(|(known, _)| *known == day).unwrap_or(days.len());
+            }
+            if now == days.len() {
+                let room = if days.is_empty() { rows_max } else { 0 };
+                days.push((day, Vec::with_capacity(room)));
+            }
             let place = Place { shard: *shard, customer: of_customer.customer, row: row as u32 };
-            days.entry(day(rows, row)).or_default().push(place);
+            days[now].1.push(place);
         }
     }
-    days
+    days.into_iter().collect()
 }
 
 /// The places of the rows of `dimension` by day; the part stands in `shard`.
@@ -108,35 +150,43 @@ fn dimensions_by_day(cut: &Cut) -> BTreeMap<Day, Vec<Place>> {
     days
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Build<'a> {
     state: &'a State,
     cut: &'a Cut,
     names: &'a Names<'a>,
+    dictionaries: Arc<Dictionaries>,
 }
 
 impl<'a> Build<'a> {
     fn files(
-        self,
+        &self,
         grain: Grain,
         days: BTreeMap<Day, Vec<Place>>,
         columns: fn(&Build<'a>, &[Place]) -> Vec<ArrayRef>,
     ) -> impl Iterator<Item = SlicedFile<'a>> {
-        days.into_iter().map(move |(day, places)| SlicedFile {
-            grain,
-            day,
-            rows: places.len(),
-            build: Box::new(move |rows| batch(grain, columns(&self, &places[rows]))),
+        days.into_iter().map(move |(day, places)| {
+            let (build, rows) = (self.clone(), places.len());
+            let build = move |rows: Range<usize>| batch(grain, columns(&build, &places[rows]));
+            SlicedFile { grain, day, rows, build: Box::new(build) }
         })
     }
 
     fn series(&self, places: &[Place]) -> Vec<ArrayRef> {
-        let row = |place: &Place| &self.shard(place).series[place.row as usize];
-        let key = places.iter().map(|place| (row(place).minute, row(place).tuple));
+        let row = |place: &Place| self.shard(place).series(place.row as usize);
+        let rows: Vec<&[Record]> = places.iter().map(row).collect();
+        let key = rows.iter().map(|row| (row[0].minute, row[0].tuple));
         let mut columns = self.customer_key(places, key);
-        let sums = |place: &Place| (&row(place).sums, self.shard(place).latency.as_slice());
-        columns.extend(measures(places.iter().map(sums)));
-        columns.extend(self.source(places.iter().map(|place| row(place).partition)));
+        let mut sums = MeasureColumns::with_room(places.len());
+        let (mut latencies, mut slots, mut latency) = (Vec::new(), Vec::new(), Vec::new());
+        for row in &rows {
+            let measures = sum_records(row, &mut latencies);
+            latency.clear();
+            encoded(&mut latencies, &mut slots, &mut latency);
+            sums.push(&measures, &latency);
+        }
+        columns.extend(sums.finish());
+        columns.extend(self.source(rows.iter().map(|row| row[0].partition)));
         columns
     }
 
@@ -156,7 +206,7 @@ impl<'a> Build<'a> {
     fn failures(&self, places: &[Place]) -> Vec<ArrayRef> {
         let row = |place: &Place| &self.shard(place).failures[place.row as usize];
         let mut columns = vec![minutes(places.iter().map(|place| row(place).minute))];
-        columns.push(texts(places.iter().map(|place| self.customer(place))));
+        columns.push(self.customers(places));
         columns.extend(self.whole_tuple(places.iter().map(|place| row(place).tuple)));
         columns.push(ints(places.iter().map(|place| u64::from(row(place).status))));
         columns.push(ints(places.iter().map(|place| row(place).bad)));
@@ -169,8 +219,13 @@ impl<'a> Build<'a> {
         let row = |place: &Place| &part(place).0[place.row as usize];
         let mut columns = vec![minutes(places.iter().map(|place| row(place).minute))];
         columns.extend(self.whole_tuple(places.iter().map(|place| row(place).tuple)));
-        let sums = |place: &Place| (&row(place).sums, part(place).1.as_slice());
-        columns.extend(measures(places.iter().map(sums)));
+        let mut sums = MeasureColumns::with_room(places.len());
+        for place in places {
+            let Sums { measures, latency } = &row(place).sums;
+            let arena = &part(place).1;
+            sums.push(measures, &arena[latency.start as usize..latency.end as usize]);
+        }
+        columns.extend(sums.finish());
         columns.extend(self.source(places.iter().map(|place| row(place).partition)));
         columns
     }
@@ -190,63 +245,112 @@ impl<'a> Build<'a> {
         keys: impl Iterator<Item = (Minute, u32)> + Clone,
     ) -> Vec<ArrayRef> {
         let tuple = |(_, tuple): (Minute, u32)| self.state.dimensions.tuple(tuple);
-        let text = |value: u32| self.state.dimensions.values.text(value);
         vec![
             minutes(keys.clone().map(|(minute, _)| minute)),
-            texts(places.iter().map(|place| self.customer(place))),
-            texts(keys.clone().map(|key| text(tuple(key).service))),
-            texts(keys.clone().map(|key| text(tuple(key).dimensions[0]))),
-            texts(keys.map(|key| text(tuple(key).dimensions[1]))),
+            self.customers(places),
+            self.values(keys.clone().map(|key| tuple(key).service)),
+            self.values(keys.clone().map(|key| tuple(key).dimensions[0])),
+            self.values(keys.map(|key| tuple(key).dimensions[1])),
         ]
+    }
+
+    /// `customer`: rows of one follow each other.
+    fn customers(&self, places: &[Place]) -> ArrayRef {
+        let of = |place: &Place| (place.shard, place.customer);
+        let runs = || places.chunk_by(|a, b| of(a) == of(b));
+        let numbers =
+            (0..).zip(runs()).flat_map(|(run, rows)| std::iter::repeat_n(run, rows.len()));
+        let numbers = UInt32Array::from_iter_values(numbers);
+        numbered(numbers, &dictionary(runs().map(|rows| self.customer(&rows[0]))))
     }
 
     /// `service` and every dimension.
     fn whole_tuple(&self, tuples: impl Iterator<Item = u32> + Clone) -> Vec<ArrayRef> {
-        let (dimensions, text) =
-            (&self.state.dimensions, |value| self.state.dimensions.values.text(value));
-        let mut columns = vec![texts(tuples.clone().map(|t| text(dimensions.tuple(t).service)))];
-        columns.extend((0..DIMENSIONS).map(|n| {
-            texts(tuples.clone().map(|tuple| text(dimensions.tuple(tuple).dimensions[n])))
-        }));
+        let tuple = |number| self.state.dimensions.tuple(number);
+        let mut columns = vec![self.values(tuples.clone().map(|number| tuple(number).service))];
+        columns.extend(
+            (0..DIMENSIONS)
+                .map(|n| self.values(tuples.clone().map(|number| tuple(number).dimensions[n]))),
+        );
         columns
+    }
+
+    /// A column of values by number, of which 0 is the absent one.
+    fn values(&self, numbers: impl Iterator<Item = u32>) -> ArrayRef {
+        let numbers = numbers.map(|number| (number != 0).then_some(number));
+        numbered(numbers.collect(), &self.dictionaries.values)
     }
 
     /// `partition` and `rules`.
     fn source(&self, partitions: impl Iterator<Item = u16> + Clone) -> [ArrayRef; 2] {
-        let names = &self.names.partitions;
-        [
-            texts(partitions.clone().map(|partition| names[usize::from(partition)])),
-            texts(partitions.map(|_| self.names.rules)),
-        ]
+        let numbers = UInt32Array::from_iter_values(partitions.clone().map(u32::from));
+        let rules = UInt32Array::from_iter_values(partitions.map(|_| 0));
+        let Dictionaries { partitions, rules: version, .. } = &*self.dictionaries;
+        [numbered(numbers, partitions), numbered(rules, version)]
     }
 }
 
-/// A batch of the columns of a grain.
+/// Texts for columns of numbers.
+fn dictionary<'a>(texts: impl Iterator<Item = &'a str>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(texts))
+}
+
+/// A text column by number.
+fn numbered(numbers: UInt32Array, texts: &ArrayRef) -> ArrayRef {
+    Arc::new(DictionaryArray::<UInt32Type>::new(numbers, Arc::clone(texts)))
+}
+
+/// A batch of the columns of a grain; text columns may be numbers with a dictionary.
 ///
 /// # Panics
 /// If the columns are not those of the grain's schema: they are built beside it.
 pub fn batch(grain: Grain, columns: Vec<ArrayRef>) -> RecordBatch {
-    RecordBatch::try_new(grain.schema(), columns).expect("the columns are those of the grain")
+    let schema = grain.schema();
+    let as_built = schema.fields().iter().zip(&columns).map(|(field, column)| match column {
+        numbered if numbered.as_any_dictionary_opt().is_some() => {
+            Arc::new(Field::clone(field).with_data_type(numbered.data_type().clone()))
+        }
+        _ => Arc::clone(field),
+    });
+    let as_built = Arc::new(Schema::new(as_built.collect::<Vec<_>>()));
+    RecordBatch::try_new(as_built, columns).expect("the columns are those of the grain")
 }
 
-/// The columns of [`Measures`], then the histogram.
-fn measures<'a>(sums: impl Iterator<Item = (&'a Sums, &'a [u8])> + Clone) -> Vec<ArrayRef> {
-    let of = |get: fn(&Measures) -> u64| ints(sums.clone().map(|(sums, _)| get(&sums.measures)));
-    let mut latency = BinaryBuilder::new();
-    for (sums, arena) in sums.clone() {
-        let bytes = &arena[sums.latency.start as usize..sums.latency.end as usize];
-        latency.append_option((!bytes.is_empty()).then_some(bytes));
+/// The columns of [`Measures`] and of the histogram, row by row.
+struct MeasureColumns {
+    counts: [Vec<i64>; 7],
+    latency: BinaryBuilder,
+}
+
+impl MeasureColumns {
+    fn with_room(rows: usize) -> MeasureColumns {
+        // Nearly all histograms have one to three slots.
+        let latency = BinaryBuilder::with_capacity(rows, rows * 48);
+        MeasureColumns { counts: std::array::from_fn(|_| Vec::with_capacity(rows)), latency }
     }
-    vec![
-        of(|measures| measures.valid),
-        of(|measures| measures.bad),
-        of(|measures| measures.excluded),
-        of(|measures| measures.timed),
-        of(|measures| measures.slow),
-        of(|measures| measures.latency_sum_us),
-        of(|measures| measures.latency_max_us),
-        Arc::new(latency.finish()),
-    ]
+
+    /// Adds a row; no bytes where nothing was timed.
+    fn push(&mut self, measures: &Measures, latency: &[u8]) {
+        let Measures { valid, bad, excluded, timed, slow, latency_sum_us, latency_max_us } =
+            *measures;
+        let counts = [valid, bad, excluded, timed, slow, latency_sum_us, latency_max_us];
+        for (column, count) in self.counts.iter_mut().zip(counts) {
+            column.push(signed(count));
+        }
+        self.latency.append_option((!latency.is_empty()).then_some(latency));
+    }
+
+    fn finish(mut self) -> Vec<ArrayRef> {
+        let counts = self.counts.into_iter();
+        let mut columns: Vec<ArrayRef> =
+            counts.map(|counts| Arc::new(Int64Array::from(counts)) as ArrayRef).collect();
+        columns.push(Arc::new(self.latency.finish()));
+        columns
+    }
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).expect("a count fits 63 bits")
 }
 
 /// A text column; the empty text is absent.
@@ -258,7 +362,6 @@ pub fn texts<'a>(texts: impl Iterator<Item = &'a str>) -> ArrayRef {
 
 /// A column of counts.
 pub fn ints(counts: impl Iterator<Item = u64>) -> ArrayRef {
-    let signed = |count| i64::try_from(count).expect("a count fits 63 bits");
     Arc::new(Int64Array::from_iter_values(counts.map(signed)))
 }
 

@@ -113,12 +113,12 @@ impl Pipeline {
                 let groups: Vec<_> = std::iter::once(group).chain(more.take(most - 1)).collect();
                 let keep_ids = self.options().dedupe_window_bytes > 0;
                 let (seed, slis) = (self.state.seed(), &self.options().slis);
-                let make = |group: Result<Vec<Rows>, ParquetFault>| {
-                    let mut builder = BlockBuilder::new(seed, keep_ids);
-                    block_of(&mut builder, *number, slis, &group?)
+                let builder = || BlockBuilder::new(seed, keep_ids).expecting(self.rooms);
+                let make = |builder: &mut BlockBuilder, group: Result<Vec<Rows>, ParquetFault>| {
+                    block_of(builder, *number, slis, &group?)
                 };
                 let made: Vec<Result<Option<Block>, ParquetFault>> =
-                    groups.into_par_iter().map(make).collect();
+                    groups.into_par_iter().map_init(builder, make).collect();
                 let mut blocks = Vec::with_capacity(made.len());
                 for block in made {
                     match block {

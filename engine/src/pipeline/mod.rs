@@ -47,7 +47,7 @@ use crate::slo::pool::Pools;
 use crate::slo::sli::Slis;
 use crate::source::chunk::{Chunk, ChunkKind, LINE_BYTES_MAX, RecordMark, Tail};
 use crate::source::file::Known;
-use crate::state::block::{Block, BlockBuilder, DeadLetter};
+use crate::state::block::{Block, BlockBuilder, DeadLetter, Rooms};
 use crate::state::shard::NOBODY;
 use crate::state::{Cut, State};
 use crate::table::schema::Grain;
@@ -262,6 +262,8 @@ pub struct Pipeline {
     poison: Vec<Poison>,
     /// The one record that is being counted, where it is taken alone.
     alone: Option<(u16, u64, u64)>,
+    /// Those of the last block.
+    rooms: Rooms,
 }
 
 impl Pipeline {
@@ -293,6 +295,7 @@ impl Pipeline {
             snapshots: snapshot::Snapshots::default(),
             poison: Vec::new(),
             alone: None,
+            rooms: Rooms::default(),
         }
     }
 
@@ -540,6 +543,7 @@ impl Pipeline {
         partition.lines.add(&lines);
         partition.since_begin.add(&lines);
         self.lines.add(&lines);
+        self.rooms = blocks.last().map_or(self.rooms, Rooms::of);
         blocks
     }
 
@@ -603,9 +607,9 @@ impl Pipeline {
     }
 
     fn landed(&mut self, cut: &Cut) {
-        for row in cut.shards.iter().flat_map(|shard| &shard.series) {
-            let measures = &row.sums.measures;
-            self.events.add(measures.valid, measures.bad, measures.excluded, row.minute);
+        for record in cut.shards.iter().flat_map(|shard| shard.records()) {
+            let measures = record.measures();
+            self.events.add(measures.valid, measures.bad, measures.excluded, record.minute);
         }
         self.state.drop_records();
         for partition in &mut self.partitions {
@@ -623,7 +627,8 @@ impl Pipeline {
 
     fn decode(&self, number: u16, chunks: &[Chunk]) -> Vec<Block> {
         let partition = &self.partitions[usize::from(number)];
-        decode_chunks(&self.options, &partition.decode, (number, self.state.seed()), chunks)
+        let tools = (&partition.decode, self.rooms);
+        decode_chunks(&self.options, tools, (number, self.state.seed()), chunks)
     }
 
     /// Dead letters by the day on which their log took them. Files do not say when: 1970-01-01.
@@ -751,15 +756,16 @@ fn settle(block: &mut Block, window: Option<&mut DedupeWindow>) -> LineCounts {
     LineCounts { read, counted, events, dead, duplicate, holes: 0, invalid_latency }
 }
 
-/// Decodes chunks of one partition on all cores, as `decode` says.
+/// Decodes chunks of one partition on all cores, as `decode` says, into blocks of about `rooms`.
 fn decode_chunks(
     options: &Options,
-    decode: &decode::Options,
+    (decode, rooms): (&decode::Options, Rooms),
     (number, seed): (u16, u64),
     chunks: &[Chunk],
 ) -> Vec<Block> {
     let keep_ids = options.dedupe_window_bytes > 0 || options.dedupe_window_records > 0;
-    let tools = || (BlockBuilder::new(seed, keep_ids), Decoder::new(decode, decode.format));
+    let builder = || BlockBuilder::new(seed, keep_ids).expecting(rooms);
+    let tools = || (builder(), Decoder::new(decode, decode.format));
     let work = chunks.par_iter().map_init(tools, |(builder, decoder), chunk| {
         builder.begin(number, chunk.first);
         decode_chunk(builder, decoder, &options.slis, chunk)
@@ -800,11 +806,12 @@ fn decode_chunk(
         let length = memchr::memchr(b'\n', rest);
         let line = &rest[..length.unwrap_or(rest.len())];
         let offset = chunk.first + start as u64;
-        match decoder.decode(line) {
-            Line::Event(event) => builder.push(&event, slis, offset),
-            Line::Skip => {}
-            Line::Dead(_) if length.is_none() => return builder.finish(chunk.first),
-            Line::Dead(reason) => builder.push_dead(offset, reason, line, None),
+        let mut event = Event::default();
+        match decoder.decode_into(line, &mut event) {
+            Ok(true) => builder.push(&event, slis, offset),
+            Ok(false) => {}
+            Err(_) if length.is_none() => return builder.finish(chunk.first),
+            Err(reason) => builder.push_dead(offset, reason, line, None),
         }
         start += line.len() + 1;
     }

@@ -39,7 +39,7 @@ use crate::time::{DAY_MINUTES, Minute};
 const MAGIC: &[u8; 8] = b"9FOLDSNP";
 
 /// The version of the format; another one is refused.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The longest header that is believed.
 const HEADER_BYTES_MAX: u32 = 1 << 26;

@@ -29,6 +29,7 @@ use crate::source::chunk::Chunk;
 use crate::source::file::{self, Known, Opened, SourceError};
 use crate::source::wal::{self, WalError};
 use crate::state::State;
+use crate::state::block::Rooms;
 use crate::table::{Filter, Table, TableError};
 use crate::time::Minute;
 
@@ -311,7 +312,8 @@ fn recount(
         }
         let pieces = batch.into_iter().flat_map(|chunk| scope.cut(chunk));
         let (places, chunks): (Vec<Option<usize>>, Vec<Chunk>) = pieces.unzip();
-        let blocks = decode_chunks(options, &recorded.decode, (0, SEED), &chunks);
+        let blocks =
+            decode_chunks(options, (&recorded.decode, Rooms::default()), (0, SEED), &chunks);
         let mut counted = Vec::with_capacity(blocks.len());
         for (place, mut block) in places.into_iter().zip(blocks) {
             let counts: LineCounts = settle(&mut block, window.as_mut());
@@ -346,7 +348,7 @@ fn next_chunks(
 
 fn drain(state: &mut State, sums: &mut HashMap<Key, Measures>) {
     for shard in &state.shards {
-        for record in shard.records.iter().filter(|record| record.count > 0) {
+        for record in shard.records.counted() {
             let service = state.dimensions.tuple(record.tuple).service;
             let key = (
                 shard.customers.text(record.customer).to_owned(),

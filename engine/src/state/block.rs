@@ -85,8 +85,11 @@ pub struct ShardPart {
 }
 
 impl ShardPart {
+    /// A part for about so many records.
     fn with_room(records: usize) -> ShardPart {
-        ShardPart { records: Vec::with_capacity(records), ..ShardPart::default() }
+        // Whole parts are kept until they are committed: little room more.
+        let records = Vec::with_capacity(records + records / 8);
+        ShardPart { records, ..ShardPart::default() }
     }
 
     /// The customers of this part, in the order of their local numbers.
@@ -159,8 +162,18 @@ pub struct BlockBuilder {
     coverage: Vec<u8>,
     /// The tuple of the line before: many logs repeat it.
     tuple_before: u32,
-    /// How many records a part of the block before had: the next one will be like it.
-    room: usize,
+    rooms: Rooms,
+}
+
+/// How many records each part of a block had: the next one of its partition will be like it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rooms([u32; SHARDS]);
+
+impl Rooms {
+    /// Those of a block, whose parts are still in it.
+    pub fn of(block: &Block) -> Rooms {
+        Rooms(std::array::from_fn(|shard| block.parts[shard].records.len() as u32))
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -176,20 +189,25 @@ impl BlockBuilder {
     /// A builder whose customers go to shards by `seed`, which all builders of a process share.
     pub fn new(seed: u64, keep_ids: bool) -> BlockBuilder {
         BlockBuilder {
-            block: empty_block(0, 0, 0),
+            block: empty_block(0, 0, Rooms::default()),
             keep_ids,
             hasher: FixedState::with_seed(seed),
             customers: HashTable::new(),
             tuples: HashTable::new(),
             coverage: Vec::new(),
             tuple_before: 0,
-            room: 0,
+            rooms: Rooms::default(),
         }
+    }
+
+    /// The same, whose first block is expected to be like one of these rooms.
+    pub fn expecting(self, rooms: Rooms) -> BlockBuilder {
+        BlockBuilder { rooms, ..self }
     }
 
     /// Begins a block of `partition` at offset `first`.
     pub fn begin(&mut self, partition: u16, first: u64) {
-        self.block = empty_block(partition, first, self.room);
+        self.block = empty_block(partition, first, self.rooms);
         self.customers.clear();
         self.tuples.clear();
         self.coverage.clear();
@@ -238,9 +256,9 @@ impl BlockBuilder {
 
     /// The block, of which everything before `next` was dealt with.
     pub fn finish(&mut self, next: u64) -> Block {
-        let mut block = std::mem::replace(&mut self.block, empty_block(0, 0, 0));
+        let mut block = std::mem::replace(&mut self.block, empty_block(0, 0, Rooms::default()));
         block.next = next;
-        self.room = block.parts.iter().map(|part| part.records.len()).sum::<usize>() / SHARDS;
+        self.rooms = Rooms::of(&block);
         block
     }
 
@@ -267,12 +285,12 @@ impl BlockBuilder {
 
     fn tuple(&mut self, event: &Event<'_>, slis: &Slis, day: Day) -> u32 {
         let texts = texts_of(event);
-        let ends = ends_of(&texts);
         if let Some(before) = self.block.tuples.get(self.tuple_before as usize)
-            && same_tuple(before, day, &texts, &ends)
+            && same_tuple(before, day, &texts)
         {
             return self.tuple_before;
         }
+        let ends = ends_of(&texts);
         let mut hasher = self.hasher.build_hasher();
         for text in texts.iter().filter(|text| !text.is_empty()) {
             hasher.write(text.as_bytes());
@@ -286,7 +304,7 @@ impl BlockBuilder {
         let tuples = &self.block.tuples;
         let same = |id: &u32| {
             let tuple = &tuples[*id as usize];
-            tuple.hash == hash && same_tuple(tuple, day, &texts, &ends)
+            tuple.hash == hash && same_tuple(tuple, day, &texts)
         };
         self.tuple_before = match self.tuples.find(hash, same) {
             Some(known) => *known,
@@ -313,8 +331,8 @@ fn shard_of_hash(hash: u64) -> usize {
     (hash >> 32) as usize % SHARDS
 }
 
-/// A block with room for so many records in each part.
-fn empty_block(partition: u16, first: u64, room: usize) -> Block {
+/// A block with these rooms.
+fn empty_block(partition: u16, first: u64, Rooms(rooms): Rooms) -> Block {
     Block {
         partition,
         first,
@@ -322,7 +340,7 @@ fn empty_block(partition: u16, first: u64, room: usize) -> Block {
         read: 0,
         invalid_latency: 0,
         dead: Vec::new(),
-        parts: (0..SHARDS).map(|_| ShardPart::with_room(room + room / 4)).collect(),
+        parts: rooms.map(|room| ShardPart::with_room(room as usize)).into(),
         tuples: Vec::new(),
         ids: Vec::new(),
     }
@@ -342,21 +360,14 @@ fn ends_of(texts: &[&str; 1 + DIMENSIONS]) -> [u32; 1 + DIMENSIONS] {
     })
 }
 
-fn same_tuple(
-    tuple: &LocalTuple,
-    day: Day,
-    texts: &[&str; 1 + DIMENSIONS],
-    ends: &[u32; 1 + DIMENSIONS],
-) -> bool {
-    if tuple.day != day || tuple.ends != *ends {
-        return false;
-    }
-    let mut rest = tuple.text.as_bytes();
-    texts.iter().all(|text| {
-        let (known, after) = rest.split_at(text.len());
-        rest = after;
-        short::same(known, text.as_bytes())
-    })
+fn same_tuple(tuple: &LocalTuple, day: Day, texts: &[&str; 1 + DIMENSIONS]) -> bool {
+    let mut start = 0;
+    tuple.day == day
+        && texts.iter().zip(&tuple.ends).all(|(text, end)| {
+            let known = &tuple.text.as_bytes()[start..*end as usize];
+            start = *end as usize;
+            short::same(known, text.as_bytes())
+        })
 }
 
 /// 128 bits of an id, the same in every process: a window that is re-read after a restart has

@@ -19,6 +19,7 @@ mod evicted;
 pub mod intern;
 pub mod names;
 pub mod pools;
+pub mod records;
 pub mod rows;
 pub mod series;
 pub mod shard;
@@ -124,10 +125,10 @@ impl State {
         }
         let work = self.shards.par_iter_mut().zip(parts).map(|(shard, parts)| {
             let start = shard.records.len();
-            for (part, tuples) in parts.iter().zip(&tuples) {
+            for (part, tuples) in parts.into_iter().zip(&tuples) {
                 shard.take(part, tuples);
             }
-            let minutes = shard.records[start..].iter().filter(|record| record.count > 0);
+            let minutes = shard.records.since(start).filter(|record| record.count > 0);
             let newest = minutes.map(|record| record.minute).max().max(before);
             let of_shard = newest.filter(|_| live && shard.records.len() > start);
             let folding = |newest| Folding { dimensions, further, newest, round };
@@ -156,11 +157,13 @@ impl State {
         let of_shard = |shard: &Shard| {
             rows::shard_rows(&shard.records, shard.customers.numbers(), self.further, &order)
         };
+        // Part by part over all shards, as they came: what shares a row is met together.
+        let parts_max = self.shards.iter().map(|shard| shard.records.parts()).max().unwrap_or(0);
         // Each part reads all records, so there are no more of them than are made at once.
         let parts = rayon::current_num_threads() as u32;
         let of_part = |part: u32| {
-            let records = self.shards.iter().map(|shard| shard.records.as_slice());
-            rows::dimension_rows(records, (part, parts), &order)
+            let of_all = |number| self.shards.iter().map(move |shard| shard.records.part(number));
+            rows::dimension_rows((0..parts_max).flat_map(of_all), (part, parts), &order)
         };
         let (shards, dimensions) = rayon::join(
             || self.shards.par_iter().map(of_shard).collect(),
@@ -283,8 +286,8 @@ impl State {
         for customer in customers {
             let shard = &other.shards[block::shard_of(other.seed, customer)];
             let Some(id) = shard.customers.find(customer) else { continue };
-            let of_customer = |record: &&Record| record.customer == id && record.count > 0;
-            for record in shard.records.iter().filter(of_customer) {
+            let of_customer = |record: &&Record| record.customer == id;
+            for record in shard.records.counted().filter(of_customer) {
                 let service = other.dimensions.tuple(record.tuple).service;
                 let service = other.dimensions.values.text(service);
                 self.fold_one(Key { customer, service, minute: record.minute }, record);

@@ -11,6 +11,7 @@ use foldhash::fast::RandomState;
 
 use super::block::Record;
 use super::dimensions::Tuple;
+use super::records::Records;
 use crate::model::{Counts, Measures, Outcome};
 use crate::slo::histogram::{encode_v2, slot_of};
 use crate::slo::sli::one;
@@ -23,19 +24,6 @@ pub struct Sums {
     pub measures: Measures,
     /// Where in the arena the histogram is; empty where nothing was timed.
     pub latency: Range<u32>,
-}
-
-/// A row of the grain `series`, without its customer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SeriesRow {
-    /// Any tuple with its service, release and cohort.
-    pub tuple: u32,
-    /// When.
-    pub minute: Minute,
-    /// From which partition.
-    pub partition: u16,
-    /// How much.
-    pub sums: Sums,
 }
 
 /// A row of the grain `sli`, without its customer.
@@ -86,7 +74,7 @@ pub struct DimensionRow {
 pub struct CustomerRows {
     /// Who, by number of the shard.
     pub customer: u32,
-    /// In [`ShardRows::series`].
+    /// Rows of the grain `series`: [`ShardRows::series`] by number.
     pub series: Range<usize>,
     /// In [`ShardRows::slis`].
     pub slis: Range<usize>,
@@ -99,51 +87,86 @@ pub struct CustomerRows {
 pub struct ShardRows {
     /// Customers with rows.
     pub customers: Vec<CustomerRows>,
-    /// Each customer's sorted by service, minute, release, cohort, partition.
-    pub series: Vec<SeriesRow>,
+    /// The records, those of a row of `series` in a row. Sums are made as a row is written: the
+    /// records take less memory than the rows, of which each may be a single record.
+    records: Vec<Record>,
+    /// Where the records of each row end.
+    ends: Vec<u32>,
     /// Each customer's in the order of `series`, then by SLI.
     pub slis: Vec<SliRow>,
     /// Each customer's sorted by service, minute, tuple, partition, status.
     pub failures: Vec<FailureRow>,
-    /// Histograms of `series`.
-    pub latency: Vec<u8>,
+}
+
+impl ShardRows {
+    /// The records of row `number` of the grain `series`, all of one customer, service, minute,
+    /// release, cohort and partition. Each customer's rows are sorted by service, minute, release,
+    /// cohort, partition.
+    pub fn series(&self, number: usize) -> &[Record] {
+        let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.records[start as usize..self.ends[number] as usize]
+    }
+
+    /// All records that have become rows.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
 }
 
 /// Orders of the texts of tuples, so that rows sort as their texts do.
 pub struct TupleOrder {
-    /// By tuple: the rank of service, then of release and cohort as one number.
-    series: Vec<(u32, u64)>,
+    /// By tuple: the rank of its service, and that of its release and cohort together.
+    series: Vec<(u32, u32)>,
     /// By tuple: its rank among all tuples, by service and then all dimensions.
     whole: Vec<u32>,
+    /// By tuple: what [`TupleOrder::short_key`] of a record begins with. `None` where keys of 64
+    /// bits do not hold all of them.
+    short: Option<Vec<u64>>,
+    /// How many bits of a key the release and cohort take.
+    release_cohort_bits: u32,
 }
+
+/// How many bits of a key minute and partition take.
+const MINUTE_BITS: u32 = u32::BITS;
+const PARTITION_BITS: u32 = u16::BITS;
 
 impl TupleOrder {
     /// The order of `tuples`, whose values have these `ranks`.
     pub fn new(tuples: &[Tuple], ranks: &[u32]) -> TupleOrder {
         let rank = |value: u32| ranks[value as usize];
-        let series = |tuple: &Tuple| {
-            let release_cohort =
-                (u64::from(rank(tuple.dimensions[0])) << 32) | u64::from(rank(tuple.dimensions[1]));
-            (rank(tuple.service), release_cohort)
+        let tuple = |number: u32| &tuples[number as usize];
+        let whole = dense_ranks(tuples.len(), |number| {
+            (rank(tuple(number).service), tuple(number).dimensions.map(rank))
+        });
+        let services = dense_ranks(tuples.len(), |number| rank(tuple(number).service));
+        let release_cohorts = dense_ranks(tuples.len(), |number| {
+            let [release, cohort, ..] = tuple(number).dimensions;
+            (rank(release), rank(cohort))
+        });
+        let bits = |ranks: &[u32]| u32::BITS - ranks.iter().max().unwrap_or(&0).leading_zeros();
+        let (service_bits, release_cohort_bits) = (bits(&services), bits(&release_cohorts));
+        let series: Vec<(u32, u32)> = services.into_iter().zip(release_cohorts).collect();
+        let fits = service_bits + MINUTE_BITS + release_cohort_bits + PARTITION_BITS <= u64::BITS;
+        let above = MINUTE_BITS + release_cohort_bits;
+        let short = |(service, release_cohort): &(u32, u32)| {
+            ((u64::from(*service) << above) | u64::from(*release_cohort)) << PARTITION_BITS
         };
-        let key = |number: &u32| {
-            let tuple = &tuples[*number as usize];
-            (rank(tuple.service), tuple.dimensions.map(rank))
-        };
-        let mut sorted: Vec<u32> = (0..tuples.len() as u32).collect();
-        sorted.sort_unstable_by_key(key);
-        let mut whole = vec![0; tuples.len()];
-        for (place, number) in sorted.into_iter().enumerate() {
-            whole[number as usize] = place as u32;
-        }
-        TupleOrder { series: tuples.iter().map(series).collect(), whole }
+        let short = fits.then(|| series.iter().map(short).collect());
+        TupleOrder { series, whole, short, release_cohort_bits }
     }
 
     /// Service, minute, release and cohort, partition.
-    fn series_key(&self, record: &Record) -> (u64, u64, u16) {
+    fn series_key(&self, record: &Record) -> (u64, u64) {
         let (service, release_cohort) = self.series[record.tuple as usize];
-        let service_minute = (u64::from(service) << 32) | u64::from(record.minute.0);
-        (service_minute, release_cohort, record.partition)
+        let service_minute = (u64::from(service) << MINUTE_BITS) | u64::from(record.minute.0);
+        let partition = u64::from(record.partition);
+        (service_minute, (u64::from(release_cohort) << PARTITION_BITS) | partition)
+    }
+
+    /// The same order in one word, of which `tuples` has the part of each tuple.
+    fn short_key(&self, tuples: &[u64], record: &Record) -> u64 {
+        let minute = u64::from(record.minute.0) << (self.release_cohort_bits + PARTITION_BITS);
+        tuples[record.tuple as usize] | minute | u64::from(record.partition)
     }
 
     /// Service, minute, the other dimensions, partition: the order of the grain `dimension`.
@@ -157,61 +180,94 @@ impl TupleOrder {
     }
 }
 
-/// Sums the records of one shard, which has `customers` customers and `further` further SLIs.
+/// The rank of each number below `count` by its key; equal keys share one, and none is left out.
+fn dense_ranks<K: Ord>(count: usize, key: impl Fn(u32) -> K) -> Vec<u32> {
+    let mut sorted: Vec<u32> = (0..count as u32).collect();
+    sorted.sort_unstable_by_key(|number| key(*number));
+    let mut ranks = vec![0; count];
+    for (rank, same) in (0..).zip(sorted.chunk_by(|a, b| key(*a) == key(*b))) {
+        same.iter().for_each(|number| ranks[*number as usize] = rank);
+    }
+    ranks
+}
+
+/// The rows of the records of one shard, which has `customers` customers and `further` further
+/// SLIs.
 pub fn shard_rows(
-    records: &[Record],
+    records: &Records,
     customers: usize,
     further: usize,
     order: &TupleOrder,
 ) -> ShardRows {
+    let grouped = by_customer(records, customers);
+    match &order.short {
+        Some(tuples) => rows_by(grouped, further, order, |one| order.short_key(tuples, one)),
+        None => rows_by(grouped, further, order, |one| order.series_key(one)),
+    }
+}
+
+fn rows_by<K: Ord + Copy>(
+    (mut records, sizes): (Vec<Record>, Vec<u32>),
+    further: usize,
+    order: &TupleOrder,
+    key: impl Fn(&Record) -> K,
+) -> ShardRows {
     let mut rows = ShardRows::default();
-    let mut slots = Vec::new();
-    let (mut sorted, ends) = sorted_by_customer(records, customers);
-    let mut rest = sorted.as_mut_slice();
-    for (customer, size) in ends.into_iter().enumerate() {
-        let (group, after) = rest.split_at_mut(size as usize);
-        rest = after;
-        if group.is_empty() {
-            continue;
+    let (mut keys, mut copy): (Vec<(K, u32)>, Vec<Record>) = (Vec::new(), Vec::new());
+    let mut start = 0;
+    for (customer, size) in (0..).zip(sizes).filter(|(_, size)| *size > 0) {
+        let group = &mut records[start as usize..(start + size) as usize];
+        keys.clear();
+        keys.extend((0..).zip(&*group).map(|(at, record)| (key(record), at)));
+        if !keys.is_sorted_by_key(|(key, _)| *key) {
+            // Keys with places are half as much to move as records.
+            keys.sort_unstable_by_key(|(key, _)| *key);
+            copy.clear();
+            copy.extend_from_slice(group);
+            for (record, (_, at)) in group.iter_mut().zip(&keys) {
+                *record = copy[*at as usize];
+            }
         }
-        group.sort_unstable_by_key(|record| order.series_key(record));
-        let starts = (rows.series.len(), rows.slis.len(), rows.failures.len());
-        for same in group.chunk_by(|a, b| order.series_key(a) == order.series_key(b)) {
-            let Record { tuple, minute, partition, .. } = same[0];
-            let sums = sum_records(same, &mut slots, &mut rows.latency);
-            rows.series.push(SeriesRow { tuple, minute, partition, sums });
-            push_slis(same, further, &mut rows.slis);
+        let starts = (rows.ends.len(), rows.slis.len(), rows.failures.len());
+        let mut rest = &*group;
+        for same in keys.chunk_by(|a, b| a.0 == b.0) {
+            let (of_row, after) = rest.split_at(same.len());
+            push_slis(of_row, further, &mut rows.slis);
+            start += of_row.len() as u32;
+            rows.ends.push(start);
+            rest = after;
         }
         push_failures(group, order, &mut rows.failures);
         rows.customers.push(CustomerRows {
-            customer: customer as u32,
-            series: starts.0..rows.series.len(),
+            customer,
+            series: starts.0..rows.ends.len(),
             slis: starts.1..rows.slis.len(),
             failures: starts.2..rows.failures.len(),
         });
     }
-    // They live until the commit has landed: without the room that they grew into.
-    rows.series.shrink_to_fit();
-    rows.latency.shrink_to_fit();
-    rows.customers.shrink_to_fit();
+    rows.records = records;
     rows
 }
 
 /// Part `part` of `parts` of the rows of the grain `dimension`, all customers together, with
 /// the arena of their histograms. Sorted by service, minute, then the other dimensions.
 ///
-/// Many records make few rows, so that they are numbered by row and never sorted.
+/// Many records make few rows, so that they are numbered by row and never sorted. It is fastest
+/// where records of one row come close to each other.
 pub fn dimension_rows<'a>(
-    shards: impl Iterator<Item = &'a [Record]> + Clone,
+    parts_of_records: impl Iterator<Item = &'a [Record]> + Clone,
     (part, parts): (u32, u32),
     order: &TupleOrder,
 ) -> (Vec<DimensionRow>, Vec<u8>) {
-    let mine = |record: &&Record| record.tuple % parts == part && record.count > 0;
-    let records = || shards.clone().flatten().filter(mine);
+    // Spread by a product: a remainder for each record shows in the profile.
+    let part_of =
+        |tuple: u32| (u64::from(tuple.wrapping_mul(0x9e37_79b1)) * u64::from(parts)) >> u32::BITS;
+    let mine = |record: &&Record| part_of(record.tuple) == u64::from(part) && record.count > 0;
+    let records = || parts_of_records.clone().flatten().filter(mine);
     let mut numbers: HashMap<(u32, Minute, u16), u32, RandomState> = HashMap::default();
     let mut rows: Vec<DimensionRow> = Vec::new();
     let mut row_of: Vec<u32> = Vec::new();
-    for record in records() {
+    records().for_each(|record| {
         let Record { tuple, minute, partition, class, .. } = *record;
         let number = *numbers.entry((tuple, minute, partition)).or_insert_with(|| {
             let sums = Sums { measures: Measures::default(), latency: 0..0 };
@@ -223,89 +279,105 @@ pub fn dimension_rows<'a>(
         // Until the histograms are written: how many latencies there are.
         sums.latency.end += u32::from(class.timed);
         row_of.push(number);
-    }
+    });
     let mut places: Vec<usize> = Vec::with_capacity(rows.len());
     let mut timed = 0;
     for row in &rows {
         places.push(timed);
         timed += row.sums.latency.end as usize;
     }
-    let mut slots = vec![(0_u16, 0_u64); timed];
-    for (record, number) in records().zip(&row_of).filter(|(record, _)| record.class.timed) {
-        let place = &mut places[*number as usize];
-        slots[*place] = (slot_of(record.latency_us), u64::from(record.count));
-        *place += 1;
-    }
+    let mut latencies = vec![Latencies::default(); timed];
+    let mut row_of = row_of.into_iter();
+    records().for_each(|record| {
+        let number = row_of.next().expect("every record was numbered");
+        if record.class.timed {
+            let place = &mut places[number as usize];
+            latencies[*place] = Latencies::of(record);
+            *place += 1;
+        }
+    });
     let mut sorted: Vec<u32> = (0..rows.len() as u32).collect();
     sorted.sort_unstable_by_key(|number| {
         let DimensionRow { tuple, minute, partition, .. } = rows[*number as usize];
         order.dimension_key(tuple, minute, partition)
     });
-    let mut latency = Vec::new();
+    let (mut slots, mut latency) = (Vec::new(), Vec::new());
     let in_order = sorted.into_iter().map(|number| {
         let row = &rows[number as usize];
         let end = places[number as usize];
-        let mut of_row = slots[end - row.sums.latency.end as usize..end].to_vec();
-        let sums =
-            Sums { measures: row.sums.measures, latency: encoded(&mut of_row, &mut latency) };
+        let of_row = &mut latencies[end - row.sums.latency.end as usize..end];
+        let start = latency.len() as u32;
+        encoded(of_row, &mut slots, &mut latency);
+        let sums = Sums { measures: row.sums.measures, latency: start..latency.len() as u32 };
         DimensionRow { sums, ..row.clone() }
     });
     (in_order.collect(), latency)
 }
 
 /// The records without the dropped duplicates, by customer, and how many each customer has.
-fn sorted_by_customer(records: &[Record], customers: usize) -> (Vec<Record>, Vec<u32>) {
+fn by_customer(records: &Records, customers: usize) -> (Vec<Record>, Vec<u32>) {
     let mut sizes = vec![0_u32; customers];
-    let counted = || records.iter().filter(|record| record.count > 0);
-    for record in counted() {
-        sizes[record.customer as usize] += 1;
-    }
+    records.counted().for_each(|record| sizes[record.customer as usize] += 1);
     let mut places: Vec<u32> = Vec::with_capacity(customers);
     let mut total = 0;
     for size in &sizes {
         places.push(total);
         total += size;
     }
-    let mut sorted = match records.first() {
+    let mut grouped = match records.counted().next() {
         Some(any) => vec![*any; total as usize],
         None => Vec::new(),
     };
-    for record in counted() {
+    records.counted().for_each(|record| {
         let place = &mut places[record.customer as usize];
-        sorted[*place as usize] = *record;
+        grouped[*place as usize] = *record;
         *place += 1;
-    }
-    (sorted, sizes)
+    });
+    (grouped, sizes)
 }
 
-/// The sums of records; their histogram goes to the end of `arena`.
-fn sum_records(records: &[Record], slots: &mut Vec<(u16, u64)>, arena: &mut Vec<u8>) -> Sums {
+/// The latencies of one record: the slot above, how many below, so that they sort as one word.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Latencies(u64);
+
+impl Latencies {
+    fn of(record: &Record) -> Latencies {
+        Latencies((u64::from(slot_of(record.latency_us)) << u32::BITS) | u64::from(record.count))
+    }
+
+    fn slot(self) -> u16 {
+        (self.0 >> u32::BITS) as u16
+    }
+
+    fn count(self) -> u64 {
+        u64::from(self.0 as u32)
+    }
+}
+
+/// The sums of records; their latencies go to `latencies` in place of what was there.
+pub fn sum_records(records: &[Record], latencies: &mut Vec<Latencies>) -> Measures {
     let mut measures = Measures::default();
-    slots.clear();
+    latencies.clear();
     for record in records {
         measures.add(&record.measures());
         if record.class.timed {
-            slots.push((slot_of(record.latency_us), u64::from(record.count)));
+            latencies.push(Latencies::of(record));
         }
     }
-    Sums { measures, latency: encoded(slots, arena) }
+    measures
 }
 
-/// Writes the histogram of latencies to the end of `arena`; where it is then.
-fn encoded(slots: &mut Vec<(u16, u64)>, arena: &mut Vec<u8>) -> Range<u32> {
-    let start = arena.len() as u32;
-    if !slots.is_empty() {
-        slots.sort_unstable_by_key(|(slot, _)| *slot);
-        slots.dedup_by(|next, kept| {
-            let same = next.0 == kept.0;
-            if same {
-                kept.1 += next.1;
-            }
-            same
-        });
-        encode_v2(slots, arena);
+/// Writes the histogram of latencies, if there are any, to the end of `arena`, by way of `slots`.
+pub fn encoded(latencies: &mut [Latencies], slots: &mut Vec<(u16, u64)>, arena: &mut Vec<u8>) {
+    if latencies.is_empty() {
+        return;
     }
-    start..arena.len() as u32
+    latencies.sort_unstable();
+    slots.clear();
+    for same in latencies.chunk_by(|a, b| a.slot() == b.slot()) {
+        slots.push((same[0].slot(), same.iter().map(|one| one.count()).sum()));
+    }
+    encode_v2(slots, arena);
 }
 
 /// What one record adds to further SLI `sli`.

@@ -15,6 +15,7 @@ use super::dimensions::Dimensions;
 use super::evicted::Evicted;
 use super::names::Names;
 use super::pools::{PoolCell, PoolCells};
+use super::records::Records;
 use super::rows::further_counts;
 use super::series::Series;
 use super::snapshot::{Reader, Restoring, push_number, push_run};
@@ -37,7 +38,7 @@ pub struct Shard {
     /// The names of its customers.
     pub customers: Names,
     /// What was applied since the last cut, in order.
-    pub records: Vec<Record>,
+    pub records: Records,
     /// By number of the customer.
     accounts: Vec<Account>,
     /// Valid and bad events of the last hours by minute and tuple.
@@ -126,7 +127,7 @@ impl Shard {
         Shard {
             customers: Names::default(),
             pools,
-            records: Vec::new(),
+            records: Records::default(),
             accounts: Vec::new(),
             recent: Map::default(),
             service_names: Map::default(),
@@ -140,13 +141,14 @@ impl Shard {
     }
 
     /// Takes its part of a block; `tuples` translates the block's tuples.
-    pub fn take(&mut self, part: &ShardPart, tuples: &[u32]) {
+    pub fn take(&mut self, mut part: ShardPart, tuples: &[u32]) {
         let customers: Vec<u32> = part.customers().map(|name| self.customer(name)).collect();
-        self.records.extend(part.records.iter().map(|record| Record {
-            customer: customers[record.customer as usize],
-            tuple: tuples[record.tuple as usize],
-            ..*record
-        }));
+        let mut records = std::mem::take(&mut part.records);
+        for record in &mut records {
+            record.customer = customers[record.customer as usize];
+            record.tuple = tuples[record.tuple as usize];
+        }
+        self.records.push(records);
         part.customers().for_each(|name| failpoint::planted_panic("fold", name.as_bytes()));
     }
 
@@ -180,7 +182,7 @@ impl Shard {
         };
         let oldest_recent = folding.newest.minus(RECENT_MINUTES);
         let records = std::mem::take(&mut self.records);
-        for record in records[start..].iter().filter(|record| record.count > 0) {
+        for record in records.since(start).filter(|record| record.count > 0) {
             let measures = record.measures();
             self.fold_record(record, &measures, folding);
             if record.minute > oldest_recent {

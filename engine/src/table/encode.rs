@@ -1,7 +1,7 @@
 //! Record batches into Parquet bytes, on all cores, and what the log says of a file.
 //!
 //! A file is cut into row groups of about [`GROUP_ROWS`] rows, one encoded after the other, so
-//! that one of them at a time takes memory. Each column is encoded on its own, and the columns
+//! that two of them at a time take memory. Each column is encoded on its own, and the columns
 //! are put together in order, so the bytes do not depend on the number of threads.
 //!
 //! Encodings, per column, because readers of one customer's month should touch little and
@@ -20,10 +20,10 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, StructArray,
-    TimestampMicrosecondArray,
+    TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::compute;
-use arrow::datatypes::{DataType, Field, Fields, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Fields, SchemaRef, TimestampMicrosecondType, UInt32Type};
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
@@ -63,7 +63,7 @@ pub(crate) struct Encoded {
 }
 
 /// Encodes `batches`, all of the grain's schema, into one file. No batch, or empty ones, give
-/// a file without rows.
+/// a file without rows. Here and below a text column may also be numbers with a dictionary.
 pub(crate) fn encode(grain: Grain, batches: &[RecordBatch]) -> Result<Encoded, ParquetError> {
     let groups = row_groups(batches);
     let sorted = groups.par_iter().all(|group| is_sorted(group));
@@ -80,14 +80,24 @@ pub(crate) fn encode_sliced(
 ) -> Result<Encoded, ParquetError> {
     let group_rows = rows_of_group(rows);
     let mut encoder = Encoder::new(grain, group_rows, true)?;
-    for from in (0..rows).step_by(group_rows) {
+    let build_group = |from: usize| {
         let end = rows.min(from + group_rows);
         let slices = (from..end).into_par_iter().step_by(SLICE_ROWS);
         let slices = slices.map(|from| build(from..end.min(from + SLICE_ROWS)));
         let group: Vec<RecordBatch> = slices.collect();
         // Readers rely on the order that a file declares.
         assert!(is_sorted(&group), "rows of {} are built in its order", grain.name());
-        encoder.push(&group)?;
+        group
+    };
+    // One group is built while the one before is encoded: neither has work for all cores to its
+    // very end.
+    let mut starts = (0..rows).step_by(group_rows);
+    let mut group = starts.next().map(build_group);
+    while let Some(built) = group {
+        let next = starts.next();
+        let (encoded, next) = rayon::join(|| encoder.push(&built), || next.map(build_group));
+        encoded?;
+        group = next;
     }
     encoder.finish()
 }
@@ -231,7 +241,10 @@ fn properties(
                 .set_column_bloom_filter_max_ndv(path.clone(), group_rows as u64),
             ("alert" | "line" | "id", _) | (_, DataType::Binary) => plain(builder, Encoding::PLAIN)
                 .set_column_statistics_enabled(path.clone(), EnabledStatistics::None),
-            (_, DataType::Utf8) => builder,
+            // Nobody looks for them by bounds, and comparing texts is what bounds cost.
+            (_, DataType::Utf8) => {
+                builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::None)
+            }
             _ => plain(builder, Encoding::DELTA_BINARY_PACKED),
         };
         if STATS_COLUMNS.contains(&field.name().as_str()) {
@@ -257,19 +270,15 @@ fn sort_keys(schema: &SchemaRef) -> Option<Vec<SortingColumn>> {
 fn is_sorted(group: &[RecordBatch]) -> bool {
     let mut last = None;
     group.iter().all(|batch| {
-        let text =
-            |name| batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+        let text = |name| batch.column_by_name(name).and_then(Texts::of);
         let (customers, services) = (text("customer"), text("service"));
         let minutes = batch
             .column_by_name("minute")
             .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
         (0..batch.num_rows()).all(|row| {
-            let text_at = |column: Option<&'_ StringArray>| -> Option<usize> {
-                column.filter(|column| column.is_valid(row)).map(|_| row)
-            };
             let key = SortKey {
-                customer: text_at(customers).map(|row| customers.expect("it is valid").value(row)),
-                service: text_at(services).map(|row| services.expect("it is valid").value(row)),
+                customer: customers.as_ref().and_then(|texts| texts.get(row)),
+                service: services.as_ref().and_then(|texts| texts.get(row)),
                 minute: minutes
                     .filter(|minutes: &&TimestampMicrosecondArray| minutes.is_valid(row))
                     .map(|minutes| minutes.value(row)),
@@ -279,6 +288,50 @@ fn is_sorted(group: &[RecordBatch]) -> bool {
             rises
         })
     })
+}
+
+/// A text column: texts, or numbers with a dictionary.
+struct Texts<'a> {
+    numbers: Option<&'a UInt32Array>,
+    texts: &'a StringArray,
+}
+
+impl<'a> Texts<'a> {
+    fn of(column: &'a ArrayRef) -> Option<Texts<'a>> {
+        let (numbers, texts) = match column.as_dictionary_opt::<UInt32Type>() {
+            Some(numbered) => (Some(numbered.keys()), numbered.values()),
+            None => (None, column),
+        };
+        Some(Texts { numbers, texts: texts.as_string_opt()? })
+    }
+
+    fn get(&self, row: usize) -> Option<&'a str> {
+        let place = match self.numbers {
+            Some(numbers) => numbers.is_valid(row).then(|| numbers.value(row) as usize)?,
+            None => row,
+        };
+        self.texts.is_valid(place).then(|| self.texts.value(place))
+    }
+
+    /// The least and the greatest of them.
+    fn bounds(&self) -> Option<(&'a str, &'a str)> {
+        let texts = match self.numbers {
+            Some(numbers) => {
+                let mut stands = vec![false; self.texts.len()];
+                numbers.iter().flatten().for_each(|number| stands[number as usize] = true);
+                let standing = (0..).zip(stands).filter(|(_, stands)| *stands);
+                return bounds_among(standing.map(|(place, _)| self.texts.value(place)));
+            }
+            None => self.texts,
+        };
+        Some((compute::min_string(texts)?, compute::max_string(texts)?))
+    }
+}
+
+/// The least and the greatest of some texts.
+fn bounds_among<'a>(mut texts: impl Iterator<Item = &'a str>) -> Option<(&'a str, &'a str)> {
+    let first = texts.next()?;
+    Some(texts.fold((first, first), |(low, high), text| (low.min(text), high.max(text))))
 }
 
 #[derive(PartialEq, PartialOrd)]
@@ -348,14 +401,12 @@ fn struct_of(columns: Vec<(&str, ArrayRef)>) -> StructArray {
 
 /// The least and the greatest value of a column of text or time, each an array of one row.
 fn bounds_of(columns: &[&ArrayRef]) -> (ArrayRef, ArrayRef) {
-    if columns[0].data_type() == &DataType::Utf8 {
-        let texts = || columns.par_iter().map(|column| column.as_string::<i32>());
-        let least = texts().filter_map(compute::min_string).min();
-        let greatest = texts().filter_map(compute::max_string).max();
-        return (
-            Arc::new(StringArray::from(vec![least])),
-            Arc::new(StringArray::from(vec![greatest])),
-        );
+    if Texts::of(columns[0]).is_some() {
+        let bounds = columns.par_iter().filter_map(|column| Texts::of(column)?.bounds());
+        let bounds: Vec<(&str, &str)> = bounds.collect();
+        let bounds = bounds_among(bounds.into_iter().flat_map(|(low, high)| [low, high]));
+        let array = |text| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
+        return (array(bounds.map(|(low, _)| low)), array(bounds.map(|(_, high)| high)));
     }
     let times = || columns.iter().map(|column| column.as_primitive::<TimestampMicrosecondType>());
     let array = |value: Option<i64>| -> ArrayRef {

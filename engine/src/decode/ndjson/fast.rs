@@ -37,13 +37,14 @@ impl Fast {
         Fast { keys, after: [OTHER; SLOTS + 1], usable }
     }
 
-    /// The event of a usual line; `None` where the strict reader is to decide.
-    pub(super) fn decode<'a>(&mut self, line: &'a str) -> Option<Event<'a>> {
+    /// Reads a usual line into `event`, which is as by default; `None` where the strict reader is
+    /// to decide, whatever stands in `event` then.
+    pub(super) fn decode<'a>(&mut self, line: &'a str, event: &mut Event<'a>) -> Option<()> {
         let mut cursor = Cursor { line, bytes: line.as_bytes(), at: 0 };
         if !self.usable || !cursor.eat(b'{') {
             return None;
         }
-        let mut draft = Draft::default();
+        let mut draft = Draft { event, seen: 0 };
         let mut before = OTHER;
         loop {
             let slot = self.key(&mut cursor, before)?;
@@ -56,7 +57,7 @@ impl Fast {
                 break;
             }
         }
-        (cursor.eat(b'}') && cursor.at == line.len()).then(|| draft.event())?
+        (cursor.eat(b'}') && cursor.at == line.len() && draft.is_whole()).then_some(())
     }
 
     /// Reads a key with its colon: the one that was guessed, or by a search.
@@ -216,14 +217,13 @@ fn plain_length(bytes: &[u8]) -> Option<usize> {
 }
 
 /// What was read of a line so far.
-#[derive(Default)]
-struct Draft<'a> {
-    event: Event<'a>,
+struct Draft<'e, 'a> {
+    event: &'e mut Event<'a>,
     /// One bit a slot.
     seen: u32,
 }
 
-impl<'a> Draft<'a> {
+impl<'a> Draft<'_, 'a> {
     /// Reads the value of `slot`; `None` where it is not of the usual form or stands twice.
     fn value(&mut self, slot: usize, cursor: &mut Cursor<'a>) -> Option<()> {
         if slot == OTHER {
@@ -234,7 +234,7 @@ impl<'a> Draft<'a> {
             return None;
         }
         self.seen |= 1 << slot;
-        let event = &mut self.event;
+        let event = &mut *self.event;
         match slot {
             slot::TS => event.ts_ms = ts(cursor)?,
             slot::CUSTOMER => event.customer = cursor.string()?,
@@ -260,17 +260,16 @@ impl<'a> Draft<'a> {
         cursor.ends_here()
     }
 
-    /// The event, where all that is required was seen.
-    fn event(mut self) -> Option<Event<'a>> {
+    /// Whether all that is required was seen; an empty service is the default one.
+    fn is_whole(self) -> bool {
         let has = |slot: usize| self.seen & (1 << slot) != 0;
-        let is_whole = has(slot::TS)
-            && value::customer("", self.event.customer).is_ok()
-            && (has(slot::STATUS) || has(slot::OUTCOME))
-            && !(has(slot::LATENCY_MS) && has(slot::LATENCY_US));
         if self.event.service.is_empty() {
             self.event.service = SERVICE_DEFAULT;
         }
-        is_whole.then_some(self.event)
+        has(slot::TS)
+            && value::customer("", self.event.customer).is_ok()
+            && (has(slot::STATUS) || has(slot::OUTCOME))
+            && !(has(slot::LATENCY_MS) && has(slot::LATENCY_US))
     }
 }
 

@@ -263,6 +263,12 @@ fn a_carriage_return_and_a_runtime_prefix_are_taken_off() {
     }
 }
 
+/// What the one pass makes of a line.
+fn one_pass<'a>(fast: &mut fast::Fast, line: &'a str) -> Option<Event<'a>> {
+    let mut event = Event::default();
+    fast.decode(line, &mut event).map(|()| event)
+}
+
 #[test]
 fn the_usual_lines_are_read_in_one_pass() {
     let names = value::names(&Options::default());
@@ -275,9 +281,9 @@ fn the_usual_lines_are_read_in_one_pass() {
         let mut texts = String::new();
         let strict = strict(&names, line, &mut texts).ok();
         assert!(strict.is_some(), "{line}");
-        assert_eq!(fast.decode(line), strict, "{line}");
+        assert_eq!(one_pass(&mut fast, line), strict, "{line}");
         // The second time by the guess that the first left.
-        assert_eq!(fast.decode(line), strict, "{line}");
+        assert_eq!(one_pass(&mut fast, line), strict, "{line}");
     }
 }
 
@@ -404,7 +410,7 @@ proptest! {
             let Ok(line) = std::str::from_utf8(&line) else { continue };
             let mut texts = String::new();
             let strict = strict(&names, line, &mut texts);
-            if let Some(event) = fast.decode(line) {
+            if let Some(event) = one_pass(&mut fast, line) {
                 prop_assert_eq!(Ok(event), strict, "{}", line);
             }
         }
