@@ -20,6 +20,7 @@ pub mod intern;
 pub mod names;
 pub mod pools;
 pub mod rows;
+pub mod runs;
 pub mod series;
 pub mod shard;
 pub mod snapshot;

@@ -181,11 +181,8 @@ impl LiveFile {
             && filter.file.as_ref().is_none_or(|file| *file == self.path)
             && meets(&filter.days, self.day.map(|day| (day, day)))
             && meets(&filter.minutes, self.minutes)
-            && filter.customer.as_ref().is_none_or(|customer| {
-                let within = |(least, greatest): &(String, String)| {
-                    least.as_str() <= customer.as_str() && customer.as_str() <= greatest.as_str()
-                };
-                self.customers.as_ref().is_none_or(within)
+            && self.customers.as_ref().is_none_or(|(least, greatest)| {
+                filter.may_hold_customer(Some(least.as_bytes()), Some(greatest.as_bytes()))
             })
     }
 }

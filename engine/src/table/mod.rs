@@ -50,7 +50,8 @@ pub(crate) use coarse::{HOUR_MINUTES, floor};
 pub use entries::{Added, Entry};
 pub use error::{CommitError, Space, TableError, io_error_in};
 pub use protocol::Move;
-pub use scan::{Filter, Scan, ScanStats};
+pub(crate) use scan::Unread;
+pub use scan::{Customers, Filter, Mark, Scan, ScanStats};
 pub use store::SyncedDisk;
 pub(crate) use store::modified_ms;
 
