@@ -46,7 +46,8 @@ pub(crate) struct LiveFile {
     pub level: u8,
     /// Of a coarse file: the path of the file of minutes that it sums.
     pub covers: Option<String>,
-    minutes: Option<(Minute, Minute)>,
+    /// The least and the greatest minute of its rows, or beyond them, where the log says so.
+    pub minutes: Option<(Minute, Minute)>,
     customers: Option<(String, String)>,
 }
 
