@@ -214,6 +214,34 @@ impl<S: States> Asker<S> {
         Ok(Asked { month, zone, need, as_of, revision, gaps, exclusions })
     }
 
+    /// The report, whose services are left out where `detail` says so and that saves something.
+    fn report_of(
+        &self,
+        month: &str,
+        tz: Option<&str>,
+        customer: Option<&str>,
+        detail: Detail,
+    ) -> Result<Report, AskError> {
+        let config = self.config.get();
+        let asked = self.asked(&config, month, tz, customer)?;
+        let (promise, ask) = (promise(&config), asked.ask());
+        let everybody = match customer {
+            Some(_) => None,
+            None => self.states.everybody(&promise, &asked.need.minutes)?,
+        };
+        let report = match everybody {
+            Some(everybody) => everybody.report(&promise, &ask, detail)?,
+            None => self.states.with(&asked.need, |state| {
+                let series = match customer {
+                    Some(customer) => state.series_of(customer),
+                    None => everybody_in(state, "customer")?,
+                };
+                report::report(&promise, &series, &ask)
+            })??,
+        };
+        Ok(Report { exclusions: asked.exclusions, ..report })
+    }
+
     /// Writes the report of everybody as CSV or JSON, customers as they are stated.
     ///
     /// # Errors
@@ -338,24 +366,7 @@ impl<S: States> Answers for Asker<S> {
         tz: Option<&str>,
         customer: Option<&str>,
     ) -> Result<Report, AskError> {
-        let config = self.config.get();
-        let asked = self.asked(&config, month, tz, customer)?;
-        let (promise, ask) = (promise(&config), asked.ask());
-        let everybody = match customer {
-            Some(_) => None,
-            None => self.states.everybody(&promise, &asked.need.minutes)?,
-        };
-        let report = match everybody {
-            Some(everybody) => everybody.report(&promise, &ask)?,
-            None => self.states.with(&asked.need, |state| {
-                let series = match customer {
-                    Some(customer) => state.series_of(customer),
-                    None => everybody_in(state, "customer")?,
-                };
-                report::report(&promise, &series, &ask)
-            })??,
-        };
-        Ok(Report { exclusions: asked.exclusions, ..report })
+        self.report_of(month, tz, customer, Detail::Services)
     }
 
     fn impact(&self, from: Minute, to: Minute) -> Result<Impact, AskError> {
@@ -646,7 +657,9 @@ pub fn report(
         asker.write_report(month, tz, as_json, &mut std::io::stdout())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let body = asker.report(month, tz, customer).map_err(known_by_top)?;
+    // The texts for people say nothing of services.
+    let detail = if as_json { Detail::Services } else { Detail::Figures };
+    let body = asker.report_of(month, tz, customer, detail).map_err(known_by_top)?;
     match format {
         ReportFormat::Json => show::json(&body)?,
         ReportFormat::Table => show::text(&report::table(&body))?,

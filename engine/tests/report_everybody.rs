@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use ninefold_engine::pipeline::decision::correct;
-use ninefold_engine::pipeline::fold::{Need, fold};
+use ninefold_engine::pipeline::fold::{Need, fold, newest_minute};
 use ninefold_engine::query::body::{DataGap, Report, ReportCustomer};
 use ninefold_engine::query::{AskError, Promise};
 use ninefold_engine::report::everybody::{Detail, Everybody, Sizes};
@@ -23,7 +23,7 @@ use ninefold_engine::state::State;
 use ninefold_engine::table::correction::Correction;
 use ninefold_engine::table::schema::Grain;
 use ninefold_engine::table::upkeep::{Done, Upkeep};
-use ninefold_engine::table::{DataFile, Epoch, Table};
+use ninefold_engine::table::{DataFile, Epoch, Filter, Table};
 use ninefold_engine::time::{DAY_MINUTES, Day, Minute};
 use rows::batch;
 
@@ -107,17 +107,26 @@ fn raw(random: &mut Random, customers: u64) -> Raw {
     }
 }
 
-/// Files of some rows, one for each grain and day; in order, unless `scattered`.
+/// Files of some rows, one for each grain and day; in order, unless `scattered`. What is of a
+/// series is of a dimension too.
 fn files(raws: &[Raw], scattered: bool) -> Vec<DataFile> {
     let mut parts: BTreeMap<(Grain, Day), Vec<&Raw>> = BTreeMap::new();
     for raw in raws {
-        let grain = if raw.sli.is_some() { Grain::Sli } else { Grain::Series };
-        parts.entry((grain, raw.minute.day())).or_default().push(raw);
+        let grains: &[Grain] = match raw.sli {
+            Some(_) => &[Grain::Sli],
+            None => &[Grain::Series, Grain::Dimension],
+        };
+        for grain in grains {
+            parts.entry((*grain, raw.minute.day())).or_default().push(raw);
+        }
     }
     let file = |((grain, day), mut raws): ((Grain, Day), Vec<&Raw>)| {
         if !scattered {
-            let key = |raw: &&Raw| (raw.customer.clone(), raw.service, raw.minute);
-            raws.sort_by_cached_key(key);
+            let of_customer = |raw: &Raw| match grain {
+                Grain::Dimension => String::new(),
+                _ => raw.customer.clone(),
+            };
+            raws.sort_by_cached_key(|raw| (of_customer(raw), raw.service, raw.minute));
         }
         let text = |name: &str, at: usize| match name {
             "customer" => Some(raws[at].customer.clone()),
@@ -290,7 +299,7 @@ fn check(table: &Table, random: &mut Random, cuts: &[Sizes], context: &str) -> B
     let texts = [report::csv(&expect), serde_json::to_string_pretty(&expect).unwrap()];
     let compare = |sizes: &Sizes| {
         let everybody = Everybody::open(table, &promise, &month(), *sizes).unwrap();
-        let found = everybody.report(&promise, &ask).unwrap();
+        let found = everybody.report(&promise, &ask, Detail::Services).unwrap();
         assert_eq!(found, expect, "{context}, {sizes:?}");
         assert_eq!(in_pieces(&everybody, &promise, &ask), texts, "{context}, {sizes:?}");
         everybody.ranges()
@@ -330,6 +339,25 @@ fn files_of_many_pages_are_cut_between_any_of_them() {
 }
 
 #[test]
+fn the_newest_minute_is_that_of_a_look_at_every_row() {
+    let mut found = BTreeSet::new();
+    for seed in 100..106 {
+        let (mut random, dir) = (Random(seed), tempfile::tempdir().unwrap());
+        let table = table(dir.path(), &mut random, 20, 40);
+        let mut minutes = Vec::new();
+        table.for_each_dimension(&Filter::default(), |row| minutes.push(row.minute)).unwrap();
+        let near = |minute: &Minute| [minute.minus(1), *minute, Minute(minute.0 + 1)];
+        let asked: Vec<Minute> = minutes.iter().flat_map(near).chain([Minute(u32::MAX)]).collect();
+        for not_after in asked.into_iter().step_by(7).chain([Minute(u32::MAX)]) {
+            let expect = minutes.iter().copied().filter(|minute| *minute <= not_after).max();
+            assert_eq!(newest_minute(&table, not_after).unwrap(), expect, "{seed}, {not_after}");
+            found.extend(expect);
+        }
+    }
+    assert!(found.len() > 20, "many were asked for: {}", found.len());
+}
+
+#[test]
 fn the_first_failure_ends_a_report() {
     let (mut random, dir) = (Random(5), tempfile::tempdir().unwrap());
     let table = table(dir.path(), &mut random, 90, 400);
@@ -348,7 +376,10 @@ fn the_first_failure_ends_a_report() {
     assert_eq!(ended.unwrap_err().to_string(), "the disk is full");
     assert_eq!(taken, 3);
     let unknown = Ask { zone: "Mars/Base", ..ask };
-    assert!(matches!(everybody.report(&promise, &unknown), Err(AskError::Argument { .. })));
+    assert!(matches!(
+        everybody.report(&promise, &unknown, Detail::Figures),
+        Err(AskError::Argument { .. })
+    ));
     let damaged = std::fs::read_dir(dir.path().join("grain=series")).unwrap();
     for day in damaged {
         for file in std::fs::read_dir(day.unwrap().path()).unwrap() {

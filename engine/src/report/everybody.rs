@@ -175,13 +175,18 @@ impl Everybody {
     ///
     /// # Errors
     /// As [`Everybody::each`].
-    pub fn report(&self, promise: &Promise<'_>, ask: &Ask<'_>) -> Result<Report, AskError> {
+    pub fn report(
+        &self,
+        promise: &Promise<'_>,
+        ask: &Ask<'_>,
+        detail: Detail,
+    ) -> Result<Report, AskError> {
         let mut customers = Vec::new();
         let take = |some: Vec<ReportCustomer>| {
             customers.extend(some);
             Ok::<(), AskError>(())
         };
-        self.each(promise, ask, Detail::Services, |some| some, take)?;
+        self.each(promise, ask, detail, |some| some, take)?;
         Ok(Report { customers, ..Frame::of(ask)?.report })
     }
 
