@@ -88,7 +88,10 @@ fn raw(random: &mut Random, customers: u64) -> Raw {
     let offset = match random.below(4) {
         0 | 1 => random.below(300),
         2 => random.below(3 * u64::from(DAY_MINUTES)),
-        _ => random.below(40 * u64::from(DAY_MINUTES)),
+        _ => {
+            let day = [0, 1, 29, 30, 31][random.below(5) as usize];
+            day * u64::from(DAY_MINUTES) + random.below(u64::from(DAY_MINUTES))
+        }
     };
     let valid = random.below(6) as i64 * if random.one_in(9) { 1_000 } else { 1 };
     let bad = if random.one_in(3) { random.below(valid as u64 + 1) as i64 } else { 0 };
@@ -283,19 +286,29 @@ fn in_pieces(everybody: &Everybody, promise: &Promise<'_>, ask: &Ask<'_>) -> [St
     [csv, json]
 }
 
+/// None of the month, a part of it, or all of it counted.
+fn any_as_of(random: &mut Random) -> Option<Minute> {
+    match random.below(6) {
+        0 => None,
+        1 => Some(Minute(month().start().0 + random.below(500) as u32)),
+        _ => Some(Minute(month().end().0 + DAY_MINUTES)),
+    }
+}
+
 /// Compares both ways for some cuts; how many ranges they made.
-fn check(table: &Table, random: &mut Random, cuts: &[Sizes], context: &str) -> BTreeSet<usize> {
+fn check(
+    table: &Table,
+    random: &mut Random,
+    as_of: Option<Minute>,
+    cuts: &[Sizes],
+    context: &str,
+) -> BTreeSet<usize> {
     let promised = Promised::new(!random.one_in(3), random.one_in(2));
     let promise = promised.promise();
     let gaps = if random.one_in(3) { vec![gap()] } else { vec![] };
-    let start = month().start().0;
-    let as_of = match random.below(4) {
-        0 => None,
-        1 => Some(Minute(start + random.below(500) as u32)),
-        _ => Some(Minute(start + 100 * DAY_MINUTES)),
-    };
     let ask = Ask { month: MONTH, zone: ZONE, customer: None, as_of, revision: 3, gaps: &gaps };
     let expect = folded(table, &promise, &ask);
+    assert!(as_of < Some(*month().end()) || expect.customers.len() > 5, "{context}");
     let texts = [report::csv(&expect), serde_json::to_string_pretty(&expect).unwrap()];
     let compare = |sizes: &Sizes| {
         let everybody = Everybody::open(table, &promise, &month(), *sizes).unwrap();
@@ -316,7 +329,8 @@ fn tables_of_every_shape_are_reported_as_by_a_state() {
         let (customers, rows) = (10 + random.below(90), [30, 400][seed as usize % 2]);
         let table = table(dir.path(), &mut random, customers, rows);
         let cuts = [Sizes::default(), sizes(0, 0, 20), sizes(60, 150, 25), sizes(1_000, 9_000, 9)];
-        ranges.extend(check(&table, &mut random, &cuts, &format!("seed {seed}")));
+        let as_of = any_as_of(&mut random);
+        ranges.extend(check(&table, &mut random, as_of, &cuts, &format!("seed {seed}")));
     }
     assert!(ranges.len() > 10, "many ways to cut were tried: {ranges:?}");
 }
@@ -333,7 +347,8 @@ fn files_of_many_pages_are_cut_between_any_of_them() {
     }
     let cuts = [sizes(0, 0, 1), sizes(0, 0, 6_000), sizes(10_000, 10_000, 2_000)];
     for turn in 0..2 {
-        let ranges = check(&table, &mut random, &cuts, &format!("turn {turn}"));
+        let as_of = Some(*month().end());
+        let ranges = check(&table, &mut random, as_of, &cuts, &format!("turn {turn}"));
         assert!(ranges.last() > Some(&5), "{ranges:?}");
     }
 }

@@ -281,6 +281,8 @@ fn keyed(keys: &Keys) -> RecordBatch {
     };
     let customers = keys.iter().map(|key| format!("c{:03}", key.0));
     replace("customer", Arc::new(StringArray::from_iter_values(customers)));
+    // One service, so that what is sorted by customer and minute is sorted.
+    replace("service", Arc::new(StringArray::from(vec!["api"; keys.len()])));
     let micros = keys.iter().map(|key| i64::from(START.0 + key.1) * 60_000_000);
     let minutes = TimestampMicrosecondArray::from_iter_values(micros);
     replace("minute", Arc::new(minutes.with_data_type(timestamp())));
