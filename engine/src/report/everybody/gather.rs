@@ -41,11 +41,17 @@ pub(super) struct Row {
 
 /// The services that were met, by number. Which has which differs from run to run.
 #[derive(Default)]
-pub(super) struct Services(Mutex<(HashMap<Arc<str>, u32>, Vec<Arc<str>>)>);
+pub(super) struct Services(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    numbers: HashMap<Arc<str>, u32>,
+    names: Vec<Arc<str>>,
+}
 
 impl Services {
     fn number(&self, service: &str) -> u32 {
-        let (numbers, names) = &mut *lock(&self.0);
+        let Known { numbers, names } = &mut *lock(&self.0);
         if let Some(known) = numbers.get(service) {
             return *known;
         }
@@ -57,7 +63,7 @@ impl Services {
 
     /// Their names, by number.
     pub fn names(&self) -> Vec<Arc<str>> {
-        lock(&self.0).1.clone()
+        lock(&self.0).names.clone()
     }
 }
 
