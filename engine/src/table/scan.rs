@@ -286,7 +286,8 @@ impl FileReader {
             }
         }
         let metadata = Arc::clone(builder.metadata());
-        let in_order = range::is_in_order(&metadata, &columns);
+        // Only of what was written here, and has its hash, is what it declares known to be so.
+        let in_order = file.sha256.is_some() && range::is_in_order(&metadata, &columns);
         let selection = selection_of(&metadata, &groups, &columns, &query.filter);
         stats.files_read += 1;
         stats.row_groups += metadata.num_row_groups() as u64;
