@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::filter_record_batch;
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::{ParquetMetaData, SortingColumn};
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::statistics::Statistics;
 
@@ -98,13 +98,23 @@ fn partition_point(column: &StringArray, is_so: impl Fn(&str) -> bool) -> usize 
     least
 }
 
-/// Whether every row group of a file says that its rows are sorted by customer first.
+/// Whether every row group of a file says that its rows are sorted by customer first, and their
+/// bounds that none begins before the one ahead of it ends.
 pub(super) fn is_in_order(metadata: &ParquetMetaData, columns: &Columns) -> bool {
+    let Some(customer) = columns.customer else { return false };
+    let mut end: &[u8] = &[];
     metadata.row_groups().iter().all(|group| {
         let first = group.sorting_columns().and_then(|sorting| sorting.first());
-        first.is_some_and(|first| {
-            !first.descending && columns.customer == Some(first.column_idx as usize)
-        })
+        let is_by_customer = |first: &SortingColumn| {
+            !first.descending && usize::try_from(first.column_idx) == Ok(customer)
+        };
+        let Some(Statistics::ByteArray(bounds)) = group.column(customer).statistics() else {
+            return false;
+        };
+        let bounds = bounds.min_bytes_opt().zip(bounds.max_bytes_opt());
+        let follows = bounds.is_some_and(|(least, _)| end <= least);
+        end = bounds.map_or(end, |(_, greatest)| greatest);
+        follows && first.is_some_and(is_by_customer)
     })
 }
 
