@@ -1,6 +1,7 @@
 //! Questions to a table or a running service: [`Asker`] answers them for the command line and
 //! the API alike.
 
+use std::io::Write;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,8 +15,8 @@ use ninefold_engine::pipeline::sent::stored_sent;
 use ninefold_engine::pipeline::verdicts::stored_verdicts;
 use ninefold_engine::query::backtest::Backtest;
 use ninefold_engine::query::body::{
-    AlertTransition, Alerts, Burn, Fleet, Impact, IncidentStatus, Incidents, Pools, Report, Silent,
-    Sla, Timeseries, Top, Verdict,
+    AlertTransition, Alerts, Burn, DataGap, Excluded, Fleet, Impact, IncidentStatus, Incidents,
+    Pools, Report, ReportCustomer, Silent, Sla, Timeseries, Top, Verdict,
 };
 use ninefold_engine::query::excluded::excluded_in;
 use ninefold_engine::query::fleet::Everybody;
@@ -27,6 +28,7 @@ use ninefold_engine::query::top::Page;
 use ninefold_engine::query::verdict::{Candidate, first_seen, sample};
 use ninefold_engine::query::{self, Answers, AskError, Basis, By, Health, Promise};
 use ninefold_engine::report;
+use ninefold_engine::report::everybody::Detail;
 use ninefold_engine::slo::objective::Objective;
 use ninefold_engine::slo::period::{Period, month_range, quarter_range};
 use ninefold_engine::slo::window::{WINDOW_MINUTES_MAX, window_range};
@@ -60,6 +62,25 @@ pub struct Asker<S> {
     fleet: Costly<(Minute, Fleet)>,
     /// The customers with the most valid events, so many of them.
     largest: Costly<(usize, Vec<String>)>,
+}
+
+/// Which report is asked for, and what it is made of beside series.
+struct Asked {
+    month: String,
+    zone: String,
+    need: Need,
+    as_of: Option<Minute>,
+    revision: u64,
+    gaps: Vec<DataGap>,
+    exclusions: Vec<Excluded>,
+}
+
+impl Asked {
+    fn ask(&self) -> report::Ask<'_> {
+        let Asked { month, zone, need, as_of, revision, gaps, .. } = self;
+        let (as_of, revision, customer) = (*as_of, *revision, need.customer.as_deref());
+        report::Ask { month, zone, customer, as_of, revision, gaps }
+    }
 }
 
 /// What looks at everybody, each second if somebody wants it, takes one in so many of a core.
@@ -114,7 +135,7 @@ impl<S: States> Asker<S> {
         let minutes = from.unwrap_or_default()..=to.unwrap_or(Minute(u32::MAX));
         let Some(as_of) = self.states.newest()? else { return Ok(Backtest::empty()) };
         self.states.with(&self.all(Minute(0)..=as_of), |state| {
-            let series = everybody(state, "backtest")?;
+            let series = everybody_in(state, "backtest")?;
             Ok(query::backtest::backtest(&promise(&config), &series, &minutes, as_of))
         })?
     }
@@ -170,6 +191,98 @@ impl<S: States> Asker<S> {
             let review = review::review(&promise, &evidence, as_of);
             Ok(Review { gaps, exclusions, ..review })
         })?
+    }
+
+    /// What a report is made of beside series.
+    fn asked(
+        &self,
+        config: &Config,
+        month: &str,
+        tz: Option<&str>,
+        customer: Option<&str>,
+    ) -> Result<Asked, AskError> {
+        let zone = tz.unwrap_or(&config.report_zone);
+        let as_of = self.states.newest()?;
+        let minutes = month_range(month, zone).map_err(report::refused)?;
+        let need = Need { customer: customer.map(str::to_owned), minutes, histograms: None };
+        let (revision, gaps, corrections) = self.states.with_table(|table| {
+            Ok((table.version(), gaps_in(table, &need.minutes)?, table.corrections()?))
+        })?;
+        let exclusions = config.slis.maintenance.iter().chain(&*corrections);
+        let exclusions = excluded_in(exclusions, &need.minutes, customer);
+        let (month, zone) = (month.to_owned(), zone.to_owned());
+        Ok(Asked { month, zone, need, as_of, revision, gaps, exclusions })
+    }
+
+    /// The report, whose services are left out where `detail` says so and that saves something.
+    fn report_of(
+        &self,
+        month: &str,
+        tz: Option<&str>,
+        customer: Option<&str>,
+        detail: Detail,
+    ) -> Result<Report, AskError> {
+        let config = self.config.get();
+        let asked = self.asked(&config, month, tz, customer)?;
+        let (promise, ask) = (promise(&config), asked.ask());
+        let everybody = match customer {
+            Some(_) => None,
+            None => self.states.everybody(&promise, &asked.need.minutes)?,
+        };
+        let report = match everybody {
+            Some(everybody) => everybody.report(&promise, &ask, detail)?,
+            None => self.states.with(&asked.need, |state| {
+                let series = match customer {
+                    Some(customer) => state.series_of(customer),
+                    None => everybody_in(state, "customer")?,
+                };
+                report::report(&promise, &series, &ask)
+            })??,
+        };
+        Ok(Report { exclusions: asked.exclusions, ..report })
+    }
+
+    /// Writes the report of everybody as CSV or JSON, customers as they are stated.
+    ///
+    /// # Errors
+    /// As [`Answers::report`]; `out` cannot be written.
+    pub fn write_report(
+        &self,
+        month: &str,
+        tz: Option<&str>,
+        as_json: bool,
+        out: &mut (impl Write + Send),
+    ) -> anyhow::Result<()> {
+        let config = self.config.get();
+        let asked = self.asked(&config, month, tz, None)?;
+        let (promise, ask) = (promise(&config), asked.ask());
+        let nobody = Report { exclusions: asked.exclusions.clone(), ..report::of_nobody(&ask)? };
+        let Some(everybody) = self.states.everybody(&promise, &asked.need.minutes)? else {
+            let report = self.report(month, tz, None)?;
+            let text = match as_json {
+                true => format!("{}\n", serde_json::to_string_pretty(&report)?),
+                false => report::csv(&report),
+            };
+            return Ok(out.write_all(text.as_bytes())?);
+        };
+        if !as_json {
+            out.write_all(report::csv_heading().as_bytes())?;
+            let records = |some: Vec<ReportCustomer>| report::csv_records(&nobody, &some);
+            let write = |text: String| Ok(out.write_all(text.as_bytes())?);
+            return everybody.each(&promise, &ask, Detail::Figures, records, write);
+        }
+        out.write_all(report::json_start(&nobody)?.as_bytes())?;
+        let mut any = false;
+        let bodies = |some: Vec<ReportCustomer>| {
+            (!some.is_empty()).then(|| report::json_customers(&some)).transpose()
+        };
+        everybody.each(&promise, &ask, Detail::Services, bodies, |text| {
+            let Some(text) = text? else { return Ok::<(), anyhow::Error>(()) };
+            out.write_all(if any { b"," } else { b"[" })?;
+            any = true;
+            Ok(out.write_all(text.as_bytes())?)
+        })?;
+        Ok(writeln!(out, "{}", report::json_end(any))?)
     }
 
     fn all(&self, minutes: RangeInclusive<Minute>) -> Need {
@@ -253,26 +366,7 @@ impl<S: States> Answers for Asker<S> {
         tz: Option<&str>,
         customer: Option<&str>,
     ) -> Result<Report, AskError> {
-        let config = self.config.get();
-        let zone = tz.unwrap_or(&config.report_zone);
-        let as_of = self.states.newest()?;
-        let minutes = month_range(month, zone).map_err(report::refused)?;
-        let need = Need { customer: customer.map(str::to_owned), minutes, histograms: None };
-        let (revision, gaps, corrections) = self.states.with_table(|table| {
-            Ok((table.version(), gaps_in(table, &need.minutes)?, table.corrections()?))
-        })?;
-        let exclusions = config.slis.maintenance.iter().chain(&*corrections);
-        let exclusions = excluded_in(exclusions, &need.minutes, customer);
-        let report = self.states.with(&need, |state| {
-            let series = match customer {
-                Some(customer) => state.series_of(customer),
-                None => everybody(state, "customer")?,
-            };
-            let gaps = &gaps;
-            let ask = report::Ask { month, zone, customer, as_of, revision, gaps };
-            report::report(&promise(&config), &series, &ask)
-        })??;
-        Ok(Report { exclusions, ..report })
+        self.report_of(month, tz, customer, Detail::Services)
     }
 
     fn impact(&self, from: Minute, to: Minute) -> Result<Impact, AskError> {
@@ -343,7 +437,7 @@ impl<S: States> Answers for Asker<S> {
         let alerts = match basis {
             // What fired earlier decides what fires now, so the whole history is looked at.
             Basis::Settled => self.states.with(&self.all(Minute(0)..=as_of), |state| {
-                let series = everybody(state, "basis")?;
+                let series = everybody_in(state, "basis")?;
                 Ok(query::alerts::settled_alerts(&promise(&config), &series, &minutes, as_of))
             })??,
             Basis::Live => {
@@ -527,7 +621,7 @@ fn partial(state: &State, figures: &str) -> Option<String> {
 }
 
 /// All series, where all are in memory.
-fn everybody<'a>(state: &'a State, field: &'static str) -> Result<Vec<&'a Series>, AskError> {
+fn everybody_in<'a>(state: &'a State, field: &'static str) -> Result<Vec<&'a Series>, AskError> {
     if state.evicted() == 0 {
         return Ok(state.all_series());
     }
@@ -557,7 +651,15 @@ pub fn report(
     customer: Option<&str>,
     format: ReportFormat,
 ) -> anyhow::Result<ExitCode> {
-    let body = asker(place)?.report(month, tz, customer).map_err(known_by_top)?;
+    let asker = asker(place)?;
+    let as_json = matches!(format, ReportFormat::Json);
+    if customer.is_none() && (as_json || matches!(format, ReportFormat::Csv)) {
+        asker.write_report(month, tz, as_json, &mut std::io::stdout())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    // The texts for people say nothing of services.
+    let detail = if as_json { Detail::Services } else { Detail::Figures };
+    let body = asker.report_of(month, tz, customer, detail).map_err(known_by_top)?;
     match format {
         ReportFormat::Json => show::json(&body)?,
         ReportFormat::Table => show::text(&report::table(&body))?,

@@ -19,9 +19,11 @@ use serde::Serialize;
 
 /// Prints a body as JSON.
 pub fn json(body: &impl Serialize) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    // Standard output writes line by line, of which a body has many.
+    let mut out = io::BufWriter::new(io::stdout().lock());
     serde_json::to_writer_pretty(&mut out, body)?;
-    writeln!(out)
+    writeln!(out)?;
+    out.flush()
 }
 
 /// Prints a text that is ready.

@@ -16,7 +16,8 @@ use ninefold_engine::pipeline::gap::gaps_in;
 use ninefold_engine::pipeline::incidents::{Stored, stored_incidents};
 use ninefold_engine::pipeline::watch::stored_transitions;
 use ninefold_engine::query::body::AlertTransition;
-use ninefold_engine::query::{AskError, Health};
+use ninefold_engine::query::{AskError, Health, Promise};
+use ninefold_engine::report::everybody::{Everybody, Sizes};
 use ninefold_engine::slo::excess::Row;
 use ninefold_engine::slo::histogram::Histogram;
 use ninefold_engine::slo::pool::Pools;
@@ -42,6 +43,14 @@ pub trait States: Send + Sync {
 
     /// Lends a state that holds at least what is needed.
     fn with<R>(&self, need: &Need, answer: impl FnOnce(&State) -> R) -> Result<R, AskError>;
+
+    /// Everybody's rows of some minutes, where they come from the table more easily than by
+    /// [`States::with`].
+    fn everybody(
+        &self,
+        promise: &Promise<'_>,
+        minutes: &RangeInclusive<Minute>,
+    ) -> Result<Option<Everybody>, AskError>;
 
     /// Lends the rows of some minutes by the first `dimensions` dimensions.
     fn with_dimensions<R>(
@@ -82,6 +91,17 @@ struct Whole {
     /// Under which it has folded them into pools.
     pools: Arc<Pools>,
     state: Arc<State>,
+}
+
+impl Whole {
+    /// Whether it is of this version of the table, under this configuration, and has the minutes.
+    fn holds(&self, table: &Table, config: &Config, minutes: &RangeInclusive<Minute>) -> bool {
+        self.slis == config.slis
+            && self.pools == config.pools
+            && self.version == table.version()
+            && self.minutes.start() <= minutes.start()
+            && self.minutes.end() >= minutes.end()
+    }
 }
 
 /// A table at rest.
@@ -155,11 +175,7 @@ impl TableStates {
         let config = self.config.get();
         let mut whole = lock(&self.whole);
         if let Some(known) = &*whole
-            && known.slis == config.slis
-            && known.pools == config.pools
-            && known.version == table.version()
-            && known.minutes.start() <= need.minutes.start()
-            && known.minutes.end() >= need.minutes.end()
+            && known.holds(table, &config, &need.minutes)
         {
             return Ok(Arc::clone(&known.state));
         }
@@ -196,6 +212,22 @@ impl States for TableStates {
         }
         let state = self.with_table(|table| self.whole(table, need))?;
         Ok(answer(&state))
+    }
+
+    fn everybody(
+        &self,
+        promise: &Promise<'_>,
+        minutes: &RangeInclusive<Minute>,
+    ) -> Result<Option<Everybody>, AskError> {
+        let config = self.config.get();
+        let open = |table: &Table| {
+            let is_held = |whole: &Whole| whole.holds(table, &config, minutes);
+            if lock(&self.whole).as_ref().is_some_and(is_held) {
+                return Ok(None);
+            }
+            Everybody::open(table, promise, minutes, Sizes::default()).map(Some)
+        };
+        self.with_table(open)
     }
 
     fn with_dimensions<R>(
@@ -355,6 +387,18 @@ impl States for LiveStates {
             }
         }
         self.with_older_histograms(need, answer)
+    }
+
+    fn everybody(
+        &self,
+        promise: &Promise<'_>,
+        minutes: &RangeInclusive<Minute>,
+    ) -> Result<Option<Everybody>, AskError> {
+        // What memory does not reach is the table's to answer, as in `with`.
+        match *minutes.start() < whole(&self.pipeline)?.memory_from() {
+            true => self.table.everybody(promise, minutes),
+            false => Ok(None),
+        }
     }
 
     fn with_dimensions<R>(

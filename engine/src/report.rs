@@ -21,6 +21,8 @@
 //!
 //! `services` repeats the counts for every objective of every service, whatever its period.
 
+#[cfg(feature = "table")]
+pub mod everybody;
 mod render;
 pub mod review;
 pub mod text;
@@ -30,7 +32,9 @@ use std::ops::RangeInclusive;
 
 use rayon::prelude::*;
 
-pub use render::{csv, markdown, table};
+pub use render::{
+    csv, csv_heading, csv_records, json_customers, json_end, json_start, markdown, table,
+};
 
 use crate::model::Counts;
 use crate::query::body::{
@@ -40,7 +44,7 @@ use crate::query::column::{column, sum};
 use crate::query::{AskError, Promise};
 use crate::slo::budget::{self, Budget};
 use crate::slo::decimal::{Decimal, met};
-use crate::slo::objective::Objective;
+use crate::slo::objective::{Objective, SliRef};
 use crate::slo::period::{PeriodError, month_range};
 use crate::state::series::{Cell, Series, SliCells};
 use crate::time::Minute;
@@ -89,9 +93,7 @@ pub fn report(
     series: &[&Series],
     ask: &Ask<'_>,
 ) -> Result<Report, AskError> {
-    let month = month_range(ask.month, ask.zone).map_err(refused)?;
-    let counted = ask.as_of.filter(|as_of| as_of >= month.start());
-    let minutes = counted.map(|as_of| *month.start()..=as_of.min(*month.end()));
+    let frame = Frame::of(ask)?;
     let mut chosen: Vec<&Series> = series.to_vec();
     chosen.retain(|series| ask.customer.is_none_or(|customer| *series.customer == *customer));
     if let (Some(customer), true) = (ask.customer, chosen.is_empty()) {
@@ -99,20 +101,54 @@ pub fn report(
     }
     chosen.par_sort_unstable_by(|a, b| (&a.customer, &a.service).cmp(&(&b.customer, &b.service)));
     let groups: Vec<&[&Series]> = chosen.chunk_by(|a, b| a.customer == b.customer).collect();
-    let gaps = minutes.as_ref().map(|minutes| joined(ask.gaps, minutes)).unwrap_or_default();
     let statement = |group: &&[&Series]| {
-        let active = minutes.clone().is_some_and(|minutes| has_events(group, &minutes));
-        (active || ask.customer.is_some()).then(|| state(promise, group, minutes.as_ref(), &gaps))
+        let minutes = frame.minutes.as_ref();
+        let active = minutes.is_some_and(|minutes| has_events(group, minutes));
+        (active || ask.customer.is_some()).then(|| {
+            let cells = minutes.map(|minutes| pool(group, minutes)).unwrap_or_default();
+            let services = group.iter().map(|series| service(promise, series, minutes)).collect();
+            state(promise, &group[0].customer, &cells, services, &frame)
+        })
     };
-    Ok(Report {
-        month: ask.month.to_string(),
-        tz: ask.zone.to_owned(),
-        revision: ask.revision,
-        as_of: minutes.as_ref().map(|minutes| minutes.end().to_string()),
-        gaps: ask.gaps.to_vec(),
-        exclusions: Vec::new(),
-        customers: groups.par_iter().filter_map(statement).collect(),
-    })
+    let customers = groups.par_iter().filter_map(statement).collect();
+    Ok(Report { customers, ..frame.report })
+}
+
+/// What is the same for all customers of a report.
+struct Frame {
+    /// The minutes of the month that are counted; `None` where none is.
+    minutes: Option<RangeInclusive<Minute>>,
+    /// Those of them that gaps may lie in, as ranges that are sorted and do not overlap.
+    gaps: Vec<RangeInclusive<Minute>>,
+    /// The report, without its customers.
+    report: Report,
+}
+
+impl Frame {
+    fn of(ask: &Ask<'_>) -> Result<Frame, AskError> {
+        let month = month_range(ask.month, ask.zone).map_err(refused)?;
+        let counted = ask.as_of.filter(|as_of| as_of >= month.start());
+        let minutes = counted.map(|as_of| *month.start()..=as_of.min(*month.end()));
+        let gaps = minutes.as_ref().map(|minutes| joined(ask.gaps, minutes)).unwrap_or_default();
+        let report = Report {
+            month: ask.month.to_owned(),
+            tz: ask.zone.to_owned(),
+            revision: ask.revision,
+            as_of: minutes.as_ref().map(|minutes| minutes.end().to_string()),
+            gaps: ask.gaps.to_vec(),
+            exclusions: Vec::new(),
+            customers: Vec::new(),
+        };
+        Ok(Frame { minutes, gaps, report })
+    }
+}
+
+/// A report without customers: what it says of all of them.
+///
+/// # Errors
+/// As [`report`].
+pub fn of_nobody(ask: &Ask<'_>) -> Result<Report, AskError> {
+    Ok(Frame::of(ask)?.report)
 }
 
 /// The refusal of a month, a quarter or a zone, under the name of the argument: `month`, `quarter`
@@ -162,25 +198,26 @@ fn idle_in(cells: &[Cell], gaps: &[RangeInclusive<Minute>]) -> u64 {
     gaps.iter().map(idle).sum()
 }
 
-/// One customer's month; `minutes` is `None` where none of it is counted. In the minutes of
-/// `gaps` that have no event nothing is known: they are neither up nor idle.
+/// One customer's month from the cells of all its services by minute. In the minutes of gaps
+/// that have no event nothing is known: they are neither up nor idle.
 fn state(
     promise: &Promise<'_>,
-    group: &[&Series],
-    minutes: Option<&RangeInclusive<Minute>>,
-    gaps: &[RangeInclusive<Minute>],
+    customer: &str,
+    cells: &[Cell],
+    services: Vec<ReportService>,
+    frame: &Frame,
 ) -> ReportCustomer {
-    let customer = &*group[0].customer;
-    let target = promise.objectives.calendar_availability(customer, promise.zone).target;
-    let cells = minutes.map(|minutes| pool(group, minutes)).unwrap_or_default();
+    let Frame { minutes, gaps, .. } = frame;
+    let target = promise.objectives.calendar_target(customer);
     let mut pooled = Counts::default();
-    for cell in cells.iter() {
+    for cell in cells {
         pooled.add(counts(cell));
     }
-    let length = minutes.map_or(0, |minutes| u64::from(minutes.end().0 - minutes.start().0) + 1);
-    let slices = slices(&cells);
-    let first = minutes.map_or(Minute(0), |minutes| *minutes.start());
-    let gap_minutes = idle_in(&cells, gaps);
+    let length =
+        minutes.as_ref().map_or(0, |minutes| u64::from(minutes.end().0 - minutes.start().0) + 1);
+    let slices = slices(cells);
+    let first = minutes.as_ref().map_or(Minute(0), |minutes| *minutes.start());
+    let gap_minutes = idle_in(cells, gaps);
     let known = length - gap_minutes;
     ReportCustomer {
         customer: customer.to_owned(),
@@ -195,14 +232,14 @@ fn state(
         uptime: Uptime {
             request: budget::availability(pooled),
             time_slice: (slices.active > 0).then(|| (known - slices.not_up) as f64 / known as f64),
-            interval_mean: interval_mean(&cells, first, length, gaps).filter(|_| slices.active > 0),
+            interval_mean: interval_mean(cells, first, length, gaps).filter(|_| slices.active > 0),
         },
         down_minutes: slices.down,
         idle_minutes: known - slices.active,
         gap_minutes,
         credit_percent: credit_percent(promise.credits, pooled),
-        episodes: episodes(&cells, target),
-        services: group.iter().map(|series| service(promise, series, minutes)).collect(),
+        episodes: episodes(cells, target),
+        services,
     }
 }
 
@@ -210,6 +247,12 @@ fn state(
 fn pool(group: &[&Series], minutes: &RangeInclusive<Minute>) -> Vec<Cell> {
     let cells = group.iter().flat_map(|series| series.cells_in(minutes.clone()));
     let mut cells: Vec<Cell> = cells.collect();
+    by_minute(&mut cells);
+    cells
+}
+
+/// Sorts cells by minute and sums those of one minute.
+fn by_minute(cells: &mut Vec<Cell>) {
     cells.sort_by_key(|cell| cell.minute);
     cells.dedup_by(|cell, kept| {
         let same = cell.minute == kept.minute;
@@ -218,7 +261,6 @@ fn pool(group: &[&Series], minutes: &RangeInclusive<Minute>) -> Vec<Cell> {
         }
         same
     });
-    cells
 }
 
 /// By the default availability SLI.
@@ -318,14 +360,25 @@ fn service(
     series: &Series,
     minutes: Option<&RangeInclusive<Minute>>,
 ) -> ReportService {
+    report_service(promise, &series.customer, &series.service, |column| {
+        minutes.map(|minutes| sum(series, column, minutes.clone())).unwrap_or_default()
+    })
+}
+
+/// The objectives of a service, each by the counts of its SLI.
+fn report_service(
+    promise: &Promise<'_>,
+    customer: &str,
+    service: &str,
+    counts: impl Fn(SliRef) -> Counts,
+) -> ReportService {
     let objective = |objective: &Objective| {
-        let column = column(promise.slis, objective, &series.service)?;
-        let counts = minutes.map(|minutes| sum(series, column, minutes.clone()));
-        Some(report_objective(objective, counts.unwrap_or_default()))
+        let column = column(promise.slis, objective, service)?;
+        Some(report_objective(objective, counts(column)))
     };
-    let objectives = promise.objectives.resolve(&series.customer, &series.service);
+    let objectives = promise.objectives.resolve(customer, service);
     ReportService {
-        service: series.service.to_string(),
+        service: service.to_owned(),
         objectives: objectives.into_iter().filter_map(objective).collect(),
     }
 }

@@ -13,7 +13,9 @@ use ninefold_engine::table::read::{
     AlertRow, DeadRow, DimensionRow, FailureRow, GapRow, SeriesRow, SliRow, SourceRow,
 };
 use ninefold_engine::table::schema::{Grain, timestamp};
-use ninefold_engine::table::{CommitError, DataFile, Epoch, Filter, Move, Table, TableError};
+use ninefold_engine::table::{
+    CommitError, Customers, DataFile, Epoch, Filter, Move, Table, TableError,
+};
 use ninefold_engine::time::{Day, Minute};
 use proptest::prelude::*;
 
@@ -279,6 +281,8 @@ fn keyed(keys: &Keys) -> RecordBatch {
     };
     let customers = keys.iter().map(|key| format!("c{:03}", key.0));
     replace("customer", Arc::new(StringArray::from_iter_values(customers)));
+    // One service, so that what is sorted by customer and minute is sorted.
+    replace("service", Arc::new(StringArray::from(vec!["api"; keys.len()])));
     let micros = keys.iter().map(|key| i64::from(START.0 + key.1) * 60_000_000);
     let minutes = TimestampMicrosecondArray::from_iter_values(micros);
     replace("minute", Arc::new(minutes.with_data_type(timestamp())));
@@ -297,6 +301,7 @@ proptest! {
             1..4,
         ),
         wanted in prop::collection::vec((any::<u8>(), any::<bool>(), 0_u32..3_000, 0_u32..500), 8),
+        ranges in prop::collection::vec(prop::array::uniform2(prop::option::of(any::<u8>())), 8),
     ) {
         let dir = tempfile::tempdir().unwrap();
         let mut table = Table::open_or_create(dir.path()).unwrap();
@@ -311,18 +316,24 @@ proptest! {
             all.extend(keys);
         }
         table.commit(epoch).unwrap();
-        for (customer, any_customer, first, length) in wanted {
+        for ((customer, any_customer, first, length), [from, before]) in wanted.into_iter().zip(ranges) {
+            let name = |number: u8| format!("c{number:03}");
+            let customers = Customers { from: from.map(name), before: before.map(name) };
             let minutes = Minute(START.0 + first)..=Minute(START.0 + first + length);
             let filter = Filter {
-                customer: (!any_customer).then(|| format!("c{customer:03}")),
+                customer: (!any_customer).then(|| name(customer)),
+                customers: Some(customers).filter(|range| *range != Customers::default()),
                 minutes: Some(minutes),
                 ..Filter::default()
             };
             let passes = |key: &&(u8, u32)| {
-                (any_customer || key.0 == customer) && (first..=first + length).contains(&key.1)
+                (any_customer || key.0 == customer)
+                    && from.is_none_or(|from| from <= key.0)
+                    && before.is_none_or(|before| key.0 < before)
+                    && (first..=first + length).contains(&key.1)
             };
             let mut expect: Vec<(String, u32)> =
-                all.iter().filter(passes).map(|key| (format!("c{:03}", key.0), key.1)).collect();
+                all.iter().filter(passes).map(|key| (name(key.0), key.1)).collect();
             let mut found = Vec::new();
             table
                 .for_each_series(&filter, |row| {

@@ -334,7 +334,14 @@ pub fn fold_dimensions(
 pub fn newest_minute(table: &Table, not_after: Minute) -> Result<Option<Minute>, TableError> {
     let days = counted_days(table)?;
     first_found(days.into_iter().rev().filter(|day| *day <= not_after.day()), |day| {
-        extreme_minute(table, day, Minute(0)..=not_after, Minute::max)
+        // Where the log says how far the files go, their last minute is looked for first, which
+        // spares reading the others.
+        let from = table.last_minute_logged(Grain::Dimension, day)?.unwrap_or_default();
+        let find = |from| extreme_minute(table, day, from..=not_after, Minute::max);
+        match find(from)? {
+            None if from > Minute(0) => find(Minute(0)),
+            found => Ok(found),
+        }
     })
 }
 

@@ -3,10 +3,14 @@
 //! On the terminal and in Markdown the worst customer comes first, since whoever reads it looks
 //! for broken promises; CSV keeps the alphabetical order of the body. CSV and JSON carry full
 //! precision, `null` being an empty field; percentages exist only in the texts for people.
+//!
+//! CSV and JSON can be had in pieces, so that a report of a million customers is never held.
 
 use std::cmp::Reverse;
+use std::fmt::{Display, Write as _};
 
 use rayon::prelude::*;
+use serde::Serialize;
 
 use crate::query::body::{Report, ReportCustomer};
 use crate::report::text::{
@@ -47,17 +51,105 @@ pub fn table(report: &Report) -> String {
 /// `uptime` as three columns and the number of `episodes`.
 pub fn csv(report: &Report) -> String {
     let chunks = report.customers.par_chunks(CSV_CHUNK);
-    let lines = chunks.map(|chunk| csv_lines(chunk.iter().map(|one| csv_record(report, one))));
-    let lines: Vec<String> = lines.collect();
-    std::iter::once(csv_lines([CSV_COLUMNS])).chain(lines).collect()
+    let lines: Vec<String> = chunks.map(|chunk| csv_records(report, chunk)).collect();
+    std::iter::once(csv_heading()).chain(lines).collect()
 }
 
-fn csv_lines<R: IntoIterator<Item: AsRef<[u8]>>>(records: impl IntoIterator<Item = R>) -> String {
+/// The heading of [`csv`].
+pub fn csv_heading() -> String {
+    format!("{}\n", CSV_COLUMNS.join(","))
+}
+
+/// The records of [`csv`] for some customers of a report; its own do not matter.
+pub fn csv_records(report: &Report, customers: &[ReportCustomer]) -> String {
+    let mut start = String::new();
+    for field in [&report.month, &csv_text(&report.tz), report.as_of.as_deref().unwrap_or("")] {
+        push_field(&mut start, field);
+        start.push(',');
+    }
+    write!(start, "{},", report.revision).expect(WRITTEN);
+    let mut lines = String::with_capacity(customers.len() * (start.len() + CSV_FIGURES_BYTES));
+    for customer in customers {
+        lines.push_str(&start);
+        push_record(&mut lines, customer).expect(WRITTEN);
+    }
+    lines
+}
+
+/// The report as JSON for people, indented, up to its customers; its own do not matter.
+/// [`json_customers`] follow, and [`json_end`].
+///
+/// # Errors
+/// None that is known: text is written to memory.
+pub fn json_start(report: &Report) -> serde_json::Result<String> {
+    let nobody = Report { customers: Vec::new(), ..report.clone() };
+    let mut text = serde_json::to_string_pretty(&nobody)?;
+    text.truncate(text.len() - NOBODY.len());
+    Ok(text)
+}
+
+/// What a report of nobody ends with.
+const NOBODY: &str = "[]\n}";
+
+/// Some customers of the report, one or more, without the sign that stands before them: `[`
+/// before the first ones, `,` before others.
+///
+/// # Errors
+/// As [`json_start`].
+pub fn json_customers(customers: &[ReportCustomer]) -> serde_json::Result<String> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        customers: &'a [ReportCustomer],
+    }
+    let mut text = serde_json::to_string_pretty(&Body { customers })?;
+    text.truncate(text.len() - json_end(true).len());
+    Ok(text.split_off("{\n  \"customers\": [".len()))
+}
+
+/// The end of it; `are_any` where a customer stands before it.
+pub fn json_end(are_any: bool) -> &'static str {
+    if are_any { "\n  ]\n}" } else { NOBODY }
+}
+
+/// What numbers and a name take in a record, about.
+const CSV_FIGURES_BYTES: usize = 128;
+
+const WRITTEN: &str = "text is written to memory";
+
+/// The columns of a customer.
+fn push_record(line: &mut String, customer: &ReportCustomer) -> std::fmt::Result {
+    push_field(line, &csv_text(&customer.customer));
+    write!(line, ",{},{},{}", customer.valid, customer.bad, customer.excluded)?;
+    push_optional(line, customer.availability)?;
+    write!(line, ",{}", customer.target)?;
+    push_optional(line, customer.met)?;
+    push_optional(line, customer.budget_consumed)?;
+    push_optional(line, customer.uptime.request)?;
+    push_optional(line, customer.uptime.time_slice)?;
+    push_optional(line, customer.uptime.interval_mean)?;
+    write!(line, ",{},{}", customer.down_minutes, customer.idle_minutes)?;
+    push_optional(line, customer.credit_percent)?;
+    writeln!(line, ",{}", customer.episodes.len())
+}
+
+/// A comma, and the value where there is one.
+fn push_optional(line: &mut String, value: Option<impl Display>) -> std::fmt::Result {
+    match value {
+        Some(value) => write!(line, ",{value}"),
+        None => write!(line, ","),
+    }
+}
+
+/// A field of text, in quotes where it needs them.
+fn push_field(line: &mut String, text: &str) {
+    if !text.contains([',', '"', '\n', '\r']) {
+        return line.push_str(text);
+    }
     let mut writer = csv::Writer::from_writer(Vec::new());
-    let written = "a record is written to memory";
-    records.into_iter().for_each(|record| writer.write_record(record).expect(written));
-    let bytes = writer.into_inner().expect(written);
-    String::from_utf8(bytes).expect("every field is text")
+    writer.write_record([text]).expect(WRITTEN);
+    let bytes = writer.into_inner().expect(WRITTEN);
+    let record = String::from_utf8(bytes).expect("every field is text");
+    line.push_str(record.trim_end_matches('\n'));
 }
 
 /// The statement as a Markdown document, the worst customer first, with the episodes of those
@@ -176,27 +268,18 @@ const CSV_COLUMNS: [&str; 19] = [
     "episodes",
 ];
 
-fn csv_record(report: &Report, customer: &ReportCustomer) -> Vec<String> {
-    let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
-    vec![
-        report.month.clone(),
-        csv_text(&report.tz),
-        report.as_of.clone().unwrap_or_default(),
-        report.revision.to_string(),
-        csv_text(&customer.customer),
-        customer.valid.to_string(),
-        customer.bad.to_string(),
-        customer.excluded.to_string(),
-        number(customer.availability),
-        customer.target.to_string(),
-        customer.met.map_or_else(String::new, |met| met.to_string()),
-        number(customer.budget_consumed),
-        number(customer.uptime.request),
-        number(customer.uptime.time_slice),
-        number(customer.uptime.interval_mean),
-        customer.down_minutes.to_string(),
-        customer.idle_minutes.to_string(),
-        number(customer.credit_percent),
-        customer.episodes.len().to_string(),
-    ]
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_alone_is_what_it_is_in_a_record() {
+        for text in ["", "plain", "a,b", "a\"b", "\"", "a\nb", "\r", " ", "'=1+1", "é;\t|"] {
+            let mut writer = csv::Writer::from_writer(Vec::new());
+            writer.write_record([text, "x"]).unwrap();
+            let mut field = String::new();
+            push_field(&mut field, text);
+            assert_eq!(format!("{field},x\n").as_bytes(), writer.into_inner().unwrap(), "{text:?}");
+        }
+    }
 }

@@ -132,19 +132,27 @@ impl Objectives {
     /// the default availability SLI, else a monthly one in `zone` on the default target. That
     /// is the target of the default scope's availability objective, 0.998 where it has none.
     pub fn calendar_availability(&self, customer: &str, zone: &str) -> Objective {
-        let on_availability = |objective: &&Objective| objective.sli == AVAILABILITY;
-        let calendar = self
-            .resolve_customer(customer)
-            .into_iter()
-            .filter(on_availability)
-            .find(|objective| objective.period.is_calendar());
-        if let Some(objective) = calendar {
+        if let Some(objective) = self.own_calendar(customer) {
             return objective.clone();
         }
-        let default = self.default.iter().find(on_availability);
-        let target = default.map_or(TARGET_DEFAULT, |objective| objective.target);
-        Objective::availability(target, Period::Month(zone.to_owned()))
+        Objective::availability(self.calendar_target(customer), Period::Month(zone.to_owned()))
     }
+
+    /// The target of [`Objectives::calendar_availability`].
+    pub fn calendar_target(&self, customer: &str) -> Decimal {
+        let own = self.own_calendar(customer);
+        let judging = own.or_else(|| self.default.iter().find(on_availability));
+        judging.map_or(TARGET_DEFAULT, |objective| objective.target)
+    }
+
+    fn own_calendar(&self, customer: &str) -> Option<&Objective> {
+        let mut own = self.resolve_customer(customer).into_iter().filter(on_availability);
+        own.find(|objective| objective.period.is_calendar())
+    }
+}
+
+fn on_availability(objective: &&Objective) -> bool {
+    objective.sli == AVAILABILITY
 }
 
 /// Puts the objectives of an inner scope in the place of those of the same name.

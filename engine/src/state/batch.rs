@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 
 use super::block::{SHARDS, shard_of};
+use super::runs::Runs;
 use super::{Key, load_of};
 use crate::model::Measures;
 use crate::slo::histogram::Histogram;
@@ -30,13 +31,7 @@ pub struct SeriesBatch {
 }
 
 /// The part of a batch that goes to one shard.
-#[derive(Default)]
-pub(super) struct Part {
-    names: String,
-    /// Of each run of rows of one customer: where its name ends, and where its rows do.
-    runs: Vec<(u32, u32)>,
-    rows: Vec<Row>,
-}
+pub(super) type Part = Runs<Row>;
 
 /// One row of a part.
 pub(super) struct Row {
@@ -81,31 +76,5 @@ impl SeriesBatch {
         self.services.push(name.into());
         self.numbers.insert(name.into(), number);
         number
-    }
-}
-
-impl Part {
-    fn begin(&mut self, customer: &str) {
-        self.names.push_str(customer);
-        self.runs.push((self.names.len() as u32, self.rows.len() as u32));
-    }
-
-    fn push(&mut self, row: Row) {
-        self.rows.push(row);
-        self.runs.last_mut().expect("a run has begun").1 = self.rows.len() as u32;
-    }
-
-    fn last_name(&self) -> Option<&str> {
-        let start = self.runs.len().checked_sub(2).map_or(0, |before| self.runs[before].0);
-        self.runs.last().map(|(end, _)| &self.names[start as usize..*end as usize])
-    }
-
-    /// The customers, each with the rows of a run.
-    pub(super) fn runs(&self) -> impl Iterator<Item = (&str, &[Row])> {
-        let starts = std::iter::once((0, 0)).chain(self.runs.iter().copied());
-        starts.zip(&self.runs).map(|((name, row), (name_end, row_end))| {
-            let name = &self.names[name as usize..*name_end as usize];
-            (name, &self.rows[row as usize..*row_end as usize])
-        })
     }
 }

@@ -21,6 +21,7 @@ pub mod names;
 pub mod pools;
 pub mod records;
 pub mod rows;
+pub mod runs;
 pub mod series;
 pub mod shard;
 pub mod snapshot;

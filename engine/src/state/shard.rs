@@ -242,7 +242,7 @@ impl Shard {
         folding: Folding<'_>,
         pools: &mut PoolCells,
     ) {
-        for (name, rows) in part.runs() {
+        for (name, rows) in part.iter() {
             let customer = self.customer(name);
             let pool = self.pool(customer);
             self.touch(customer, folding.round);

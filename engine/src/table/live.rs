@@ -46,7 +46,8 @@ pub(crate) struct LiveFile {
     pub level: u8,
     /// Of a coarse file: the path of the file of minutes that it sums.
     pub covers: Option<String>,
-    minutes: Option<(Minute, Minute)>,
+    /// The least and the greatest minute of its rows, or beyond them, where the log says so.
+    pub minutes: Option<(Minute, Minute)>,
     customers: Option<(String, String)>,
 }
 
@@ -181,11 +182,8 @@ impl LiveFile {
             && filter.file.as_ref().is_none_or(|file| *file == self.path)
             && meets(&filter.days, self.day.map(|day| (day, day)))
             && meets(&filter.minutes, self.minutes)
-            && filter.customer.as_ref().is_none_or(|customer| {
-                let within = |(least, greatest): &(String, String)| {
-                    least.as_str() <= customer.as_str() && customer.as_str() <= greatest.as_str()
-                };
-                self.customers.as_ref().is_none_or(within)
+            && self.customers.as_ref().is_none_or(|(least, greatest)| {
+                filter.may_hold_customer(Some(least.as_bytes()), Some(greatest.as_bytes()))
             })
     }
 }

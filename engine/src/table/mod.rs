@@ -50,12 +50,13 @@ pub(crate) use coarse::{HOUR_MINUTES, floor};
 pub use entries::{Added, Entry};
 pub use error::{CommitError, Space, TableError, io_error_in};
 pub use protocol::Move;
-pub use scan::{Filter, Scan, ScanStats};
+pub(crate) use scan::Unread;
+pub use scan::{Customers, Filter, Mark, Scan, ScanStats};
 pub use store::SyncedDisk;
 pub(crate) use store::modified_ms;
 
 use crate::failpoint;
-use crate::time::Day;
+use crate::time::{Day, Minute};
 use encode::Encoded;
 use footers::Footers;
 pub(crate) use live::LiveFile;
@@ -315,6 +316,16 @@ impl Table {
             None => self.live_files()?,
         };
         Scan::new(&self.scan_place(), &files, grain, filter)
+    }
+
+    /// The last minute that a live file of a grain and day may hold, as far as the log says so.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn last_minute_logged(&self, grain: Grain, day: Day) -> Result<Option<Minute>, TableError> {
+        let live = self.live_files()?;
+        let of_day = live.iter().filter(|file| file.grain == grain.name() && file.day == Some(day));
+        Ok(of_day.filter_map(|file| file.minutes.map(|(_, last)| last)).max())
     }
 
     /// How many live files each grain and day has, at this version.

@@ -5,6 +5,8 @@
 //! ([`Filter::columns`]), or is null, reads as the empty text, no bytes or 0. Rows are partial:
 //! the visitor sums rows of one key.
 
+mod part;
+
 use std::sync::Arc;
 
 use arrow::array::TimestampMicrosecondArray;
@@ -12,11 +14,12 @@ use arrow::array::{Array, AsArray, BinaryArray, Int64Array, RecordBatch, StringA
 use arrow::compute;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 
-use super::correction::Applied;
 use super::schema::Grain;
 use super::{Filter, Scan, ScanStats, Table, TableError};
 use crate::model::{ATTRIBUTES_MAX, Counts, Measures};
 use crate::time::Minute;
+use part::Part;
+pub use part::{CustomerFile, SeriesPart, SliPart};
 
 /// Microseconds in a minute.
 const MINUTE_US: i64 = 60_000_000;
@@ -212,7 +215,7 @@ impl Table {
         let mut stats = ScanStats::default();
         for mut part in self.series_parts(filter)? {
             while part.next_rows(&mut visit)? {}
-            stats += part.scan.stats();
+            stats += part.0.scan.stats();
         }
         Ok(stats)
     }
@@ -223,11 +226,7 @@ impl Table {
     /// # Errors
     /// As [`Table::scan`].
     pub fn series_parts(&self, filter: &Filter) -> Result<Vec<SeriesPart>, TableError> {
-        let corrections = Arc::new(self.applied(filter)?);
-        let filter = corrections.widened(filter, &["minute", "customer", "service"]);
-        let scans = self.scan(Grain::Series, &filter)?.split();
-        let part = |scan| SeriesPart { scan, corrections: Arc::clone(&corrections) };
-        Ok(scans.into_iter().map(part).collect())
+        Ok(self.parts(Grain::Series, filter)?.into_iter().map(SeriesPart).collect())
     }
 
     /// Visits the rows of [`Grain::Sli`] that pass `filter`.
@@ -239,28 +238,21 @@ impl Table {
         filter: &Filter,
         mut visit: impl FnMut(SliRow<'_>),
     ) -> Result<ScanStats, TableError> {
-        let corrections = self.applied(filter)?;
+        let mut stats = ScanStats::default();
+        for part in self.parts(Grain::Sli, filter)? {
+            let mut part = SliPart(part);
+            while part.next_rows(&mut visit)? {}
+            stats += part.0.scan.stats();
+        }
+        Ok(stats)
+    }
+
+    fn parts(&self, grain: Grain, filter: &Filter) -> Result<Vec<Part>, TableError> {
+        let corrections = Arc::new(self.applied(filter)?);
         let filter = corrections.widened(filter, &["minute", "customer", "service"]);
-        self.for_each_batch(Grain::Sli, &filter, |columns| {
-            let (key, sli, source) =
-                (CustomerKey::of(columns), columns.text("sli"), SourceKey::of(columns));
-            let [valid, bad, excluded] = columns.ints(["valid", "bad", "excluded"])?;
-            for row in 0..columns.rows() {
-                let (valid, bad, excluded) = (valid.at(row), bad.at(row), excluded.at(row));
-                visit(corrections.sli(SliRow {
-                    minute: key.minute.at(row),
-                    customer: key.customer.at(row),
-                    service: key.service.at(row),
-                    release: key.release.at(row),
-                    cohort: key.cohort.at(row),
-                    sli: sli.at(row),
-                    counts: Counts { valid, bad, excluded },
-                    partition: source.partition.at(row),
-                    rules: source.rules.at(row),
-                }));
-            }
-            Ok(())
-        })
+        let scans = self.scan(grain, &filter)?.split();
+        let part = |scan| Part { scan, corrections: Arc::clone(&corrections) };
+        Ok(scans.into_iter().map(part).collect())
     }
 
     /// Visits the rows of [`Grain::Dimension`] that pass `filter`.
@@ -578,28 +570,6 @@ fn visit_batch(
         });
     }
     Ok(())
-}
-
-/// Rows of [`Grain::Series`] of one file: see [`Table::series_parts`].
-pub struct SeriesPart {
-    scan: Scan,
-    corrections: Arc<Applied>,
-}
-
-impl SeriesPart {
-    /// Visits its next rows, a few thousand at most; false where there are none any more.
-    ///
-    /// # Errors
-    /// As [`Table::for_each_series`].
-    pub fn next_rows(&mut self, mut visit: impl FnMut(SeriesRow<'_>)) -> Result<bool, TableError> {
-        let Some(batch) = self.scan.next() else { return Ok(false) };
-        let corrections = &self.corrections;
-        match corrections.is_empty() {
-            true => visit_batch(&batch?, Grain::Series, visit)?,
-            false => visit_batch(&batch?, Grain::Series, |row| visit(corrections.series(row)))?,
-        }
-        Ok(true)
-    }
 }
 
 /// The columns of one batch, by name.

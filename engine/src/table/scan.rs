@@ -9,6 +9,8 @@
 //! Files of other writers (after an `OPTIMIZE`, say) may lack columns or have other encodings:
 //! what lacks is null, what differs is cast.
 
+mod range;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -38,6 +40,8 @@ use super::footers::{self, Footers};
 use super::live::LiveFile;
 use super::schema::{Grain, timestamp};
 use crate::time::{Day, Minute};
+pub(crate) use range::Unread;
+pub use range::{Customers, Mark};
 
 /// Rows of a batch that a scan yields, at most.
 const BATCH_ROWS: usize = 8_192;
@@ -55,6 +59,8 @@ pub struct Filter {
     pub minutes: Option<RangeInclusive<Minute>>,
     /// This customer alone. Rows without a customer do not pass.
     pub customer: Option<String>,
+    /// These customers alone. Rows without a customer do not pass.
+    pub customers: Option<Customers>,
     /// Rows counted from this partition alone. Rows without a partition do not pass.
     pub partition: Option<String>,
     /// These columns alone, in the order of the grain; all where `None`. Names that the grain
@@ -85,10 +91,20 @@ impl Filter {
         Ok(Arc::new(Schema::new(wanted.cloned().collect::<Vec<_>>())))
     }
 
+    /// Whether a wanted customer may lie between two bounds, as far as they are known.
+    pub(crate) fn may_hold_customer(&self, least: Option<&[u8]>, greatest: Option<&[u8]>) -> bool {
+        let one = self.customer.as_ref().is_none_or(|customer| {
+            least.is_none_or(|least| least <= customer.as_bytes())
+                && greatest.is_none_or(|greatest| customer.as_bytes() <= greatest)
+        });
+        one && self.customers.as_ref().is_none_or(|range| range.meets(least, greatest))
+    }
+
     /// The columns that decide on a row.
     fn deciding(&self) -> impl Iterator<Item = &'static str> {
         let minute = self.minutes.is_some().then_some("minute");
-        let customer = self.customer.is_some().then_some("customer");
+        let is_of_some = self.customer.is_some() || self.customers.is_some();
+        let customer = is_of_some.then_some("customer");
         let partition = self.partition.is_some().then_some("partition");
         minute.into_iter().chain(customer).chain(partition)
     }
@@ -146,6 +162,7 @@ pub(crate) struct Place {
 
 struct Query {
     place: Place,
+    grain: Grain,
     filter: Filter,
     /// What the scan yields.
     schema: SchemaRef,
@@ -175,7 +192,13 @@ impl Scan {
         files.sort_by_key(|file| file.day);
         Ok(Scan {
             files: files.into(),
-            query: Arc::new(Query { place: place.clone(), filter: filter.clone(), schema, reads }),
+            query: Arc::new(Query {
+                place: place.clone(),
+                grain,
+                filter: filter.clone(),
+                schema,
+                reads,
+            }),
             current: None,
             stats: ScanStats { files: of_grain as u64, ..ScanStats::default() },
         })
@@ -238,6 +261,8 @@ impl Iterator for Scan {
 struct FileReader {
     path: PathBuf,
     batches: ParquetRecordBatchReader,
+    /// Whether the customers of its rows never fall.
+    in_order: bool,
 }
 
 impl FileReader {
@@ -247,19 +272,9 @@ impl FileReader {
         file: &LiveFile,
         stats: &mut ScanStats,
     ) -> Result<Option<FileReader>, TableError> {
-        let path = query.place.dir.join(&file.path);
-        let handle = match open_checked(&path, file, query.filter.customer.is_none()) {
-            Err(TableError::FileMissing { path }) => return Err(gone(&query.place, file, path)),
-            other => other?,
-        };
+        let is_whole = query.filter.customer.is_none() && query.filter.customers.is_none();
+        let (path, builder) = opened(&query.place, file, is_whole)?;
         let failed = |source| TableError::parquet(&path, source);
-        // Who reads whole files asks once: only point reads find their footers again.
-        let footer = match &query.filter.customer {
-            Some(_) => query.place.footers.of(&path, &handle),
-            None => footers::read(&handle),
-        };
-        let footer = footer.map_err(failed)?;
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(handle, footer);
         let columns = Columns::of(builder.parquet_schema());
         let mut groups = Vec::new();
         for index in 0..builder.metadata().num_row_groups() {
@@ -271,6 +286,8 @@ impl FileReader {
             }
         }
         let metadata = Arc::clone(builder.metadata());
+        // Only of what was written here, and has its hash, is what it declares known to be so.
+        let in_order = file.sha256.is_some() && range::is_in_order(&metadata, &columns);
         let selection = selection_of(&metadata, &groups, &columns, &query.filter);
         stats.files_read += 1;
         stats.row_groups += metadata.num_row_groups() as u64;
@@ -286,7 +303,7 @@ impl FileReader {
             builder = builder.with_row_selection(selection);
         }
         let batches = builder.build().map_err(failed)?;
-        Ok(Some(FileReader { path, batches }))
+        Ok(Some(FileReader { path, batches, in_order }))
     }
 
     /// The next batch with a row in it.
@@ -299,7 +316,8 @@ impl FileReader {
         for batch in self.batches.by_ref() {
             let batch = batch.map_err(|error| failed(error.into()))?;
             stats.rows_read += batch.num_rows() as u64;
-            let batch = passed(query, &batch).map_err(|error| failed(error.into()))?;
+            let batch =
+                passed(query, &batch, self.in_order).map_err(|error| failed(error.into()))?;
             if batch.num_rows() > 0 {
                 stats.rows += batch.num_rows() as u64;
                 return Ok(Some(batch));
@@ -307,6 +325,24 @@ impl FileReader {
         }
         Ok(None)
     }
+}
+
+/// A file at its footer, which is kept where parts of the file are read; one that is read as a
+/// whole is proven against its hash first.
+fn opened(
+    place: &Place,
+    file: &LiveFile,
+    is_whole: bool,
+) -> Result<(PathBuf, ParquetRecordBatchReaderBuilder<File>), TableError> {
+    let path = place.dir.join(&file.path);
+    let handle = match open_checked(&path, file, is_whole) {
+        Err(TableError::FileMissing { path }) => return Err(gone(place, file, path)),
+        other => other?,
+    };
+    // Who reads whole files asks once: only point reads find their footers again.
+    let footer = if is_whole { footers::read(&handle) } else { place.footers.of(&path, &handle) };
+    let footer = footer.map_err(|source| TableError::parquet(&path, source))?;
+    Ok((path, ParquetRecordBatchReaderBuilder::new_with_metadata(handle, footer)))
 }
 
 /// Why a file is not there: it is live no more, or it is lost.
@@ -382,11 +418,9 @@ impl Columns {
 /// Whether the statistics of a row group leave room for a wanted row.
 fn may_hold(group: &RowGroupMetaData, columns: &Columns, filter: &Filter) -> bool {
     let statistics = |column: Option<usize>| group.column(column?).statistics();
-    let customer = match (&filter.customer, statistics(columns.customer)) {
-        (Some(customer), Some(Statistics::ByteArray(bounds))) => {
-            let (least, greatest) = (bounds.min_bytes_opt(), bounds.max_bytes_opt());
-            least.is_none_or(|least| least <= customer.as_bytes())
-                && greatest.is_none_or(|greatest| customer.as_bytes() <= greatest)
+    let customer = match statistics(columns.customer) {
+        Some(Statistics::ByteArray(bounds)) => {
+            filter.may_hold_customer(bounds.min_bytes_opt(), bounds.max_bytes_opt())
         }
         _ => true,
     };
@@ -472,14 +506,11 @@ fn page_may_hold(
     columns: &Columns,
     filter: &Filter,
 ) -> bool {
-    match (index, &filter.customer, &filter.minutes) {
-        (ColumnIndexMetaData::BYTE_ARRAY(index), Some(customer), _) => {
-            index.min_value(page).is_none_or(|least| least <= customer.as_bytes())
-                && index.max_value(page).is_none_or(|greatest| customer.as_bytes() <= greatest)
+    match (index, &filter.minutes) {
+        (ColumnIndexMetaData::BYTE_ARRAY(index), _) => {
+            filter.may_hold_customer(index.min_value(page), index.max_value(page))
         }
-        (ColumnIndexMetaData::INT64(index), _, Some(minutes))
-            if in_microseconds(group, columns) =>
-        {
+        (ColumnIndexMetaData::INT64(index), Some(minutes)) if in_microseconds(group, columns) => {
             let (first, last) = micros_of(minutes);
             index.min_value(page).is_none_or(|least| *least <= last)
                 && index.max_value(page).is_none_or(|greatest| first <= *greatest)
@@ -489,8 +520,11 @@ fn page_may_hold(
 }
 
 /// The rows of a batch that pass the filter, in the columns that are wanted.
-fn passed(query: &Query, batch: &RecordBatch) -> arrow::error::Result<RecordBatch> {
-    let batch = shaped(&query.reads, batch)?;
+fn passed(query: &Query, batch: &RecordBatch, in_order: bool) -> arrow::error::Result<RecordBatch> {
+    let mut batch = shaped(&query.reads, batch)?;
+    if let Some(customers) = &query.filter.customers {
+        batch = customers.of(&batch, in_order)?;
+    }
     let column = |name: &str| batch.column_by_name(name).expect("deciding columns are read");
     let filter = &query.filter;
     let mut mask: Option<BooleanArray> = None;
