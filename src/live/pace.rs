@@ -18,8 +18,9 @@ const TICK_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Evaluations take one part in so many of the loop's time, where that leaves one each second.
 const TICK_PARTS: u32 = 20;
 
-/// Commits that alerts ask for come at most so often.
-const ASKED_INTERVAL: Duration = Duration::from_secs(1);
+/// Commits that alerts ask for come at most so often. An alert waits for its commit for a second
+/// before it goes out without, so that what is left of it has to be enough for the commit.
+const ASKED_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long a commit should take at most, by those before.
 const COMMIT_AIM: Duration = Duration::from_millis(300);
@@ -39,7 +40,7 @@ pub(super) struct Pace {
     /// How many lines make a commit of [`COMMIT_AIM`].
     lines_aim: u64,
     /// When an alert last asked for a commit.
-    asked: Instant,
+    asked: Option<Instant>,
 }
 
 impl Pace {
@@ -52,7 +53,7 @@ impl Pace {
             committed: now,
             commit_took: none,
             lines_aim: LINES_MIN,
-            asked: now,
+            asked: None,
         }
     }
 
@@ -84,9 +85,9 @@ impl Pace {
 
     /// Whether an alert may ask for a commit; where it may, it has.
     pub fn ask(&mut self, now: Instant) -> bool {
-        let may = now - self.asked >= ASKED_INTERVAL;
+        let may = self.asked.is_none_or(|asked| now - asked >= ASKED_INTERVAL);
         if may {
-            self.asked = now;
+            self.asked = Some(now);
         }
         may
     }
@@ -156,10 +157,10 @@ mod tests {
     }
 
     #[test]
-    fn alerts_ask_once_a_second() {
+    fn an_alert_asks_at_once_and_then_twice_a_second() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
-        let asked = [500, 1_000, 1_900, 2_000].map(|ms| pace.ask(start + ms * MS));
-        assert_eq!(asked, [false, true, false, true]);
+        let asked = [0, 100, 499, 500, 999, 1_700].map(|ms| pace.ask(start + ms * MS));
+        assert_eq!(asked, [true, false, false, true, false, true]);
     }
 }
