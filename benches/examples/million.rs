@@ -9,9 +9,10 @@
 //!
 //! `cargo build --release --workspace --example million && target/release/examples/million DIR`
 //!
-//! Then any of `customers=1000000 events=500000000 days=30 spread=zipf|uniform epoch=1000000`,
-//! `upkeep` (compact as the service does, by the clock of the data) and `small`. DIR has to be a
-//! new folder; the table of the full size takes some 15 GB, which are not removed.
+//! Then any of `customers=1000000 events=500000000 days=30 hours=720 spread=zipf|uniform
+//! epoch=1000000`, `upkeep` (compact as the service does, by the clock of the data) and `small`.
+//! DIR has to be a new folder; the table of the full size takes some 15 GB, which are not removed.
+//! `million DIR feed …` counts and starts nothing again.
 
 use std::fs;
 use std::ops::RangeInclusive;
@@ -51,7 +52,7 @@ const MEMORY_MINUTES: u32 = 93 * DAY_MINUTES;
 struct Plan {
     customers: u64,
     events: u64,
-    days: u64,
+    hours: u64,
     uniform: bool,
     epoch: u64,
     upkeep: bool,
@@ -88,7 +89,7 @@ impl Plan {
         let mut plan = Plan {
             customers: 1_000_000,
             events: 500_000_000,
-            days: 30,
+            hours: 720,
             uniform: false,
             epoch: 1_000_000,
             upkeep: false,
@@ -100,7 +101,8 @@ impl Plan {
             match key {
                 "customers" => plan.customers = number(),
                 "events" => plan.events = number(),
-                "days" => plan.days = number(),
+                "days" => plan.hours = 24 * number(),
+                "hours" => plan.hours = number(),
                 "epoch" => plan.epoch = number(),
                 "spread" => plan.uniform = value == "uniform",
                 "upkeep" => plan.upkeep = true,
@@ -112,7 +114,7 @@ impl Plan {
     }
 
     fn start_ms(&self) -> i64 {
-        self.end_ms - (self.days * u64::from(DAY_MINUTES)) as i64 * MINUTE_MS
+        self.end_ms - (60 * self.hours) as i64 * MINUTE_MS
     }
 
     /// Every so many customers one is of the sample.
@@ -169,7 +171,7 @@ fn generate(plan: &Plan, sender: &SyncSender<(u64, Vec<u8>)>) -> Truth {
     let mut truth = Truth { all: Sums::default(), sample: vec![Sums::default(); sample] };
     let (mut lines, mut count) = (Vec::with_capacity(CHUNK_BYTES), 0);
     let span = (plan.end_ms - plan.start_ms()) as u128;
-    let per_day = u128::from(plan.events.div_ceil(plan.days));
+    let per_day = u128::from((24 * plan.events).div_ceil(plan.hours));
     for event in 0..plan.events {
         let ts = plan.start_ms() + (u128::from(event) * span / u128::from(plan.events)) as i64;
         let customer = spread.draw(random(&mut state));

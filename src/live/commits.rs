@@ -135,8 +135,12 @@ impl Loop<'_> {
         }
         self.service.notifiers.take_told().into_iter().for_each(|sent| pipeline.note_sent(sent));
         let is_short = pipeline.is_short_of_memory();
+        let (began, lines) = (Instant::now(), pipeline.uncommitted_lines());
         match pipeline.commit() {
             Ok(version) => {
+                if version.is_some() {
+                    self.pace.committed(began, Instant::now(), lines);
+                }
                 if is_short {
                     crate::allocator::give_back();
                 }

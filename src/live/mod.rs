@@ -18,6 +18,7 @@ mod health;
 pub mod kafka;
 mod notify;
 mod outbox;
+mod pace;
 mod poison;
 pub mod push;
 mod reload;
@@ -59,6 +60,7 @@ use files::SourceReader;
 pub use health::Board;
 use notify::Notifiers;
 pub use outbox::{Outbox, Published};
+use pace::Pace;
 use push::Push;
 pub use reload::Current;
 use rivals::Rivals;
@@ -344,13 +346,13 @@ impl Service {
 }
 
 /// The loop of a service: what it alone knows. Its parts are in [`turn`] (taking and ticking),
-/// [`commits`] and [`reload`].
+/// [`pace`], [`commits`] and [`reload`].
 struct Loop<'a> {
     service: &'a Service,
     commits: Commits,
     chores: Chores,
     started: Instant,
-    ticked: Instant,
+    pace: Pace,
     /// When the table was last followed.
     followed: Instant,
     /// When the oldest events came to this process that were counted since the last tick.

@@ -11,19 +11,14 @@ use ninefold_engine::pipeline::replay::settled_decode;
 use ninefold_engine::pipeline::{Pipeline, Start};
 use ninefold_engine::query::Health;
 use ninefold_engine::source::chunk::Chunk;
+use ninefold_engine::time::Minute;
 
-use super::{Begin, Chores, Commits, Loop, Message, Service, Snapshots, clock_ms, poison};
+use super::{Begin, Chores, Commits, Loop, Message, Pace, Service, Snapshots, clock_ms, poison};
 use crate::ask::promise;
 use crate::states::{lock, read};
 
-/// The longest time between two evaluations of the alerts.
-const TICK_INTERVAL: Duration = Duration::from_secs(1);
-
 /// The longest time between two looks at what other instances have committed.
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A commit that an alert asks for comes at most so often.
-const ALERT_COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long the loop waits for chunks at most: it also looks for signals.
 const WAIT_MAX: Duration = Duration::from_millis(250);
@@ -40,6 +35,15 @@ const DAMAGE_NOTES_MAX: usize = 10;
 /// How many chunks the loop takes at once.
 const BATCH_CHUNKS: usize = 16;
 
+/// How far behind the clock events are at most that are of now.
+const NOW_MINUTES: u32 = 2;
+
+/// Whether what is counted is of now, so that alerts wait for it: a backlog is not.
+fn is_of_now(pipeline: &Pipeline) -> bool {
+    let oldest = Minute::of_ms(clock_ms()).minus(NOW_MINUTES);
+    pipeline.state.newest().is_some_and(|newest| newest >= oldest)
+}
+
 impl<'a> Loop<'a> {
     /// A loop that has not begun.
     pub(super) fn new(service: &'a Service) -> anyhow::Result<Loop<'a>> {
@@ -54,7 +58,7 @@ impl<'a> Loop<'a> {
             commits: Commits::new(),
             chores: Chores::default(),
             started: now,
-            ticked: now,
+            pace: Pace::new(now),
             followed: now,
             arrived: None,
             poison,
@@ -107,7 +111,8 @@ impl<'a> Loop<'a> {
 
     /// Takes what comes until the next tick; true where nothing will come any more.
     fn wait(&mut self, messages: &Receiver<Message>) -> anyhow::Result<bool> {
-        let wait = TICK_INTERVAL.saturating_sub(self.ticked.elapsed()).min(WAIT_MAX);
+        let news = self.arrived.is_some();
+        let wait = self.pace.until_tick(Instant::now(), news).min(WAIT_MAX);
         if self.is_full() {
             std::thread::park_timeout(wait.max(Duration::from_millis(10)));
             return Ok(false);
@@ -137,16 +142,23 @@ impl<'a> Loop<'a> {
         if !self.commits.must_wait() && self.followed.elapsed() >= FOLLOW_INTERVAL {
             self.follow(pipeline)?;
         }
-        if self.ticked.elapsed() >= TICK_INTERVAL {
+        if self.pace.until_tick(Instant::now(), self.arrived.is_some()).is_zero() {
             self.tick(pipeline);
         }
         let config = self.service.config();
         let interval = Duration::from_millis(config.commit_interval_ms);
-        let asked =
-            pipeline.has_transitions() && self.commits.last.elapsed() >= ALERT_COMMIT_INTERVAL;
         let reload = self.service.reload.load(Ordering::Relaxed);
-        let due = asked || reload || pipeline.epoch_is_full() || self.commits.is_due(interval);
-        if due && !self.commits.must_wait() {
+        let may = !self.commits.must_wait();
+        let due = reload
+            || pipeline.epoch_is_full()
+            || self.commits.is_due(interval)
+            || (is_of_now(pipeline)
+                && self.pace.is_long(Instant::now(), pipeline.uncommitted_lines()));
+        // What was counted is judged before a commit holds it up, and what fires goes with it.
+        if may && due && self.arrived.is_some() {
+            self.tick(pipeline);
+        }
+        if may && (due || (pipeline.has_transitions() && self.pace.ask(Instant::now()))) {
             self.commit(pipeline)?;
             self.snapshots.turn(pipeline, Duration::from_millis(config.snapshot_interval_ms));
         }
@@ -158,7 +170,7 @@ impl<'a> Loop<'a> {
     }
 
     fn tick(&mut self, pipeline: &mut Pipeline) {
-        self.ticked = Instant::now();
+        let began = Instant::now();
         if pipeline.is_complete() {
             let config = self.service.config();
             // What cannot be loaded now is judged later: everything else is judged now.
@@ -171,6 +183,7 @@ impl<'a> Loop<'a> {
             self.note_uncommitted(pipeline);
             self.split_customers = pipeline.split_series();
         }
+        self.pace.ticked(began, Instant::now());
     }
 
     /// At once, so that nobody who sees a count in an answer is told that it is committed.
