@@ -4,9 +4,10 @@
 //! ones have cells of their own. Whatever judges an objective reads its counts here, so that
 //! `valid` and `bad` mean the same in every answer.
 
+use std::cmp::Reverse;
 use std::ops::RangeInclusive;
 
-use crate::model::Counts;
+use crate::model::{Counts, Measures};
 use crate::slo::objective::{Objective, SliRef, Slis};
 use crate::state::series::{Cell, Series};
 use crate::time::Minute;
@@ -29,15 +30,37 @@ pub fn sum(series: &Series, column: SliRef, minutes: RangeInclusive<Minute>) -> 
     match column {
         SliRef::Further(index) => series.sum_further(index, minutes),
         SliRef::Availability | SliRef::Latency => {
-            let measures = series.sum(minutes);
-            column.counts_in(&measures).expect("the cells hold the counts of both first SLIs")
+            in_first_two(&series.sum(minutes), column)
         }
     }
 }
 
+/// The counts from each of `starts`, in any order, up to `to`, both ends included: what [`sum`]
+/// gives for each, by one walk over the minutes.
+pub fn sums_from(series: &Series, column: SliRef, starts: &[Minute], to: Minute) -> Vec<Counts> {
+    let mut order: Vec<usize> = (0..starts.len()).collect();
+    order.sort_unstable_by_key(|at| Reverse(starts[*at]));
+    let sorted: Vec<Minute> = order.iter().map(|at| starts[*at]).collect();
+    let found = match column {
+        SliRef::Further(index) => series.further[index].sums_from(&sorted, to),
+        SliRef::Availability | SliRef::Latency => {
+            let sums = series.cells.sums_from(&sorted, to);
+            sums.iter().map(|measures| in_first_two(measures, column)).collect()
+        }
+    };
+    let mut sums = vec![Counts::default(); starts.len()];
+    order.into_iter().zip(found).for_each(|(at, counts)| sums[at] = counts);
+    sums
+}
+
+/// The counts of one of the first two SLIs.
+fn in_first_two(measures: &Measures, column: SliRef) -> Counts {
+    column.counts_in(measures).expect("the cells hold the counts of both first SLIs")
+}
+
 /// The counts of one cell by one of the first two SLIs.
 fn of_cell(cell: &Cell, column: SliRef) -> Counts {
-    column.counts_in(&cell.measures).expect("the cells hold the counts of both first SLIs")
+    in_first_two(&cell.measures, column)
 }
 
 /// Whether anything was bad in a range of minutes, both ends included.
@@ -63,16 +86,21 @@ pub fn bad_minutes(
     }
 }
 
-/// All cells of a series by one SLI; none where nothing was ever bad, which nearly always spares
-/// the copy.
-pub fn failing_cells(series: &Series, column: SliRef) -> Vec<(Minute, Counts)> {
-    if !any_bad(series, column, Minute(0)..=Minute(u32::MAX)) {
+/// The cells of a range of minutes, both ends included, by one SLI; none where nothing of them was
+/// bad, which nearly always spares the copy.
+pub fn failing_cells(
+    series: &Series,
+    column: SliRef,
+    minutes: RangeInclusive<Minute>,
+) -> Vec<(Minute, Counts)> {
+    if !any_bad(series, column, minutes.clone()) {
         return Vec::new();
     }
     match column {
         SliRef::Further(index) => {
-            series.further[index].iter().map(|cell| (cell.minute, cell.counts)).collect()
+            let cells = series.further[index].within(minutes);
+            cells.map(|cell| (cell.minute, cell.counts)).collect()
         }
-        _ => series.cells.iter().map(|cell| (cell.minute, of_cell(&cell, column))).collect(),
+        _ => series.cells_in(minutes).map(|cell| (cell.minute, of_cell(&cell, column))).collect(),
     }
 }

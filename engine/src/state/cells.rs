@@ -195,6 +195,34 @@ impl Cells {
         sum
     }
 
+    /// The sums from each of `starts`, the latest first, up to `to`, both ends included: what
+    /// [`Cells::sum`] gives for each, by one walk for all.
+    ///
+    /// # Panics
+    /// If a sum leaves 64 bits; in debug builds, if `starts` are in another order.
+    pub fn sums_from(&self, starts: &[Minute], to: Minute) -> Vec<Measures> {
+        debug_assert!(starts.is_sorted_by(|later, earlier| later >= earlier), "the latest first");
+        let mut packed = Backwards::new(starts);
+        let mut last = self.last;
+        let mut cells = Vec::new();
+        for block in self.blocks_back() {
+            let Some(start) = packed.start_of_next(last) else { break };
+            if start <= block.first && last <= to {
+                packed.sum.add(&block.sum());
+            } else if block.first <= to {
+                cells.clear();
+                cells.extend(block.cells().filter(|cell| cell.minute <= to));
+                packed.add(&cells);
+            }
+            last = block.first.minus(1);
+        }
+        let mut listed = Backwards::new(starts);
+        listed.add(&self.list[..self.list.partition_point(|cell| cell.minute <= to)]);
+        let mut sums = packed.finish();
+        sums.iter_mut().zip(listed.finish()).for_each(|(sum, more)| sum.add(&more));
+        sums
+    }
+
     /// Visits what a range of minutes sums up from, and says how much that was.
     fn sums(&self, minutes: RangeInclusive<Minute>, mut visit: impl FnMut(&Measures)) -> usize {
         let (from, to) = (*minutes.start(), *minutes.end());
@@ -404,6 +432,50 @@ impl CellReader<'_> {
     }
 }
 
+/// Sums up minutes from the newest back, to each of several starts.
+struct Backwards<'a> {
+    /// The latest first.
+    starts: &'a [Minute],
+    /// Of the starts that were passed.
+    sums: Vec<Measures>,
+    /// Of all minutes so far.
+    sum: Measures,
+}
+
+impl<'a> Backwards<'a> {
+    fn new(starts: &'a [Minute]) -> Backwards<'a> {
+        Backwards { starts, sums: Vec::with_capacity(starts.len()), sum: Measures::default() }
+    }
+
+    /// The latest start that is not behind `minute`, which no minute that follows is; `None` where
+    /// all of them are.
+    fn start_of_next(&mut self, minute: Minute) -> Option<Minute> {
+        while let Some(start) = self.starts.get(self.sums.len()) {
+            if *start <= minute {
+                return Some(*start);
+            }
+            self.sums.push(self.sum);
+        }
+        None
+    }
+
+    /// Adds cells in the order of their minutes, none of which is newer than those before.
+    fn add(&mut self, cells: &[Cell]) {
+        for cell in cells.iter().rev() {
+            if self.start_of_next(cell.minute).is_none() {
+                break;
+            }
+            self.sum.add(&cell.measures);
+        }
+    }
+
+    /// The sum of each start: nothing more follows.
+    fn finish(mut self) -> Vec<Measures> {
+        self.sums.resize(self.starts.len(), self.sum);
+        self.sums
+    }
+}
+
 /// Whether bytes are blocks one after another, in the order of their minutes.
 fn is_sound(packed: &[u8]) -> bool {
     let (mut rest, mut newer) = (packed, None);
@@ -557,6 +629,13 @@ mod tests {
             prop_assert_eq!(found, map.clone().into_iter().collect::<Vec<_>>());
             prop_assert_eq!(cells.first_minute(), map.keys().next().copied());
             let newest = map.keys().next_back().unwrap().0;
+            let mut starts: Vec<Minute> = windows.iter().map(|(end, _)| Minute(*end)).collect();
+            starts.extend([Minute(0), Minute(newest), Minute(u32::MAX)]);
+            starts.sort_unstable_by(|a, b| b.cmp(a));
+            for to in [Minute(0), Minute(newest / 2), Minute(newest - 1), Minute(u32::MAX)] {
+                let sums: Vec<Measures> = starts.iter().map(|from| cells.sum(*from..=to)).collect();
+                prop_assert_eq!(cells.sums_from(&starts, to), sums, "to {}", to.0);
+            }
             let ends = windows.iter().map(|(end, length)| (end % (newest + 100), *length));
             for (end, length) in ends.chain([1, 60, 1_440, 43_200].map(|l| (newest, l))) {
                 let range = Minute(end).minus(length)..=Minute(end);

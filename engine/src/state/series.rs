@@ -234,8 +234,12 @@ impl Series {
 impl SliCells {
     /// The sum over a range of minutes, both ends included.
     pub fn sum(&self, minutes: RangeInclusive<Minute>) -> Counts {
-        let Measures { valid, bad, excluded, .. } = self.0.sum(minutes);
-        Counts { valid, bad, excluded }
+        counts(self.0.sum(minutes))
+    }
+
+    /// As [`Cells::sums_from`].
+    pub fn sums_from(&self, starts: &[Minute], to: Minute) -> Vec<Counts> {
+        self.0.sums_from(starts, to).into_iter().map(counts).collect()
     }
 
     /// Whether a range of minutes, both ends included, holds an event.
@@ -245,11 +249,20 @@ impl SliCells {
 
     /// The minutes in order.
     pub fn iter(&self) -> impl Iterator<Item = SliCell> {
-        let counts = |Measures { valid, bad, excluded, .. }| Counts { valid, bad, excluded };
-        self.0
-            .iter()
-            .map(move |cell| SliCell { minute: cell.minute, counts: counts(cell.measures) })
+        self.within(Minute(0)..=Minute(u32::MAX))
     }
+
+    /// The minutes of a range, both ends included, in order.
+    pub fn within(&self, minutes: RangeInclusive<Minute>) -> impl Iterator<Item = SliCell> {
+        let cell = |cell: Cell| SliCell { minute: cell.minute, counts: counts(cell.measures) };
+        self.0.within(minutes).map(cell)
+    }
+}
+
+/// What the cells of a further SLI hold.
+fn counts(measures: Measures) -> Counts {
+    let Measures { valid, bad, excluded, .. } = measures;
+    Counts { valid, bad, excluded }
 }
 
 impl<'a> IntoIterator for &'a SliCells {
