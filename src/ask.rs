@@ -199,8 +199,8 @@ impl<S: States> Answers for Asker<S> {
         let need = |now| sla_need(&config, customer, at.unwrap_or(now));
         let answer = |state: &State, now| {
             let series = state.series_of(customer);
-            let bytes = series.iter().map(|one| one.bytes() - one.bytes_of_latency());
-            let is_small = bytes.sum::<usize>() <= AT_ONCE_BYTES_MAX;
+            let bytes: usize = series.iter().map(|one| one.bytes_of_minutes()).sum();
+            let is_small = bytes <= AT_ONCE_BYTES_MAX;
             is_small.then(|| sla_of(&config, customer, &series, service, at.unwrap_or(now)))
         };
         self.states.with_at_once(need, answer)?

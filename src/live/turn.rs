@@ -276,9 +276,8 @@ impl<'a> Loop<'a> {
                 self.ingest(&std::mem::take(&mut waiting))?;
             }
             let current = service.generation.load(Ordering::Acquire);
-            let is_current = |generation: u64| {
-                generation == current && read(&service.pipeline).is_complete()
-            };
+            let is_current =
+                |generation: u64| generation == current && read(&service.pipeline).is_complete();
             match message {
                 Message::Failed(error) => {
                     self.commit(&mut write(&service.pipeline))?;

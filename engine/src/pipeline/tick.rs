@@ -124,7 +124,10 @@ impl Pipeline {
         let oldest = Minute::of_ms(tick.at_ms).minus(LOOK_BACK_MINUTES);
         self.memory.note_tick(&self.state, tick.at_ms, (objectives, options));
         let firing = self.watch.firing();
-        self.state.shards.iter_mut().for_each(|shard| shard.cool(oldest, |who| firing.contains(who)));
+        self.state
+            .shards
+            .iter_mut()
+            .for_each(|shard| shard.cool(oldest, |who| firing.contains(who)));
         for one in &seen {
             let subject = Subject { customer: &one.customer, pool: None, service: &one.service };
             let promise = (one.objective, &one.tier);

@@ -10,9 +10,7 @@ use crate::query::Promise;
 use crate::query::alerts::{settled_transitions, window};
 use crate::query::body::{Burn, BurnRow};
 use crate::query::column::{any_bad, column, failing_cells, sum, sums_from};
-use crate::slo::alert::{
-    Change, Look, SPECS, SeriesCells, State, Tier, may_fire, step, tiers_of,
-};
+use crate::slo::alert::{Change, Look, SPECS, SeriesCells, State, Tier, may_fire, step, tiers_of};
 use crate::slo::objective::{Objective, SliRef};
 use crate::slo::window::window_range;
 use crate::state::series::Series;

@@ -29,9 +29,7 @@ pub fn column(slis: &Slis, objective: &Objective, service: &str) -> Option<SliRe
 pub fn sum(series: &Series, column: SliRef, minutes: RangeInclusive<Minute>) -> Counts {
     match column {
         SliRef::Further(index) => series.sum_further(index, minutes),
-        SliRef::Availability | SliRef::Latency => {
-            in_first_two(&series.sum(minutes), column)
-        }
+        SliRef::Availability | SliRef::Latency => in_first_two(&series.sum(minutes), column),
     }
 }
 

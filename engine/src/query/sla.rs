@@ -167,10 +167,9 @@ fn window(target: Decimal, counts: Counts) -> body::Window {
 fn latency_status(series: &Series, at: Minute) -> LatencyStatus {
     let minutes = window_range(at, LAST_HOUR.minutes);
     let first = series.histograms.partition_point(|(minute, _)| minute < minutes.start());
-    let mut merged = Histogram::default();
-    for (_, histogram) in series.histograms[first..].iter().take_while(|(m, _)| *m <= at) {
-        merged.merge(histogram);
-    }
+    let next = series.histograms.partition_point(|(minute, _)| *minute <= at);
+    let within = &series.histograms[first..next.max(first)];
+    let merged = Histogram::sum(within.iter().map(|(_, histogram)| histogram));
     let measures = series.sum(minutes);
     // A quantile is the highest value of its slot, which may lie above the exact longest one.
     let quantile_us = |quantile| Some(merged.quantile_us(quantile)?.min(measures.latency_max_us));

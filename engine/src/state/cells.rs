@@ -175,9 +175,8 @@ impl Cells {
                 break;
             }
         }
-        let packed = blocks.into_iter().rev().flat_map(|block| block.cells());
-        let packed = packed.filter(move |cell| (from..=to).contains(&cell.minute));
-        Merged::new(packed, self.listed(&minutes).iter().copied())
+        let reader = CellReader { bytes: &[], at: 0 };
+        Within { blocks, reader, before: 0, ahead: None, list: self.listed(&minutes), minutes }
     }
 
     /// Whether a range of minutes, both ends included, holds an event.
@@ -204,14 +203,16 @@ impl Cells {
         debug_assert!(starts.is_sorted_by(|later, earlier| later >= earlier), "the latest first");
         let mut packed = Backwards::new(starts);
         let mut last = self.last;
-        let mut cells = Vec::new();
+        let mut cells = Vec::with_capacity(BLOCK_CELLS);
         for block in self.blocks_back() {
             let Some(start) = packed.start_of_next(last) else { break };
             if start <= block.first && last <= to {
                 packed.sum.add(&block.sum());
             } else if block.first <= to {
                 cells.clear();
-                cells.extend(block.cells().filter(|cell| cell.minute <= to));
+                for cell in block.cells().take_while(|cell| cell.minute <= to) {
+                    cells.push(cell);
+                }
                 packed.add(&cells);
             }
             last = block.first.minus(1);
@@ -348,6 +349,65 @@ impl<'a> IntoIterator for &'a Cells {
     }
 }
 
+/// The cells of a range of minutes, those of blocks and list in one order.
+struct Within<'a> {
+    /// What follows, the next one at last.
+    blocks: Vec<Block<'a>>,
+    /// The block that is being read, and the minute before its next cell.
+    reader: CellReader<'a>,
+    before: u32,
+    /// A packed cell that some of the list come before.
+    ahead: Option<Cell>,
+    list: &'a [Cell],
+    minutes: RangeInclusive<Minute>,
+}
+
+impl Within<'_> {
+    #[inline]
+    fn next_packed(&mut self) -> Option<Cell> {
+        loop {
+            if self.reader.at == self.reader.bytes.len() {
+                let block = self.blocks.pop()?;
+                self.reader = block.reader();
+                self.before = block.minute_before();
+            }
+            let (apart, measures) = self.reader.cell();
+            self.before = self.before.wrapping_add(apart);
+            let minute = Minute(self.before);
+            if minute > *self.minutes.end() {
+                self.blocks.clear();
+                self.reader.at = self.reader.bytes.len();
+            } else if minute >= *self.minutes.start() {
+                return Some(Cell { minute, measures });
+            }
+        }
+    }
+}
+
+impl Iterator for Within<'_> {
+    type Item = Cell;
+
+    #[inline]
+    fn next(&mut self) -> Option<Cell> {
+        let packed = self.ahead.take().or_else(|| self.next_packed());
+        let Some(listed) = self.list.first() else { return packed };
+        if packed.as_ref().is_some_and(|packed| packed.minute < listed.minute) {
+            return packed;
+        }
+        self.list = &self.list[1..];
+        match packed {
+            Some(mut packed) if packed.minute == listed.minute => {
+                packed.measures.add(&listed.measures);
+                Some(packed)
+            }
+            later => {
+                self.ahead = later;
+                Some(*listed)
+            }
+        }
+    }
+}
+
 /// One block: its bytes in `packed[start..end]`.
 #[derive(Clone, Copy)]
 struct Block<'a> {
@@ -368,10 +428,17 @@ impl<'a> Block<'a> {
         Block { packed, start, sum, end, first: Minute(u32::from_le_bytes([a, b, c, d])) }
     }
 
+    fn reader(self) -> CellReader<'a> {
+        CellReader { bytes: &self.packed[self.start..self.sum], at: 0 }
+    }
+
+    /// The minute before the first cell, which stands right behind it, as any other may.
+    fn minute_before(self) -> u32 {
+        self.first.0.wrapping_sub(1)
+    }
+
     fn cells(self) -> impl Iterator<Item = Cell> + 'a {
-        let mut reader = CellReader { bytes: &self.packed[self.start..self.sum], at: 0 };
-        // The first cell stands right behind the minute before it, as any other may.
-        let mut minute = self.first.0.wrapping_sub(1);
+        let (mut reader, mut minute) = (self.reader(), self.minute_before());
         std::iter::from_fn(move || {
             (reader.at < reader.bytes.len()).then(|| {
                 let (apart, measures) = reader.cell();

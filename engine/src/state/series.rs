@@ -151,13 +151,17 @@ impl Series {
         self.histograms.capacity() * size_of::<(Minute, Histogram)>() + slots
     }
 
+    /// How much memory its minutes take, in bytes.
+    pub fn bytes_of_minutes(&self) -> usize {
+        let further: usize = self.further.iter().map(|cells| cells.0.heap_bytes()).sum();
+        self.cells.heap_bytes() + further
+    }
+
     /// How much memory it takes, names aside, in bytes.
     pub fn bytes(&self) -> usize {
-        let further: usize = self.further.iter().map(|cells| cells.0.heap_bytes()).sum();
         size_of::<Series>()
-            + self.cells.heap_bytes()
             + self.further.capacity() * size_of::<SliCells>()
-            + further
+            + self.bytes_of_minutes()
             + self.bytes_of_latency()
     }
 
