@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::query::Promise;
 use crate::query::alerts::{settled_transitions, window};
 use crate::query::body::{Burn, BurnRow};
-use crate::query::column::{any_bad, column, failing_cells, sum, sums_from};
+use crate::query::column::{any_bad, column, failing_cells, outline, sum};
 use crate::slo::alert::{Change, Look, SPECS, SeriesCells, State, Tier, may_fire, step, tiers_of};
 use crate::slo::objective::{Objective, SliRef};
 use crate::slo::window::window_range;
@@ -73,20 +73,23 @@ pub(super) fn objective_rows(
     tiers.iter().zip(firing).filter_map(row_of).collect()
 }
 
+/// The first minute whose failures an alert of a tier at `at` may stand on.
+fn failed_since(tier: &Tier, at: Minute) -> Minute {
+    let within = tier.spec.failed_within_minutes(tier.options.keep_firing_for_minutes);
+    *window_range(at, within).start()
+}
+
 /// Whether each tier fires at the minute `at`. What decides that is the whole history, which is
-/// costly to step through, so that it is done for those tiers alone of which the last days and the
-/// number of failures leave it open.
+/// costly to step through, so that it is done for those tiers alone of which the history in outline
+/// and the last days leave it open.
 fn firing(series: &Series, column: SliRef, tiers: &[Tier], at: Minute) -> Vec<bool> {
-    let within =
-        |tier: &Tier| tier.spec.failed_within_minutes(tier.options.keep_firing_for_minutes);
-    let mut starts: Vec<Minute> =
-        tiers.iter().map(|tier| *window_range(at, within(tier)).start()).collect();
-    starts.push(Minute(0));
-    let sums = sums_from(series, column, &starts, at);
-    let ever = sums[tiers.len()].bad;
-    let fails = |index: &usize| sums[*index].bad > 0 && ever >= tiers[*index].options.min_bad;
-    let mut open: Vec<usize> = (0..tiers.len()).filter(fails).collect();
+    let starts: Vec<Minute> = tiers.iter().map(|tier| failed_since(tier, at)).collect();
     let mut firing = vec![false; tiers.len()];
+    let outline = outline(series, column, at);
+    let may_fire = |index: &usize| {
+        outline.may_fail_since(starts[*index]) && outline.may_ever_fire(&tiers[*index])
+    };
+    let mut open: Vec<usize> = (0..tiers.len()).filter(may_fire).collect();
     let Some(from) = open.iter().map(|index| starts[*index]).min() else { return firing };
     let lately = failing_cells(series, column, from..=at);
     let lately = SeriesCells { cells: &lately, first: from, last: at };

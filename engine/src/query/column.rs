@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::ops::RangeInclusive;
 
 use crate::model::{Counts, Measures};
+use crate::slo::alert::{Outline, Run};
 use crate::slo::objective::{Objective, SliRef, Slis};
 use crate::state::series::{Cell, Series};
 use crate::time::Minute;
@@ -49,6 +50,31 @@ pub fn sums_from(series: &Series, column: SliRef, starts: &[Minute], to: Minute)
     let mut sums = vec![Counts::default(); starts.len()];
     order.into_iter().zip(found).for_each(|(at, counts)| sums[at] = counts);
     sums
+}
+
+/// All minutes up to `to`, most of them summed up by runs: what costs little to look at.
+pub fn outline(series: &Series, column: SliRef, to: Minute) -> Outline {
+    let (runs, cells) = match column {
+        SliRef::Further(index) => series.further[index].runs(to),
+        SliRef::Availability | SliRef::Latency => series.cells.runs(to),
+    };
+    let counts = |measures: &Measures| match column {
+        SliRef::Further(_) => {
+            let Measures { valid, bad, excluded, .. } = *measures;
+            Counts { valid, bad, excluded }
+        }
+        SliRef::Availability | SliRef::Latency => in_first_two(measures, column),
+    };
+    let runs = runs.into_iter().map(|(minutes, measures)| {
+        let (first, last) = minutes.into_inner();
+        Run { first, last, counts: counts(&measures) }
+    });
+    Outline {
+        runs: runs.collect(),
+        cells: cells.iter().map(|cell| (cell.minute, counts(&cell.measures))).collect(),
+        first: series.cells.first_minute().unwrap_or(to),
+        last: to,
+    }
 }
 
 /// The counts of one of the first two SLIs.

@@ -224,6 +224,22 @@ impl Cells {
         sums
     }
 
+    /// The sums of all packed minutes up to `to` by runs that follow one another, the oldest first,
+    /// and the minutes that are not packed; each run ends before the next begins, where it may
+    /// have none of its own. Where `to` lies within the last run, that holds later minutes too.
+    pub fn runs(&self, to: Minute) -> (Vec<(RangeInclusive<Minute>, Measures)>, &[Cell]) {
+        let mut last = self.last;
+        let mut runs = Vec::new();
+        for block in self.blocks_back() {
+            if block.first <= to {
+                runs.push((block.first..=last, block.sum()));
+            }
+            last = block.first.minus(1);
+        }
+        runs.reverse();
+        (runs, self.listed(&(Minute(0)..=to)))
+    }
+
     /// Visits what a range of minutes sums up from, and says how much that was.
     fn sums(&self, minutes: RangeInclusive<Minute>, mut visit: impl FnMut(&Measures)) -> usize {
         let (from, to) = (*minutes.start(), *minutes.end());

@@ -251,6 +251,11 @@ impl SliCells {
         self.0.any_within(minutes)
     }
 
+    /// As [`Cells::runs`].
+    pub fn runs(&self, to: Minute) -> (Vec<(RangeInclusive<Minute>, Measures)>, &[Cell]) {
+        self.0.runs(to)
+    }
+
     /// The minutes in order.
     pub fn iter(&self) -> impl Iterator<Item = SliCell> {
         self.within(Minute(0)..=Minute(u32::MAX))
