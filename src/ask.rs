@@ -83,6 +83,10 @@ impl Asked {
     }
 }
 
+/// A customer whose minutes take more than that in memory has so many of them, some hundred
+/// thousand, that an answer may take milliseconds.
+const AT_ONCE_BYTES_MAX: usize = 512 * 1024;
+
 /// What looks at everybody, each second if somebody wants it, takes one in so many of a core.
 const COSTLY_TIMES: u32 = 20;
 
@@ -112,13 +116,6 @@ impl<S: States> Asker<S> {
     pub fn new(states: S, config: Current) -> Asker<S> {
         let (burn, fleet) = (Costly::new(COSTLY_TIMES), Costly::new(COSTLY_TIMES));
         Asker { states, config, burn, fleet, largest: Costly::new(LARGEST_TIMES) }
-    }
-
-    /// The minutes that windows and periods that end at `at` can reach.
-    fn reach(&self, config: &Config, at: Minute) -> RangeInclusive<Minute> {
-        let quarter = |objective: &Objective| matches!(objective.period, Period::Quarter(_));
-        let longest = config.objectives.all().any(quarter);
-        at.minus(if longest { LONGEST_MINUTES } else { USUAL_MINUTES })..=at
     }
 
     fn at(&self, at: Option<Minute>) -> Result<Minute, AskError> {
@@ -157,7 +154,7 @@ impl<S: States> Asker<S> {
         })?;
         let judged = verdicts.iter().map(|stored| &stored.judgement);
         let verdicts = review::verdicts(judged, &status.incident.service);
-        let reach = self.reach(&config, to);
+        let reach = reach(&config, to);
         let minutes = earliest.min(*reach.start())..=to;
         table.with_customers(&customers, minutes, |state| {
             let series: Vec<&Series> =
@@ -299,23 +296,33 @@ impl<S: States> Answers for Asker<S> {
     ) -> Result<Sla, AskError> {
         let config = self.config.get();
         let at = self.at(at)?;
-        let need = Need {
-            customer: Some(customer.to_owned()),
-            minutes: self.reach(&config, at),
-            histograms: Some(at.minus(59)..=at),
-        };
+        let need = sla_need(&config, customer, at);
         self.states.with(&need, |state| {
-            let series = state.series_of(customer);
-            let sla = query::sla::sla(&promise(&config), customer, &series, service, at)?;
-            let pool = config.pools.name(config.pools.of(customer)).to_owned();
-            Ok(Sla { pool, ..sla })
+            sla_of(&config, customer, &state.series_of(customer), service, at)
         })?
+    }
+
+    fn sla_at_once(
+        &self,
+        customer: &str,
+        service: Option<&str>,
+        at: Option<Minute>,
+    ) -> Option<Result<Sla, AskError>> {
+        let config = self.config.get();
+        let need = |now| sla_need(&config, customer, at.unwrap_or(now));
+        let answer = |state: &State, now| {
+            let series = state.series_of(customer);
+            let bytes: usize = series.iter().map(|one| one.bytes_of_minutes()).sum();
+            let is_small = bytes <= AT_ONCE_BYTES_MAX;
+            is_small.then(|| sla_of(&config, customer, &series, service, at.unwrap_or(now)))
+        };
+        self.states.with_at_once(need, answer)?
     }
 
     fn slas(&self, customers: &[String]) -> Result<Vec<Sla>, AskError> {
         let config = self.config.get();
         let at = self.at(None)?;
-        let (promise, all) = (promise(&config), self.all(self.reach(&config, at)));
+        let (promise, all) = (promise(&config), self.all(reach(&config, at)));
         let mut lacking = Vec::new();
         let mut found = self.states.with(&all, |state| {
             let mut found = Vec::new();
@@ -508,7 +515,7 @@ impl<S: States> Answers for Asker<S> {
     ) -> Result<Top, AskError> {
         let config = self.config.get();
         let at = self.at(at)?;
-        self.states.with(&self.all(self.reach(&config, at)), |state| {
+        self.states.with(&self.all(reach(&config, at)), |state| {
             let page = Page { by, at, limit, cursor, burning: None };
             let top = query::top::top(&promise(&config), &state.all_series(), &page)?;
             Ok(Top { partial: partial(state, "customers and total"), ..top })
@@ -526,7 +533,7 @@ impl<S: States> Answers for Asker<S> {
         self.burn.get(|| {
             let config = self.config.get();
             let at = self.at(None)?;
-            self.states.with(&self.all(self.reach(&config, at)), |state| {
+            self.states.with(&self.all(reach(&config, at)), |state| {
                 let promise = promise(&config);
                 query::burn::burn(&promise, &may_burn(state, &promise, at), at)
             })
@@ -540,7 +547,7 @@ impl<S: States> Answers for Asker<S> {
         let mut live = self.states.live_transitions(&days)?;
         live.retain(|one| one.pool.is_some());
         live.sort_by(|a, b| a.at.cmp(&b.at));
-        self.states.with(&self.all(self.reach(&config, at)), |state| {
+        self.states.with(&self.all(reach(&config, at)), |state| {
             let promise = promise(&config);
             let burning = query::burn::burn(&promise, &state.all_series(), at).burning;
             let pools = query::pools::pools(&promise, state, &burning, &live, at);
@@ -560,7 +567,7 @@ impl<S: States> Answers for Asker<S> {
         let (at, fleet) = self.fleet.get(|| {
             let config = self.config.get();
             let at = self.at(None)?;
-            let fleet = self.states.with(&self.all(self.reach(&config, at)), |state| {
+            let fleet = self.states.with(&self.all(reach(&config, at)), |state| {
                 let names = dimension_names(&config);
                 let rows = state.recent_rows(names.len());
                 let dimensions = Dimensions { names: &names, rows: &rows };
@@ -585,6 +592,35 @@ impl<S: States> Answers for Asker<S> {
     fn health(&self) -> Health {
         self.states.health()
     }
+}
+
+/// The minutes that windows and periods that end at `at` can reach.
+fn reach(config: &Config, at: Minute) -> RangeInclusive<Minute> {
+    let quarter = |objective: &Objective| matches!(objective.period, Period::Quarter(_));
+    let longest = config.objectives.all().any(quarter);
+    at.minus(if longest { LONGEST_MINUTES } else { USUAL_MINUTES })..=at
+}
+
+/// What windows, budget and quantiles of a customer at `at` are made from.
+fn sla_need(config: &Config, customer: &str, at: Minute) -> Need {
+    Need {
+        customer: Some(customer.to_owned()),
+        minutes: reach(config, at),
+        histograms: Some(at.minus(59)..=at),
+    }
+}
+
+/// Windows, budget and quantiles of the customer whose series these are.
+fn sla_of(
+    config: &Config,
+    customer: &str,
+    series: &[&Series],
+    service: Option<&str>,
+    at: Minute,
+) -> Result<Sla, AskError> {
+    let sla = query::sla::sla(&promise(config), customer, series, service, at)?;
+    let pool = config.pools.name(config.pools.of(customer)).to_owned();
+    Ok(Sla { pool, ..sla })
 }
 
 /// The customers with the most valid events.

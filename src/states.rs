@@ -52,6 +52,16 @@ pub trait States: Send + Sync {
         minutes: &RangeInclusive<Minute>,
     ) -> Result<Option<Everybody>, AskError>;
 
+    /// As [`States::now`] and [`States::with`], where memory has what is needed at that minute and
+    /// nobody has to be waited for; `None` elsewhere.
+    fn with_at_once<R>(
+        &self,
+        _need: impl FnOnce(Minute) -> Need,
+        _answer: impl FnOnce(&State, Minute) -> R,
+    ) -> Option<R> {
+        None
+    }
+
     /// Lends the rows of some minutes by the first `dimensions` dimensions.
     fn with_dimensions<R>(
         &self,
@@ -337,6 +347,14 @@ impl LiveStates {
     }
 }
 
+/// Whether memory has all that is needed, where it is complete.
+fn is_at_hand(pipeline: &Pipeline, need: &Need) -> bool {
+    let lacks = |customer: &String| pipeline.state.may_lack(customer);
+    *need.minutes.start() >= pipeline.memory_from()
+        && !need.customer.as_ref().is_some_and(lacks)
+        && holds_histograms(&pipeline.state, need)
+}
+
 /// Whether the latencies that are asked for are in memory, where they are of the last hours.
 fn holds_histograms(state: &State, need: &Need) -> bool {
     let oldest = state.newest().map(|newest| newest.minus(HISTOGRAM_MINUTES - 1));
@@ -369,9 +387,25 @@ impl States for LiveStates {
         Ok(newest.map(|newest| newest.min(Minute::of_ms((self.clock)()))))
     }
 
+    fn with_at_once<R>(
+        &self,
+        need: impl FnOnce(Minute) -> Need,
+        answer: impl FnOnce(&State, Minute) -> R,
+    ) -> Option<R> {
+        let now = Minute::of_ms((self.clock)());
+        let need = need(now);
+        // Where the loop has panicked too: who waits for the lock is told.
+        let pipeline = self.pipeline.try_read().ok()?;
+        let is_at_hand = pipeline.is_complete() && is_at_hand(&pipeline, &need);
+        is_at_hand.then(|| answer(&pipeline.state, now))
+    }
+
     fn with<R>(&self, need: &Need, answer: impl FnOnce(&State) -> R) -> Result<R, AskError> {
         {
             let pipeline = whole(&self.pipeline)?;
+            if is_at_hand(&pipeline, need) {
+                return Ok(answer(&pipeline.state));
+            }
             if *need.minutes.start() < pipeline.memory_from() {
                 drop(pipeline);
                 return self.table.with(need, answer);
@@ -381,9 +415,6 @@ impl States for LiveStates {
                 // The loop waits meanwhile, so that no commit moves events from one to the other.
                 let loaded = pipeline.whole_of(std::slice::from_ref(customer), need);
                 return Ok(answer(&loaded.map_err(|error| AskError::Table(error.to_string()))?));
-            }
-            if holds_histograms(&pipeline.state, need) {
-                return Ok(answer(&pipeline.state));
             }
         }
         self.with_older_histograms(need, answer)

@@ -4,7 +4,11 @@
 //! [`Options::questions_max`] permits that it keeps until it is done. A caller who gives up or
 //! runs into the time-out therefore frees its connection at once but its permit only when the
 //! thread is free: slow questions queue, threads do not pile up.
+//!
+//! What is asked most, about one customer from memory, is mostly answered [at once](App::at_once):
+//! the way to another thread and back takes longer than the answer.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,13 +23,17 @@ use crate::pages::Overview;
 use crate::problem::{Kind, Problem};
 use crate::rate::Limits;
 
-/// The state of the router; a clone is a handle to the same one.
+/// The state of the router; a clone is a handle to the same one, and cheap, since every layer
+/// clones it for every request.
 #[derive(Clone)]
-pub(crate) struct App {
+pub(crate) struct App(Arc<Shared>);
+
+/// What the handles share.
+pub(crate) struct Shared {
     /// Who answers.
     answers: Arc<dyn Answers>,
     /// What the binary decided.
-    pub(crate) options: Arc<Options>,
+    pub(crate) options: Options,
     /// One permit per running question.
     questions: Arc<Semaphore>,
     /// One permit per open stream.
@@ -35,35 +43,54 @@ pub(crate) struct App {
     /// Takes events, where any are taken.
     pub(crate) desk: Option<Arc<Desk>>,
     /// The fleet, shared by all streams.
-    fleet: Arc<Fresh<Fleet>>,
+    fleet: Fresh<Fleet>,
     /// The incidents, shared by all streams.
-    incidents: Arc<Fresh<Incidents>>,
+    incidents: Fresh<Incidents>,
     /// What the first page shows, shared by all who look at it.
-    overview: Arc<Fresh<Overview>>,
+    overview: Fresh<Overview>,
     /// The health, asked by one thread at a time.
-    health: Arc<Fresh<Health>>,
+    health: Fresh<Health>,
+}
+
+impl Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
 }
 
 impl App {
     /// The state over `answers`.
     pub(crate) fn new(answers: Arc<dyn Answers>, options: Options) -> App {
-        App {
+        App(Arc::new(Shared {
             answers,
             questions: Arc::new(Semaphore::new(options.questions_max)),
             streams: Arc::new(Semaphore::new(options.streams_max)),
             desk: options.intake.clone().map(|intake| Arc::new(Desk::new(intake))),
             limits: Arc::new(Limits::new(&options.tokens)),
-            options: Arc::new(options),
-            fleet: Arc::default(),
-            incidents: Arc::default(),
-            overview: Arc::default(),
-            health: Arc::default(),
-        }
+            options,
+            fleet: Fresh::default(),
+            incidents: Fresh::default(),
+            overview: Fresh::default(),
+            health: Fresh::default(),
+        }))
     }
 
     /// The wall clock in epoch milliseconds.
     pub(crate) fn now_ms(&self) -> i64 {
         (self.options.clock)()
+    }
+
+    /// Asks a question that may have its answer at once, on the thread of the caller, which waits
+    /// for nothing; under a permit like any other, so that it does not pass by those who wait for
+    /// one. `None` where it has none, or no permit is free: then it has to be [asked](App::ask).
+    pub(crate) fn at_once<T>(
+        &self,
+        question: impl FnOnce(&dyn Answers) -> Option<Result<T, AskError>>,
+    ) -> Option<Result<T, Problem>> {
+        let _held_until_answered = self.questions.try_acquire().ok()?;
+        Some(question(&*self.answers)?.map_err(Problem::from))
     }
 
     /// Asks one question on a blocking thread.

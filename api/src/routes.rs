@@ -91,10 +91,14 @@ pub(crate) fn router(app: App) -> Router {
     routes
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
-        .layer(CatchPanicLayer::custom(|_panic| Problem::internal().into_response()))
-        .layer(CompressionLayer::new())
-        .layer(from_fn_with_state((app.clone(), needs), authorize))
-        .layer(from_fn_with_state(app.clone(), guard))
+        // The outermost first, as one: each layer that a router knows of is a box that is cloned
+        // for every request.
+        .layer((
+            from_fn_with_state(app.clone(), guard),
+            from_fn_with_state((app.clone(), needs), authorize),
+            CompressionLayer::new(),
+            CatchPanicLayer::custom(|_panic| Problem::internal().into_response()),
+        ))
         .with_state(app)
 }
 
@@ -121,7 +125,14 @@ async fn sla(State(app): State<App>, path: PathText, uri: Uri) -> Result<Respons
     let arguments = Arguments::read(&uri, &["service", "at"])?;
     let service = arguments.text("service")?;
     let at = arguments.minute("at")?;
-    json(&app, move |answers| answers.sla(&customer, service.as_deref(), at)).await
+    let at_once = app.at_once(|answers| {
+        let answer = answers.sla_at_once(&customer, service.as_deref(), at)?;
+        Some(answer.map(|sla| json_body(&sla)))
+    });
+    match at_once {
+        Some(body) => Ok((json_headers(), body?).into_response()),
+        None => json(&app, move |answers| answers.sla(&customer, service.as_deref(), at)).await,
+    }
 }
 
 /// The minutes of a time series for which no `from` was given: three hours.
@@ -340,19 +351,23 @@ async fn readyz(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     Ok(Problem::new(Kind::NotReady, reasons).into_response_with(extension))
 }
 
+/// What most bodies fit in, so that they are not copied as they grow.
+const JSON_BYTES: usize = 8 * 1024;
+
 /// Asks one question and sends its body as it is; it is written on the blocking thread too,
 /// since the largest ones are many megabytes.
 async fn json<T: Serialize>(
     app: &App,
     question: impl FnOnce(&dyn Answers) -> Result<T, AskError> + Send + 'static,
 ) -> Result<Response, Problem> {
-    let body = app
-        .ask(|answers| {
-            let answer = question(answers)?;
-            Ok(serde_json::to_vec(&answer).expect("bodies have text keys and plain numbers"))
-        })
-        .await?;
+    let body = app.ask(|answers| Ok(json_body(&question(answers)?))).await?;
     Ok((json_headers(), body).into_response())
+}
+
+fn json_body<T: Serialize>(answer: &T) -> Vec<u8> {
+    let mut body = Vec::with_capacity(JSON_BYTES);
+    serde_json::to_writer(&mut body, answer).expect("bodies have text keys and plain numbers");
+    body
 }
 
 fn json_headers() -> HeaderMap {

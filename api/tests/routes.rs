@@ -456,6 +456,26 @@ async fn slow_questions_wait_for_each_other_and_health_does_not_wait_for_them() 
 }
 
 #[tokio::test]
+async fn what_is_answered_at_once_takes_no_thread_but_a_permit() {
+    let router = router_of(Scene::Slow, |options| {
+        options.questions_max = 1;
+        options.timeout = Duration::from_millis(100);
+    });
+    let ask = |path: &'static str| send(router.clone(), Method::GET, path, &[]);
+    for _ in 0..3 {
+        let answer = ask("/v1/customers/acme").await;
+        assert_eq!(answer.json(), get_of(Scene::Quiet, "/v1/customers/acme").await.json());
+        assert_eq!(answer.header("content-type"), "application/json");
+    }
+    let nobody = ask("/v1/customers/nobody").await;
+    check_problem(nobody, 404, "unknown", None, "nobody").await;
+    // A slow question holds the one permit for longer than anybody waits.
+    assert_eq!(ask("/v1/objectives").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let waiting = ask("/v1/customers/acme").await;
+    check_problem(waiting, 503, "timeout", None, "within 0.1 s").await;
+}
+
+#[tokio::test]
 async fn readiness_says_why_not() {
     let answer = get_of(Scene::Silent, "/readyz").await;
     assert_eq!(answer.json()["notes"][0], "the table is still being read");

@@ -1,8 +1,12 @@
 //! The turns of the loop: take what has come, follow the table, tick, commit, say how it goes.
+//!
+//! Answers wait for as long as the pipeline is locked for writing, so what only reads it, decoding
+//! and looking at what may burn, is done under a shared lock. No other thread changes it, so that
+//! it is the same when the loop locks it again.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -44,11 +48,19 @@ fn is_of_now(pipeline: &Pipeline) -> bool {
     pipeline.state.newest().is_some_and(|newest| newest >= oldest)
 }
 
+/// The pipeline, to change it.
+///
+/// # Panics
+/// If this thread, the only one that changes it, has panicked with it.
+fn write(pipeline: &RwLock<Pipeline>) -> RwLockWriteGuard<'_, Pipeline> {
+    pipeline.write().expect("nobody has panicked with it")
+}
+
 impl<'a> Loop<'a> {
     /// A loop that has not begun.
     pub(super) fn new(service: &'a Service) -> anyhow::Result<Loop<'a>> {
         let poison = poison::Note::read(&service.data)?;
-        let mut pipeline = service.pipeline.write().expect("nobody has panicked with it");
+        let mut pipeline = write(&service.pipeline);
         pipeline.set_poison(poison.places().to_vec());
         let mut snapshots = Snapshots::new(&service.data);
         snapshots.note(pipeline.restored());
@@ -74,8 +86,8 @@ impl<'a> Loop<'a> {
     pub(super) fn count_until_end(&mut self, messages: &Receiver<Message>) -> anyhow::Result<()> {
         let service = self.service;
         while let Ok(first) = messages.recv() {
-            let mut pipeline = service.pipeline.write().expect("nobody has panicked with it");
-            let ended = self.take(&mut pipeline, first, messages)?;
+            let ended = self.take(first, messages)?;
+            let mut pipeline = write(&service.pipeline);
             if ended || pipeline.epoch_is_full() {
                 self.commit(&mut pipeline)?;
             }
@@ -92,7 +104,7 @@ impl<'a> Loop<'a> {
         service.outbox.watch();
         let pipeline = Arc::clone(&service.pipeline);
         service.verdicts.watch(&service.data, service.config.clone(), pipeline);
-        self.follow(&mut service.pipeline.write().expect("nobody has panicked with it"))?;
+        self.follow(&mut write(&service.pipeline))?;
         loop {
             self.note_health();
             let ended = self.wait(messages)?;
@@ -104,8 +116,7 @@ impl<'a> Loop<'a> {
                 self.snapshots.finish(&read(&service.pipeline), interval, limit);
                 return Ok(());
             }
-            let mut pipeline = service.pipeline.write().expect("nobody has panicked with it");
-            self.turn(&mut pipeline)?;
+            self.turn()?;
         }
     }
 
@@ -118,11 +129,7 @@ impl<'a> Loop<'a> {
             return Ok(false);
         }
         match messages.recv_timeout(wait) {
-            Ok(first) => {
-                let service = self.service;
-                let mut pipeline = service.pipeline.write().expect("nobody has panicked with it");
-                self.take(&mut pipeline, first, messages).map(|_| false)
-            }
+            Ok(first) => self.take(first, messages).map(|_| false),
             Err(RecvTimeoutError::Timeout) => Ok(false),
             Err(RecvTimeoutError::Disconnected) => Ok(true),
         }
@@ -134,30 +141,36 @@ impl<'a> Loop<'a> {
         !pipeline.is_complete() || (self.commits.is_failing() && pipeline.epoch_is_full())
     }
 
-    fn turn(&mut self, pipeline: &mut Pipeline) -> anyhow::Result<()> {
+    fn turn(&mut self) -> anyhow::Result<()> {
+        let service = self.service;
+        let mut pipeline = write(&service.pipeline);
         if !self.commits.must_wait() && !pipeline.is_complete() {
-            self.rebuild(pipeline)?;
+            self.rebuild(&mut pipeline)?;
         }
         // Before the tick: a zombie that wakes up finds out before it decides anything.
         if !self.commits.must_wait() && self.followed.elapsed() >= FOLLOW_INTERVAL {
-            self.follow(pipeline)?;
+            self.follow(&mut pipeline)?;
         }
+        drop(pipeline);
         if self.pace.until_tick(Instant::now(), self.arrived.is_some()).is_zero() {
-            self.tick(pipeline);
+            self.tick();
         }
         let config = self.service.config();
         let interval = Duration::from_millis(config.commit_interval_ms);
         let reload = self.service.reload.load(Ordering::Relaxed);
         let may = !self.commits.must_wait();
-        let due = reload
-            || pipeline.epoch_is_full()
-            || self.commits.is_due(interval)
-            || (is_of_now(pipeline)
-                && self.pace.is_long(Instant::now(), pipeline.uncommitted_lines()));
+        let due = reload || self.commits.is_due(interval) || {
+            let pipeline = read(&service.pipeline);
+            let lines = pipeline.uncommitted_lines();
+            pipeline.epoch_is_full()
+                || (is_of_now(&pipeline) && self.pace.is_long(Instant::now(), lines))
+        };
         // What was counted is judged before a commit holds it up, and what fires goes with it.
         if may && due && self.arrived.is_some() {
-            self.tick(pipeline);
+            self.tick();
         }
+        let mut pipeline = write(&service.pipeline);
+        let pipeline = &mut *pipeline;
         if may && (due || (pipeline.has_transitions() && self.pace.ask(Instant::now()))) {
             self.commit(pipeline)?;
             self.snapshots.turn(pipeline, Duration::from_millis(config.snapshot_interval_ms));
@@ -169,21 +182,34 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
-    fn tick(&mut self, pipeline: &mut Pipeline) {
+    /// Evaluates the alerts. It looks while others may answer; only this thread changes anything,
+    /// so that what it has seen is still so when it enters it.
+    fn tick(&mut self) {
         let began = Instant::now();
-        if pipeline.is_complete() {
-            let config = self.service.config();
-            // What cannot be loaded now is judged later: everything else is judged now.
-            self.unloaded = pipeline.load_evicted().err().map(|error| error.to_string());
-            pipeline.tick(clock_ms(), &config.objectives, &config.alerts);
-            if let Some(look) = self.service.verdicts.take() {
-                pipeline.note_verdicts(look, clock_ms(), &promise(&config));
-            }
-            self.service.outbox.offer(pipeline.notices().iter(), self.arrived.take());
-            self.note_uncommitted(pipeline);
-            self.split_customers = pipeline.split_series();
+        if read(&self.service.pipeline).is_complete() {
+            self.evaluate();
         }
         self.pace.ticked(began, Instant::now());
+    }
+
+    fn evaluate(&mut self) {
+        let (service, config) = (self.service, self.service.config());
+        self.unloaded = None;
+        let lacks_evicted = read(&service.pipeline).lacks_evicted();
+        if lacks_evicted {
+            let mut pipeline = write(&service.pipeline);
+            // What cannot be loaded now is judged later: everything else is judged now.
+            self.unloaded = pipeline.load_evicted().err().map(|error| error.to_string());
+        }
+        let sight = read(&service.pipeline).look(clock_ms(), &config.objectives, &config.alerts);
+        let mut pipeline = write(&service.pipeline);
+        pipeline.enter(sight);
+        if let Some(look) = service.verdicts.take() {
+            pipeline.note_verdicts(look, clock_ms(), &promise(&config));
+        }
+        service.outbox.offer(pipeline.notices().iter(), self.arrived.take());
+        self.note_uncommitted(&pipeline);
+        self.split_customers = pipeline.split_series();
     }
 
     /// At once, so that nobody who sees a count in an answer is told that it is committed.
@@ -202,20 +228,19 @@ impl<'a> Loop<'a> {
         let since = Instant::now();
         let limit = Duration::from_millis(service.config().stop_timeout_ms) / 2;
         while since.elapsed() < limit && !self.is_full() {
-            let received = messages.recv_timeout(QUIET);
-            let mut pipeline = service.pipeline.write().expect("nobody has panicked with it");
-            match received {
-                Ok(first) => drop(self.take(&mut pipeline, first, messages)?),
+            match messages.recv_timeout(QUIET) {
+                Ok(first) => drop(self.take(first, messages)?),
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) if Arc::strong_count(&service.leaving) == 1 => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
+            let mut pipeline = write(&service.pipeline);
             if pipeline.epoch_is_full() && !self.commits.must_wait() {
                 self.commit(&mut pipeline)?;
             }
         }
-        let mut pipeline = service.pipeline.write().expect("nobody has panicked with it");
-        self.tick(&mut pipeline);
+        self.tick();
+        let mut pipeline = write(&service.pipeline);
         loop {
             self.commit(&mut pipeline)?;
             if !pipeline.is_complete() || !pipeline.has_uncommitted() {
@@ -227,7 +252,7 @@ impl<'a> Loop<'a> {
             while self.commits.must_wait() {
                 std::thread::park_timeout(QUIET);
             }
-            pipeline = service.pipeline.write().expect("nobody has panicked with it");
+            pipeline = write(&service.pipeline);
         }
     }
 
@@ -253,12 +278,8 @@ impl<'a> Loop<'a> {
     }
 
     /// Takes what has come; true where the past has ended.
-    fn take(
-        &mut self,
-        pipeline: &mut Pipeline,
-        first: Message,
-        messages: &Receiver<Message>,
-    ) -> anyhow::Result<bool> {
+    fn take(&mut self, first: Message, messages: &Receiver<Message>) -> anyhow::Result<bool> {
+        let service = self.service;
         let mut waiting: Vec<(u16, Vec<Chunk>)> = Vec::new();
         let mut ended = false;
         // Where the store fails one by one, so that the epoch's budget is kept to a chunk.
@@ -266,29 +287,36 @@ impl<'a> Loop<'a> {
         let more = std::iter::from_fn(|| messages.try_recv().ok()).take(most);
         for message in std::iter::once(first).chain(more) {
             if !matches!(message, Message::Chunk { .. }) {
-                self.ingest(pipeline, &std::mem::take(&mut waiting))?;
+                self.ingest(&std::mem::take(&mut waiting))?;
             }
-            let current = self.service.generation.load(Ordering::Acquire);
-            let is_current = |generation: u64| generation == current && pipeline.is_complete();
+            let current = service.generation.load(Ordering::Acquire);
+            let is_current =
+                |generation: u64| generation == current && read(&service.pipeline).is_complete();
             match message {
                 Message::Failed(error) => {
-                    self.commit(pipeline)?;
+                    self.commit(&mut write(&service.pipeline))?;
                     return Err(error);
                 }
                 Message::PastEnded => ended = true,
                 Message::Begin(begin) if is_current(begin.generation) => {
-                    self.begin(pipeline, *begin)?;
+                    self.begin(&mut write(&service.pipeline), *begin)?;
                 }
                 Message::Remember { generation, partition, chunk } if is_current(generation) => {
+                    let mut pipeline = write(&service.pipeline);
                     let number = pipeline.number_of(&partition).context("it has begun")?;
                     pipeline.remember(number, &[chunk]);
                 }
                 Message::End { generation, partition } if is_current(generation) => {
-                    lock(&self.service.claims).remove(&partition);
+                    lock(&service.claims).remove(&partition);
                 }
                 Message::Gap { generation, partition, next, reason, done } => {
                     let landed = is_current(generation)
-                        && self.accept_gap(pipeline, &partition, next, &reason)?;
+                        && self.accept_gap(
+                            &mut write(&service.pipeline),
+                            &partition,
+                            next,
+                            &reason,
+                        )?;
                     // Who asked may have given up waiting.
                     let _ = done.send(landed);
                 }
@@ -296,7 +324,8 @@ impl<'a> Loop<'a> {
                     if is_current(generation) =>
                 {
                     self.arrived = Some(self.arrived.map_or(arrived, |oldest| oldest.min(arrived)));
-                    let number = pipeline.number_of(&partition).context("it has begun")?;
+                    let number = read(&service.pipeline).number_of(&partition);
+                    let number = number.context("it has begun")?;
                     match waiting.iter_mut().find(|(known, _)| *known == number) {
                         Some((_, chunks)) => chunks.push(chunk),
                         None => waiting.push((number, vec![chunk])),
@@ -308,27 +337,26 @@ impl<'a> Loop<'a> {
                 | Message::Chunk { .. }
                 | Message::Remember { .. } => {}
                 Message::Revoke { partitions, lost, done } => {
-                    self.revoke(pipeline, &partitions, lost)?;
+                    self.revoke(&mut write(&service.pipeline), &partitions, lost)?;
                     // Who asked may have given up waiting.
                     let _ = done.send(());
                 }
             }
         }
-        self.ingest(pipeline, &waiting)?;
+        self.ingest(&waiting)?;
         Ok(ended)
     }
 
-    /// Counts chunks of partitions; where that panics, leaves a note for the next life and ends
-    /// this one.
-    fn ingest(
-        &mut self,
-        pipeline: &mut Pipeline,
-        work: &[(u16, Vec<Chunk>)],
-    ) -> anyhow::Result<()> {
+    /// Counts chunks of partitions, which are decoded while others may answer; where that panics,
+    /// leaves a note for the next life and ends this one.
+    fn ingest(&mut self, work: &[(u16, Vec<Chunk>)]) -> anyhow::Result<()> {
         if work.is_empty() {
             return Ok(());
         }
-        if let Err(poisons) = pipeline.try_ingest_all(work) {
+        let decoded = read(&self.service.pipeline).try_decode_all(work);
+        let mut pipeline = write(&self.service.pipeline);
+        let counted = decoded.and_then(|decoded| pipeline.try_count_all(work, decoded));
+        if let Err(poisons) = counted {
             let place = |one: &Poison| {
                 format!("{} from offset {} to {}", one.partition, one.first, one.next)
             };
@@ -341,7 +369,7 @@ impl<'a> Loop<'a> {
                 places.join(", ")
             );
         }
-        self.note_uncommitted(pipeline);
+        self.note_uncommitted(&pipeline);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::{Deserialize, Serialize};
 
-use super::Pipeline;
+use super::{Decoded, Pipeline};
 use crate::source::chunk::{Chunk, ChunkKind, Tail};
 use crate::state::block::{Block, BlockBuilder};
 
@@ -45,34 +45,51 @@ impl Pipeline {
         self.poison = poison;
     }
 
-    /// As [`Pipeline::ingest_all`], but a panic is an answer: a place for each of the partitions,
+    /// Decodes chunks of several partitions, which changes nothing: the first step of
+    /// [`Pipeline::ingest_all`], but a panic is an answer: a place for each of the partitions,
     /// since it is not known which of them it was.
     ///
     /// # Errors
+    /// It panicked: the process has to end, so that the places are taken record by record.
+    pub fn try_decode_all(&self, work: &[(u16, Vec<Chunk>)]) -> Result<Decoded, Vec<Poison>> {
+        let decoded = catch_unwind(AssertUnwindSafe(|| self.decode_all(work)));
+        decoded.map_err(|panic| self.poisons(&places(work), false, panic.as_ref()))
+    }
+
+    /// Counts chunks that were decoded, the second step, in the same way.
+    ///
+    /// # Errors
     /// It panicked: memory is not to be trusted any more, and the process has to end.
-    pub fn try_ingest_all(&mut self, work: &[(u16, Vec<Chunk>)]) -> Result<(), Vec<Poison>> {
+    pub fn try_count_all(
+        &mut self,
+        work: &[(u16, Vec<Chunk>)],
+        decoded: Decoded,
+    ) -> Result<(), Vec<Poison>> {
         self.alone = None;
         // What is half applied is never looked at again: `distrust` says so to all who ask.
-        let counted = catch_unwind(AssertUnwindSafe(|| self.ingest_all(work)));
+        let counted = catch_unwind(AssertUnwindSafe(|| self.count_all(work, decoded)));
         counted.map_err(|panic| {
             self.distrust();
-            let whole = work.iter().filter_map(|(number, chunks)| {
-                Some((*number, chunks.first()?.first, chunks.last()?.next))
-            });
-            let places: Vec<(u16, u64, u64)> = match self.alone {
-                Some(alone) => vec![alone],
-                None => whole.collect(),
-            };
-            let message = said(panic.as_ref());
-            let poison = |(number, first, next)| Poison {
-                partition: self.partitions[usize::from(number)].name.clone(),
-                first,
-                next,
-                is_record: self.alone.is_some(),
-                message: message.clone(),
-            };
-            places.into_iter().map(poison).collect()
+            let places = self.alone.map_or_else(|| places(work), |alone| vec![alone]);
+            self.poisons(&places, self.alone.is_some(), panic.as_ref())
         })
+    }
+
+    fn poisons(
+        &self,
+        places: &[(u16, u64, u64)],
+        is_record: bool,
+        panic: &(dyn Any + Send),
+    ) -> Vec<Poison> {
+        let message = said(panic);
+        let poison = |(number, first, next): &(u16, u64, u64)| Poison {
+            partition: self.partitions[usize::from(*number)].name.clone(),
+            first: *first,
+            next: *next,
+            is_record,
+            message: message.clone(),
+        };
+        places.iter().map(poison).collect()
     }
 
     /// Whether something of the chunks has made the program panic before.
@@ -104,6 +121,14 @@ impl Pipeline {
             self.alone = None;
         }
     }
+}
+
+/// Number of the partition, first offset and one past the last of all that is being counted.
+fn places(work: &[(u16, Vec<Chunk>)]) -> Vec<(u16, u64, u64)> {
+    let place = |(number, chunks): &(u16, Vec<Chunk>)| {
+        Some((*number, chunks.first()?.first, chunks.last()?.next))
+    };
+    work.iter().filter_map(place).collect()
 }
 
 /// The records of a chunk, each as a chunk of its own; `tail` stands before it.

@@ -21,6 +21,7 @@ use super::{Pipeline, PipelineError};
 use crate::query::{MemoryPart, MemoryUse};
 use crate::slo::alert::{AlertOptions, SPECS};
 use crate::slo::objective::Objectives;
+use crate::state::shard::Shard;
 use crate::state::{HISTOGRAM_MINUTES, Keep, State};
 use crate::table::read::SeriesRow;
 use crate::time::{MINUTE_MS, Minute};
@@ -65,7 +66,7 @@ pub(super) struct Memory {
     evict_at: usize,
     /// The minute that alerts were judged for last.
     judged: Minute,
-    /// The fewest bad events that any alert fires on.
+    /// The fewest bad events that any alert fires on, as of the last tick.
     bad_min: u64,
     /// How often it was looked at while rows of the table were folded.
     looks: u32,
@@ -108,19 +109,12 @@ impl Memory {
         (objectives, options): (&Objectives, &AlertOptions),
     ) {
         self.judged = Minute::of_ms(now_ms);
-        let own = objectives.all().flat_map(|objective| &objective.tiers);
-        let own = own.filter_map(|tier| tier.min_bad).min();
-        self.bad_min = own.unwrap_or(u64::MAX).min(options.min_bad);
+        self.bad_min = bad_min(objectives, options);
         self.arrivals.push_back((now_ms, state.new_customers()));
         // One tick of a minute ago or more stays, which the rate is told from.
         while self.arrivals.get(1).is_some_and(|(at, _)| *at <= now_ms - MINUTE_MS) {
             self.arrivals.pop_front();
         }
-    }
-
-    /// The least bad events that any alert fires on, as of the last tick.
-    pub(super) fn bad_min(&self) -> u64 {
-        self.bad_min
     }
 
     /// Forgets what it remembers of a state that is built afresh.
@@ -174,6 +168,13 @@ impl Memory {
     }
 }
 
+/// The fewest bad events that any alert fires on.
+pub(super) fn bad_min(objectives: &Objectives, options: &AlertOptions) -> u64 {
+    let own = objectives.all().flat_map(|objective| &objective.tiers);
+    let own = own.filter_map(|tier| tier.min_bad).min();
+    own.unwrap_or(u64::MAX).min(options.min_bad)
+}
+
 /// Packs what is older than the last hours, as a running service has it.
 fn pack(state: &mut State) {
     let newest = state.newest().unwrap_or_default();
@@ -192,17 +193,23 @@ impl Pipeline {
         self.memory.evict_at = bounds.series_bytes;
     }
 
+    /// Whether [`Pipeline::load_evicted`] has something to do.
+    pub fn lacks_evicted(&self) -> bool {
+        let lacks = |shard: &Shard| shard.hot_partial().next().is_some();
+        self.is_followed() && self.state.shards.iter().any(lacks)
+    }
+
     /// Loads the series that are to be judged and that may have been evicted before; how many
     /// customers that were. Before each tick: what is not loaded is not judged.
     ///
     /// # Errors
     /// The table cannot be read.
     pub fn load_evicted(&mut self) -> Result<usize, PipelineError> {
-        let mut customers = self.state.hot_partial();
         // What others have committed is loaded once it was followed to, or it would count twice.
-        if customers.is_empty() || !self.is_followed() {
+        if !self.lacks_evicted() {
             return Ok(0);
         }
+        let mut customers = self.state.hot_partial();
         if customers.len() > FEW {
             // One pass over the table serves all: others come back into the rankings with it.
             customers.extend(self.state.partial(ALONG_MAX));

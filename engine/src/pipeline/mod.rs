@@ -27,6 +27,7 @@ pub mod sent;
 pub mod silent;
 pub mod snapshot;
 pub mod summary;
+pub mod tick;
 pub mod verdicts;
 pub mod verify;
 pub mod watch;
@@ -231,6 +232,9 @@ struct Partition {
     dead: Vec<DeadLetter>,
     dedupe: Option<DedupeWindow>,
 }
+
+/// Chunks of partitions, decoded; `None` where they have to be taken record by record.
+pub struct Decoded(Option<Vec<Vec<Block>>>);
 
 /// Counts sources into a table.
 pub struct Pipeline {
@@ -494,15 +498,29 @@ impl Pipeline {
     /// # Panics
     /// If those of a partition do not begin where its counting ended.
     pub fn ingest_all<C: AsRef<[Chunk]> + Sync>(&mut self, work: &[(u16, C)]) {
+        let decoded = self.decode_all(work);
+        self.count_all(work, decoded);
+    }
+
+    /// The first step of [`Pipeline::ingest_all`], which changes nothing: decoding. What has to be
+    /// taken record by record is decoded in the second one.
+    fn decode_all<C: AsRef<[Chunk]> + Sync>(&self, work: &[(u16, C)]) -> Decoded {
         let is_poisoned = |(number, chunks): &(u16, C)| self.is_poisoned(*number, chunks.as_ref());
         if work.iter().any(is_poisoned) {
+            return Decoded(None);
+        }
+        let decode = |(number, chunks): &(u16, C)| self.decode(*number, chunks.as_ref());
+        Decoded(Some(work.par_iter().map(decode).collect()))
+    }
+
+    /// The second step of [`Pipeline::ingest_all`]: counting what was decoded of the same chunks.
+    fn count_all<C: AsRef<[Chunk]>>(&mut self, work: &[(u16, C)], decoded: Decoded) {
+        let Some(blocks) = decoded.0 else {
             for (number, chunks) in work {
                 chunks.as_ref().iter().for_each(|chunk| self.ingest_carefully(*number, chunk));
             }
             return;
-        }
-        let decode = |(number, chunks): &(u16, C)| self.decode(*number, chunks.as_ref());
-        let blocks: Vec<Vec<Block>> = work.par_iter().map(decode).collect();
+        };
         let taken = work.iter().zip(blocks).flat_map(|((number, chunks), blocks)| {
             self.take_chunks(*number, blocks, chunks.as_ref())
         });

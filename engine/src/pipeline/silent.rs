@@ -70,6 +70,15 @@ struct Round {
     found: BTreeMap<String, Together>,
 }
 
+/// What a tick has seen of a round.
+pub(super) struct Part {
+    /// The round, where it begins with this part.
+    begins: Option<Round>,
+    /// The first shard of the next part.
+    end: usize,
+    found: BTreeMap<String, Together>,
+}
+
 impl Silence {
     /// The p-value of so many at once, corrected for looks; `None` where nobody would be missed.
     pub fn p_value(&self, service: &str) -> Option<f64> {
@@ -90,39 +99,55 @@ impl Silence {
 }
 
 impl Pipeline {
-    /// Looks for silence, a part of a round at each tick, and evaluates the alerts when a round
-    /// is whole.
-    pub(super) fn judge_silence(&mut self, tick: &Tick, options: &AlertOptions) {
-        let Some(after) = options.silence_after_minutes else { return self.end_silence(tick) };
-        let now = Minute::of_ms(tick.at_ms);
-        let is_now = self.state.newest() >= Some(now.minus(SETTLE_MINUTES));
-        let warm_since = self.silence.warm_since;
-        self.silence.warm_since = warm_since.or(is_now.then_some(now));
+    /// Looks for silence: at the next part of a round, where there is one or one is due.
+    pub(super) fn look_for_silence(&self, now: Minute, options: &AlertOptions) -> Option<Part> {
+        let after = options.silence_after_minutes.filter(|_| self.is_judge())?;
+        let Silence { warm_since, round, begun, .. } = &self.silence;
         let is_warm = warm_since.is_some_and(|since| now.0 >= since.0 + after);
-        if self.silence.round.is_none() && is_warm && now > self.silence.begun {
-            self.silence.begun = now;
-            let since =
-                self.fired_silence().into_iter().map(|(service, one)| (service, since(&one)));
-            self.silence.round = Some(Round {
-                at: now.minus(SETTLE_MINUTES),
-                since: since.collect(),
-                next_shard: 0,
-                found: BTreeMap::new(),
-            });
-        }
-        let Some(round) = &mut self.silence.round else { return };
+        let begins = (round.is_none() && is_warm && now > *begun).then(|| Round {
+            at: now.minus(SETTLE_MINUTES),
+            since: self.fired_silence().into_iter().map(|(of, one)| (of, since(&one))).collect(),
+            next_shard: 0,
+            found: BTreeMap::new(),
+        });
+        let round = round.as_ref().or(begins.as_ref())?;
         let most = if self.state.series_count() <= FEW { SHARDS } else { SHARDS_PER_TICK };
         let end = (round.next_shard + most).min(SHARDS);
         let lately = round.at.minus(TOGETHER_MINUTES);
         let from =
             |series: &Series| round.since.get(&*series.service).map_or(lately, |since| *since);
+        let mut found: BTreeMap<String, Together> = BTreeMap::new();
         for shard in &self.state.shards[round.next_shard..end] {
             let series: Vec<&Series> = shard.all_series().collect();
             for (service, one) in together(series, round.at, &from) {
-                round.found.entry(service).or_default().add(one);
+                found.entry(service).or_default().add(one);
             }
         }
+        Some(Part { begins, end, found })
+    }
+
+    /// Takes what a tick has seen of a round, and evaluates the alerts when the round is whole.
+    pub(super) fn judge_silence(
+        &mut self,
+        tick: &Tick,
+        options: &AlertOptions,
+        part: Option<Part>,
+    ) {
+        if options.silence_after_minutes.is_none() {
+            return self.end_silence(tick);
+        }
+        let now = Minute::of_ms(tick.at_ms);
+        let is_now = self.state.newest() >= Some(now.minus(SETTLE_MINUTES));
+        self.silence.warm_since = self.silence.warm_since.or(is_now.then_some(now));
+        let Some(Part { begins, end, found }) = part else { return };
+        if begins.is_some() {
+            (self.silence.begun, self.silence.round) = (now, begins);
+        }
+        let round = self.silence.round.as_mut().expect("a part is one of a round");
         round.next_shard = end;
+        for (service, one) in found {
+            round.found.entry(service).or_default().add(one);
+        }
         if end == SHARDS
             && let Some(round) = self.silence.round.take()
         {

@@ -1,11 +1,9 @@
-//! Live alerts: at each tick, every series that may burn is looked at.
+//! Live alerts: their states, the transitions that ticks ([`super::tick`]) make, and both as the
+//! table has them.
 //!
 //! A tick has a time and stands at an offset of every partition; both are stored with the
 //! transitions that it makes, and the core given the same events and ticks makes the same ones.
-//! Only series with a bad event within the longest window of any tier are looked at, so a tick
-//! costs what burns and not what exists. Pools ([`super::pools`]) and silence
-//! ([`super::silent`]) are looked at beside them. After a restart the states are those of the
-//! last stored transitions.
+//! After a restart the states are those of the last stored transitions.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::RangeInclusive;
@@ -21,16 +19,11 @@ use super::verdicts::Docket;
 use super::{Pipeline, PipelineError, batches};
 use crate::query::alerts::transition;
 use crate::query::body::AlertTransition;
-use crate::query::burn::look;
-use crate::query::column::{column, sum};
 use crate::slo::alert::{
-    Alert, AlertOptions, Basis, Change, Firing, Look, Severity, State, Tier, fingerprint,
-    fingerprint_of_pool, id, may_fire, step, tiers_of,
+    Alert, Basis, Change, Firing, Look, Severity, State, Tier, fingerprint, fingerprint_of_pool,
+    id, step,
 };
 use crate::slo::incident::{self, SeriesKey};
-use crate::slo::objective::{Objectives, Slis};
-use crate::slo::window::window_range;
-use crate::state::series::Series;
 use crate::state::shard::NOBODY;
 use crate::table::schema::Grain;
 use crate::table::{DataFile, Filter, Table, TableError};
@@ -226,32 +219,6 @@ impl Watch {
         Ok(watch)
     }
 
-    /// Looks at one series, whose alerts the owner of a partition decides; the last of the three
-    /// says whether one of the customer's fires.
-    fn look_at(
-        &mut self,
-        (series, partition, is_firing): (&Series, u16, bool),
-        (objectives, options): (&Objectives, &AlertOptions),
-        slis: &Slis,
-        tick: &Tick,
-    ) {
-        let at = Minute::of_ms(tick.at_ms);
-        for objective in objectives.resolve(&series.customer, &series.service) {
-            let Some(column) = column(slis, objective, &series.service) else { continue };
-            for tier in tiers_of(objective, options).active {
-                // Most series that are looked at burn no more, and none of their alerts fires.
-                let short = || sum(series, column, window_range(at, tier.spec.short.1));
-                if !is_firing && !may_fire(&tier, short()) {
-                    continue;
-                }
-                let look = look(series, column, &tier, at);
-                let Series { customer, service, .. } = series;
-                let subject = Subject { customer, pool: None, service };
-                self.step(subject, partition, (&objective.name, &tier), &look, tick);
-            }
-        }
-    }
-
     /// Whether an alert fires.
     pub(super) fn is_firing(&self, fingerprint: &str) -> bool {
         self.states.contains_key(fingerprint)
@@ -378,33 +345,6 @@ impl Pipeline {
         };
         let split = self.state.shards.iter().flat_map(|shard| shard.split_series());
         split.filter(|(one, other)| is_kafka(*one) && is_kafka(*other)).count() as u64
-    }
-
-    /// Evaluates the alerts of every series that may burn, as of the minute of `now_ms`. Those
-    /// that may have been evicted before are left out until [`Pipeline::load_evicted`].
-    pub fn tick(&mut self, now_ms: i64, objectives: &Objectives, options: &AlertOptions) {
-        let tick = self.tick_at(now_ms);
-        let oldest = Minute::of_ms(now_ms).minus(LOOK_BACK_MINUTES);
-        self.memory.note_tick(&self.state, now_ms, (objectives, options));
-        let deciders = self.deciders();
-        let firing: HashSet<Arc<str>> = self.watch.firing_customers().cloned().collect();
-        let bad_min = self.memory.bad_min();
-        for shard in &mut self.state.shards {
-            shard.cool(oldest, |who| firing.contains(who));
-            for (series, partition) in shard.hot_series(bad_min, |who| firing.contains(who)) {
-                if let Some(decider) = deciders.of(partition) {
-                    let of_series = (series, decider, firing.contains(&series.customer));
-                    let slis = &self.options.slis;
-                    self.watch.look_at(of_series, (objectives, options), slis, &tick);
-                }
-            }
-        }
-        self.state.forget_pools(oldest);
-        if self.is_judge() {
-            self.judge_pools(&tick, (objectives, options));
-            self.judge_silence(&tick, options);
-            self.judge_incidents(&tick, (objectives, options));
-        }
     }
 
     /// The evaluation that is made at `now_ms`.

@@ -66,7 +66,7 @@ pub(super) fn settled_transitions(
     last: Minute,
 ) -> Vec<(usize, Transition)> {
     let Some(first) = series.cells.first_minute() else { return Vec::new() };
-    let cells = column::failing_cells(series, column);
+    let cells = column::failing_cells(series, column, Minute(0)..=last);
     settled(SeriesCells { cells: &cells, first, last }, tiers)
 }
 

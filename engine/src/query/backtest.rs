@@ -207,8 +207,7 @@ struct Firing {
 fn series_trials<'a>(promise: &Promise<'a>, series: &'a Series, as_of: Minute) -> Vec<Trial<'a>> {
     let trial = |objective: &'a Objective| {
         let column = column(promise.slis, objective, &series.service)?;
-        let mut cells = failing_cells(series, column);
-        cells.retain(|(minute, _)| *minute <= as_of);
+        let cells = failing_cells(series, column, Minute(0)..=as_of);
         let tiers = tiers_of(objective, promise.alerts).active;
         let firings = firings(&settled_transitions(series, column, &tiers, as_of), &tiers);
         let breaches = breaches(&cells, &objective.period, objective.target, as_of);

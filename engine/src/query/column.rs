@@ -4,9 +4,11 @@
 //! ones have cells of their own. Whatever judges an objective reads its counts here, so that
 //! `valid` and `bad` mean the same in every answer.
 
+use std::cmp::Reverse;
 use std::ops::RangeInclusive;
 
-use crate::model::Counts;
+use crate::model::{Counts, Measures};
+use crate::slo::alert::{Outline, Run};
 use crate::slo::objective::{Objective, SliRef, Slis};
 use crate::state::series::{Cell, Series};
 use crate::time::Minute;
@@ -28,16 +30,61 @@ pub fn column(slis: &Slis, objective: &Objective, service: &str) -> Option<SliRe
 pub fn sum(series: &Series, column: SliRef, minutes: RangeInclusive<Minute>) -> Counts {
     match column {
         SliRef::Further(index) => series.sum_further(index, minutes),
-        SliRef::Availability | SliRef::Latency => {
-            let measures = series.sum(minutes);
-            column.counts_in(&measures).expect("the cells hold the counts of both first SLIs")
-        }
+        SliRef::Availability | SliRef::Latency => in_first_two(&series.sum(minutes), column),
     }
+}
+
+/// The counts from each of `starts`, in any order, up to `to`, both ends included: what [`sum`]
+/// gives for each, by one walk over the minutes.
+pub fn sums_from(series: &Series, column: SliRef, starts: &[Minute], to: Minute) -> Vec<Counts> {
+    let mut order: Vec<usize> = (0..starts.len()).collect();
+    order.sort_unstable_by_key(|at| Reverse(starts[*at]));
+    let sorted: Vec<Minute> = order.iter().map(|at| starts[*at]).collect();
+    let found = match column {
+        SliRef::Further(index) => series.further[index].sums_from(&sorted, to),
+        SliRef::Availability | SliRef::Latency => {
+            let sums = series.cells.sums_from(&sorted, to);
+            sums.iter().map(|measures| in_first_two(measures, column)).collect()
+        }
+    };
+    let mut sums = vec![Counts::default(); starts.len()];
+    order.into_iter().zip(found).for_each(|(at, counts)| sums[at] = counts);
+    sums
+}
+
+/// All minutes up to `to`, most of them summed up by runs: what costs little to look at.
+pub fn outline(series: &Series, column: SliRef, to: Minute) -> Outline {
+    let (runs, cells) = match column {
+        SliRef::Further(index) => series.further[index].runs(to),
+        SliRef::Availability | SliRef::Latency => series.cells.runs(to),
+    };
+    let counts = |measures: &Measures| match column {
+        SliRef::Further(_) => {
+            let Measures { valid, bad, excluded, .. } = *measures;
+            Counts { valid, bad, excluded }
+        }
+        SliRef::Availability | SliRef::Latency => in_first_two(measures, column),
+    };
+    let runs = runs.into_iter().map(|(minutes, measures)| {
+        let (first, last) = minutes.into_inner();
+        Run { first, last, counts: counts(&measures) }
+    });
+    Outline {
+        runs: runs.collect(),
+        cells: cells.iter().map(|cell| (cell.minute, counts(&cell.measures))).collect(),
+        first: series.cells.first_minute().unwrap_or(to),
+        last: to,
+    }
+}
+
+/// The counts of one of the first two SLIs.
+fn in_first_two(measures: &Measures, column: SliRef) -> Counts {
+    column.counts_in(measures).expect("the cells hold the counts of both first SLIs")
 }
 
 /// The counts of one cell by one of the first two SLIs.
 fn of_cell(cell: &Cell, column: SliRef) -> Counts {
-    column.counts_in(&cell.measures).expect("the cells hold the counts of both first SLIs")
+    in_first_two(&cell.measures, column)
 }
 
 /// Whether anything was bad in a range of minutes, both ends included.
@@ -63,16 +110,21 @@ pub fn bad_minutes(
     }
 }
 
-/// All cells of a series by one SLI; none where nothing was ever bad, which nearly always spares
-/// the copy.
-pub fn failing_cells(series: &Series, column: SliRef) -> Vec<(Minute, Counts)> {
-    if !any_bad(series, column, Minute(0)..=Minute(u32::MAX)) {
+/// The cells of a range of minutes, both ends included, by one SLI; none where nothing of them was
+/// bad, which nearly always spares the copy.
+pub fn failing_cells(
+    series: &Series,
+    column: SliRef,
+    minutes: RangeInclusive<Minute>,
+) -> Vec<(Minute, Counts)> {
+    if !any_bad(series, column, minutes.clone()) {
         return Vec::new();
     }
     match column {
         SliRef::Further(index) => {
-            series.further[index].iter().map(|cell| (cell.minute, cell.counts)).collect()
+            let cells = series.further[index].within(minutes);
+            cells.map(|cell| (cell.minute, cell.counts)).collect()
         }
-        _ => series.cells.iter().map(|cell| (cell.minute, of_cell(&cell, column))).collect(),
+        _ => series.cells_in(minutes).map(|cell| (cell.minute, of_cell(&cell, column))).collect(),
     }
 }

@@ -319,6 +319,16 @@ pub trait Answers: Send + Sync {
         service: Option<&str>,
         at: Option<Minute>,
     ) -> Result<body::Sla, AskError>;
+    /// As [`Answers::sla`], where that takes less than a millisecond or so and waits for nothing:
+    /// no lock, no file; else `None`, and it has to be asked there.
+    fn sla_at_once(
+        &self,
+        _customer: &str,
+        _service: Option<&str>,
+        _at: Option<Minute>,
+    ) -> Option<Result<body::Sla, AskError>> {
+        None
+    }
     /// As [`Answers::sla`] of all services now, of several customers; latencies may be left out,
     /// and those who are unknown are.
     fn slas(&self, customers: &[String]) -> Result<Vec<body::Sla>, AskError> {

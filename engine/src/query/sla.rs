@@ -9,19 +9,19 @@ use crate::model::Counts;
 use crate::query::body::{
     self, BurnRow, LatencyStatus, ObjectiveStatus, ServiceStatus, Sla, TierStatus,
 };
-use crate::query::burn::{objective_rows, since};
-use crate::query::column::{any_bad, column, sum};
+use crate::query::burn::objective_rows;
+use crate::query::column::{column, sums_from};
 use crate::query::{AskError, Promise};
 use crate::slo::budget::{self, Budget};
 use crate::slo::decimal::{Decimal, met};
 use crate::slo::histogram::Histogram;
-use crate::slo::objective::{Objective, SliRef};
+use crate::slo::objective::Objective;
 use crate::slo::window::{WINDOWS, Window, window_range};
 use crate::state::series::Series;
 use crate::time::Minute;
 
-/// Over which window quantiles are answered.
-const LATENCY_WINDOW: Window = Window { name: "1h", minutes: 60 };
+/// Over which window quantiles are answered, and at whose burn rate exhaustion is told.
+const LAST_HOUR: Window = Window { name: "1h", minutes: 60 };
 
 /// The answer on `customer` at the minute `at`. `series` are the customer's, in any order; with
 /// `service`, only that one is in the answer.
@@ -79,12 +79,15 @@ fn objective_status(
 ) -> Option<ObjectiveStatus> {
     let column = column(promise.slis, objective, &series.service)?;
     let target = objective.target;
-    let counts = sum(series, column, objective.period.range(at));
-    let in_window = |window: Window| sum(series, column, window_range(at, window.minutes));
-    let burning = match any_bad(series, column, since(promise, at)..=at) {
-        true => objective_rows(promise, series, objective, column, at),
-        false => Vec::new(),
+    let mut starts = WINDOWS.map(|window| *window_range(at, window.minutes).start()).to_vec();
+    starts.push(*objective.period.range(at).start());
+    let mut sums = sums_from(series, column, &starts, at);
+    let counts = sums.pop().expect("there is a sum for each start");
+    let in_window = |window: Window| {
+        let place = WINDOWS.iter().position(|known| *known == window);
+        sums[place.expect("only windows of the design are asked for")]
     };
+    let burning = objective_rows(promise, series, objective, column, at);
     let tier = |row: BurnRow| TierStatus {
         tier: row.tier,
         severity: row.severity,
@@ -109,20 +112,19 @@ fn objective_status(
         excluded: counts.excluded,
         availability: budget::availability(counts),
         met: met(target, counts.valid, counts.bad),
-        budget: budget_status(series, column, objective, counts, at),
+        budget: budget_status(objective, counts, in_window(LAST_HOUR), at),
         windows: windows(target, in_window),
         state: state.to_owned(),
         alerts,
     })
 }
 
-/// The budget of the period with `counts`: a rolling one with its exhaustion, a calendar one
-/// with its projection.
+/// The budget of the period with `counts`: a rolling one with its exhaustion at the rate of the
+/// `last_hour`, a calendar one with its projection.
 fn budget_status(
-    series: &Series,
-    column: SliRef,
     objective: &Objective,
     counts: Counts,
+    last_hour: Counts,
     at: Minute,
 ) -> body::Budget {
     let Objective { target, period, .. } = objective;
@@ -131,8 +133,8 @@ fn budget_status(
         let elapsed = at.0 - period.range(at).start().0 + 1;
         (None, budget::projected_consumed(counts, *target, elapsed))
     } else {
-        let last_hour = budget::burn_rate(sum(series, column, window_range(at, 60)), *target);
-        (budget.exhausted_in_s(last_hour, period.minutes()), None)
+        let burn_rate = budget::burn_rate(last_hour, *target);
+        (budget.exhausted_in_s(burn_rate, period.minutes()), None)
     };
     body::Budget {
         events: budget.events,
@@ -163,18 +165,17 @@ fn window(target: Decimal, counts: Counts) -> body::Window {
 
 /// Quantiles over the last hour.
 fn latency_status(series: &Series, at: Minute) -> LatencyStatus {
-    let minutes = window_range(at, LATENCY_WINDOW.minutes);
+    let minutes = window_range(at, LAST_HOUR.minutes);
     let first = series.histograms.partition_point(|(minute, _)| minute < minutes.start());
-    let mut merged = Histogram::default();
-    for (_, histogram) in series.histograms[first..].iter().take_while(|(m, _)| *m <= at) {
-        merged.merge(histogram);
-    }
+    let next = series.histograms.partition_point(|(minute, _)| *minute <= at);
+    let within = &series.histograms[first..next.max(first)];
+    let merged = Histogram::sum(within.iter().map(|(_, histogram)| histogram));
     let measures = series.sum(minutes);
     // A quantile is the highest value of its slot, which may lie above the exact longest one.
     let quantile_us = |quantile| Some(merged.quantile_us(quantile)?.min(measures.latency_max_us));
     let quantile_ms = |quantile| quantile_us(quantile).map(|us| us as f64 / 1_000.0);
     LatencyStatus {
-        window: LATENCY_WINDOW.name.to_owned(),
+        window: LAST_HOUR.name.to_owned(),
         count: measures.timed,
         p50_ms: quantile_ms(0.5),
         p90_ms: quantile_ms(0.9),

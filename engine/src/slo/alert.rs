@@ -24,11 +24,13 @@
 //! the same minute changes nothing; every firing ends by exactly one transition.
 
 pub mod evidence;
+mod outline;
 mod settled;
 mod tiers;
 
 use sha2::{Digest, Sha256};
 
+pub use self::outline::{Outline, Run};
 pub use self::settled::{SeriesCells, settled};
 pub use self::tiers::{AlertOptions, SPECS, Severity, Spec, Tier, TierProblem, Tiers, tiers_of};
 

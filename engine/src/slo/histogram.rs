@@ -52,6 +52,9 @@ pub fn slot_range_us(slot: u16) -> std::ops::RangeInclusive<u64> {
     lowest..=lowest + (1 << doublings) - 1
 }
 
+/// More pairs than that are summed up in the dense form.
+const SPARSE_MAX: usize = 256;
+
 /// Why bytes are no histogram of this layout.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HistogramError {
@@ -156,6 +159,27 @@ impl Histogram {
             }
             Some(_) => self.slots = merged(&self.slots, &other.slots),
         }
+    }
+
+    /// All of several together.
+    ///
+    /// # Panics
+    /// If the count of a slot leaves 64 bits.
+    pub fn sum<'a>(histograms: impl Iterator<Item = &'a Histogram> + Clone) -> Histogram {
+        let pairs: usize = histograms.clone().map(|one| one.slots.len()).sum();
+        if pairs <= SPARSE_MAX {
+            let mut all = Histogram::default();
+            histograms.for_each(|one| all.merge(one));
+            return all;
+        }
+        // Each merge of many pairs would copy all of them once more.
+        let mut dense = vec![0; usize::from(SLOTS)];
+        for (slot, count) in histograms.flat_map(|one| &one.slots) {
+            let known: &mut u64 = &mut dense[usize::from(*slot)];
+            *known = sum(*known, *count);
+        }
+        let slots = (0..SLOTS).zip(dense).filter(|(_, count)| *count > 0);
+        Histogram { slots: slots.collect() }
     }
 
     /// The value below or at which the share `quantile` of the values lies, in microseconds:
@@ -474,6 +498,14 @@ mod tests {
                 let expected = dense.value_at_quantile(quantile);
                 prop_assert_eq!(sparse.quantile_us(quantile).unwrap_or(0), expected);
             }
+        }
+
+        #[test]
+        fn a_sum_is_a_record_of_all(parts in prop::collection::vec(latencies(), 0..30)) {
+            let small = |&(us, count): &(u32, u64)| (us, count.min(1 << 50));
+            let parts: Vec<Vec<_>> = parts.iter().map(|one| one.iter().map(small).collect()).collect();
+            let each: Vec<Histogram> = parts.iter().map(|one| recorded(one).0).collect();
+            prop_assert_eq!(Histogram::sum(each.iter()), recorded(&parts.concat()).0);
         }
 
         #[test]

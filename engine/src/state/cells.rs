@@ -182,9 +182,8 @@ impl Cells {
                 break;
             }
         }
-        let packed = blocks.into_iter().rev().flat_map(|block| block.cells());
-        let packed = packed.filter(move |cell| (from..=to).contains(&cell.minute));
-        Merged::new(packed, self.listed(&minutes).iter().copied())
+        let reader = CellReader { bytes: &[], at: 0 };
+        Within { blocks, reader, before: 0, ahead: None, list: self.listed(&minutes), minutes }
     }
 
     /// Whether a range of minutes, both ends included, holds an event.
@@ -200,6 +199,52 @@ impl Cells {
         let mut sum = Measures::default();
         self.sums(minutes, |measures| sum.add(measures));
         sum
+    }
+
+    /// The sums from each of `starts`, the latest first, up to `to`, both ends included: what
+    /// [`Cells::sum`] gives for each, by one walk for all.
+    ///
+    /// # Panics
+    /// If a sum leaves 64 bits; in debug builds, if `starts` are in another order.
+    pub fn sums_from(&self, starts: &[Minute], to: Minute) -> Vec<Measures> {
+        debug_assert!(starts.is_sorted_by(|later, earlier| later >= earlier), "the latest first");
+        let mut packed = Backwards::new(starts);
+        let mut last = self.last;
+        let mut cells = Vec::with_capacity(BLOCK_CELLS);
+        for block in self.blocks_back() {
+            let Some(start) = packed.start_of_next(last) else { break };
+            if start <= block.first && last <= to {
+                packed.sum.add(&block.sum());
+            } else if block.first <= to {
+                cells.clear();
+                for cell in block.cells().take_while(|cell| cell.minute <= to) {
+                    cells.push(cell);
+                }
+                packed.add(&cells);
+            }
+            last = block.first.minus(1);
+        }
+        let mut listed = Backwards::new(starts);
+        listed.add(&self.list[..self.list.partition_point(|cell| cell.minute <= to)]);
+        let mut sums = packed.finish();
+        sums.iter_mut().zip(listed.finish()).for_each(|(sum, more)| sum.add(&more));
+        sums
+    }
+
+    /// The sums of all packed minutes up to `to` by runs that follow one another, the oldest first,
+    /// and the minutes that are not packed; each run ends before the next begins, where it may
+    /// have none of its own. Where `to` lies within the last run, that holds later minutes too.
+    pub fn runs(&self, to: Minute) -> (Vec<(RangeInclusive<Minute>, Measures)>, &[Cell]) {
+        let mut last = self.last;
+        let mut runs = Vec::new();
+        for block in self.blocks_back() {
+            if block.first <= to {
+                runs.push((block.first..=last, block.sum()));
+            }
+            last = block.first.minus(1);
+        }
+        runs.reverse();
+        (runs, self.listed(&(Minute(0)..=to)))
     }
 
     /// Visits what a range of minutes sums up from, and says how much that was.
@@ -327,6 +372,65 @@ impl<'a> IntoIterator for &'a Cells {
     }
 }
 
+/// The cells of a range of minutes, those of blocks and list in one order.
+struct Within<'a> {
+    /// What follows, the next one at last.
+    blocks: Vec<Block<'a>>,
+    /// The block that is being read, and the minute before its next cell.
+    reader: CellReader<'a>,
+    before: u32,
+    /// A packed cell that some of the list come before.
+    ahead: Option<Cell>,
+    list: &'a [Cell],
+    minutes: RangeInclusive<Minute>,
+}
+
+impl Within<'_> {
+    #[inline]
+    fn next_packed(&mut self) -> Option<Cell> {
+        loop {
+            if self.reader.at == self.reader.bytes.len() {
+                let block = self.blocks.pop()?;
+                self.reader = block.reader();
+                self.before = block.minute_before();
+            }
+            let (apart, measures) = self.reader.cell();
+            self.before = self.before.wrapping_add(apart);
+            let minute = Minute(self.before);
+            if minute > *self.minutes.end() {
+                self.blocks.clear();
+                self.reader.at = self.reader.bytes.len();
+            } else if minute >= *self.minutes.start() {
+                return Some(Cell { minute, measures });
+            }
+        }
+    }
+}
+
+impl Iterator for Within<'_> {
+    type Item = Cell;
+
+    #[inline]
+    fn next(&mut self) -> Option<Cell> {
+        let packed = self.ahead.take().or_else(|| self.next_packed());
+        let Some(listed) = self.list.first() else { return packed };
+        if packed.as_ref().is_some_and(|packed| packed.minute < listed.minute) {
+            return packed;
+        }
+        self.list = &self.list[1..];
+        match packed {
+            Some(mut packed) if packed.minute == listed.minute => {
+                packed.measures.add(&listed.measures);
+                Some(packed)
+            }
+            later => {
+                self.ahead = later;
+                Some(*listed)
+            }
+        }
+    }
+}
+
 /// One block: its bytes in `packed[start..end]`.
 #[derive(Clone, Copy)]
 struct Block<'a> {
@@ -347,10 +451,17 @@ impl<'a> Block<'a> {
         Block { packed, start, sum, end, first: Minute(u32::from_le_bytes([a, b, c, d])) }
     }
 
+    fn reader(self) -> CellReader<'a> {
+        CellReader { bytes: &self.packed[self.start..self.sum], at: 0 }
+    }
+
+    /// The minute before the first cell, which stands right behind it, as any other may.
+    fn minute_before(self) -> u32 {
+        self.first.0.wrapping_sub(1)
+    }
+
     fn cells(self) -> impl Iterator<Item = Cell> + 'a {
-        let mut reader = CellReader { bytes: &self.packed[self.start..self.sum], at: 0 };
-        // The first cell stands right behind the minute before it, as any other may.
-        let mut minute = self.first.0.wrapping_sub(1);
+        let (mut reader, mut minute) = (self.reader(), self.minute_before());
         std::iter::from_fn(move || {
             (reader.at < reader.bytes.len()).then(|| {
                 let (apart, measures) = reader.cell();
@@ -421,6 +532,50 @@ impl CellReader<'_> {
             }
             shift += 7;
         }
+    }
+}
+
+/// Sums up minutes from the newest back, to each of several starts.
+struct Backwards<'a> {
+    /// The latest first.
+    starts: &'a [Minute],
+    /// Of the starts that were passed.
+    sums: Vec<Measures>,
+    /// Of all minutes so far.
+    sum: Measures,
+}
+
+impl<'a> Backwards<'a> {
+    fn new(starts: &'a [Minute]) -> Backwards<'a> {
+        Backwards { starts, sums: Vec::with_capacity(starts.len()), sum: Measures::default() }
+    }
+
+    /// The latest start that is not behind `minute`, which no minute that follows is; `None` where
+    /// all of them are.
+    fn start_of_next(&mut self, minute: Minute) -> Option<Minute> {
+        while let Some(start) = self.starts.get(self.sums.len()) {
+            if *start <= minute {
+                return Some(*start);
+            }
+            self.sums.push(self.sum);
+        }
+        None
+    }
+
+    /// Adds cells in the order of their minutes, none of which is newer than those before.
+    fn add(&mut self, cells: &[Cell]) {
+        for cell in cells.iter().rev() {
+            if self.start_of_next(cell.minute).is_none() {
+                break;
+            }
+            self.sum.add(&cell.measures);
+        }
+    }
+
+    /// The sum of each start: nothing more follows.
+    fn finish(mut self) -> Vec<Measures> {
+        self.sums.resize(self.starts.len(), self.sum);
+        self.sums
     }
 }
 
@@ -589,6 +744,13 @@ mod tests {
             prop_assert_eq!(found, map.clone().into_iter().collect::<Vec<_>>());
             prop_assert_eq!(cells.first_minute(), map.keys().next().copied());
             let newest = map.keys().next_back().unwrap().0;
+            let mut starts: Vec<Minute> = windows.iter().map(|(end, _)| Minute(*end)).collect();
+            starts.extend([Minute(0), Minute(newest), Minute(u32::MAX)]);
+            starts.sort_unstable_by(|a, b| b.cmp(a));
+            for to in [Minute(0), Minute(newest / 2), Minute(newest - 1), Minute(u32::MAX)] {
+                let sums: Vec<Measures> = starts.iter().map(|from| cells.sum(*from..=to)).collect();
+                prop_assert_eq!(cells.sums_from(&starts, to), sums, "to {}", to.0);
+            }
             let ends = windows.iter().map(|(end, length)| (end % (newest + 100), *length));
             for (end, length) in ends.chain([1, 60, 1_440, 43_200].map(|l| (newest, l))) {
                 let range = Minute(end).minus(length)..=Minute(end);

@@ -151,13 +151,17 @@ impl Series {
         self.histograms.capacity() * size_of::<(Minute, Histogram)>() + slots
     }
 
+    /// How much memory its minutes take, in bytes.
+    pub fn bytes_of_minutes(&self) -> usize {
+        let further: usize = self.further.iter().map(|cells| cells.0.heap_bytes()).sum();
+        self.cells.heap_bytes() + further
+    }
+
     /// How much memory it takes, names aside, in bytes.
     pub fn bytes(&self) -> usize {
-        let further: usize = self.further.iter().map(|cells| cells.0.heap_bytes()).sum();
         size_of::<Series>()
-            + self.cells.heap_bytes()
             + self.further.capacity() * size_of::<SliCells>()
-            + further
+            + self.bytes_of_minutes()
             + self.bytes_of_latency()
     }
 
@@ -234,8 +238,12 @@ impl Series {
 impl SliCells {
     /// The sum over a range of minutes, both ends included.
     pub fn sum(&self, minutes: RangeInclusive<Minute>) -> Counts {
-        let Measures { valid, bad, excluded, .. } = self.0.sum(minutes);
-        Counts { valid, bad, excluded }
+        counts(self.0.sum(minutes))
+    }
+
+    /// As [`Cells::sums_from`].
+    pub fn sums_from(&self, starts: &[Minute], to: Minute) -> Vec<Counts> {
+        self.0.sums_from(starts, to).into_iter().map(counts).collect()
     }
 
     /// Whether a range of minutes, both ends included, holds an event.
@@ -243,13 +251,27 @@ impl SliCells {
         self.0.any_within(minutes)
     }
 
+    /// As [`Cells::runs`].
+    pub fn runs(&self, to: Minute) -> (Vec<(RangeInclusive<Minute>, Measures)>, &[Cell]) {
+        self.0.runs(to)
+    }
+
     /// The minutes in order.
     pub fn iter(&self) -> impl Iterator<Item = SliCell> {
-        let counts = |Measures { valid, bad, excluded, .. }| Counts { valid, bad, excluded };
-        self.0
-            .iter()
-            .map(move |cell| SliCell { minute: cell.minute, counts: counts(cell.measures) })
+        self.within(Minute(0)..=Minute(u32::MAX))
     }
+
+    /// The minutes of a range, both ends included, in order.
+    pub fn within(&self, minutes: RangeInclusive<Minute>) -> impl Iterator<Item = SliCell> {
+        let cell = |cell: Cell| SliCell { minute: cell.minute, counts: counts(cell.measures) };
+        self.0.within(minutes).map(cell)
+    }
+}
+
+/// What the cells of a further SLI hold.
+fn counts(measures: Measures) -> Counts {
+    let Measures { valid, bad, excluded, .. } = measures;
+    Counts { valid, bad, excluded }
 }
 
 impl<'a> IntoIterator for &'a SliCells {

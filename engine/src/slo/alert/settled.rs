@@ -4,12 +4,14 @@
 //! minute differ from those of the one before only where a cell enters or leaves one, so only
 //! such *breakpoints* are stepped, beside the time-outs of a firing state and the minute from
 //! which a ticket has history enough. An alert that does not fire cannot begin to before its
-//! long window holds `min_bad` bad events, so idle stretches are skipped from one bad cell to
-//! the next: a series without failures costs one scan of its cells, and nothing per tier.
+//! long window holds `min_bad` bad events and its short window one, so idle stretches are skipped
+//! from one bad cell to the next: a series without failures costs one scan of its cells, and
+//! nothing per tier. Who asks for the state of one minute alone looks at the last days first
+//! ([`SeriesCells::may_be_firing`]), since nearly always that settles it.
 //!
-//! A property test compares with the minute-by-minute evaluation.
+//! Property tests compare with the minute-by-minute evaluation.
 
-use super::{Look, State, Tier, Transition, step};
+use super::{Look, State, Tier, Transition, may_fire, step};
 use crate::model::Counts;
 use crate::slo::window::window_range;
 use crate::time::Minute;
@@ -41,7 +43,58 @@ impl SeriesCells<'_> {
         let covered_minutes = (at.0 + 1).saturating_sub(self.first.0);
         Look { at, long: sum(tier.spec.long.1), short: sum(tier.spec.short.1), covered_minutes }
     }
+
+    /// Whether an alert of `tier` may fire at the minute `last`, whatever was before these cells,
+    /// which have to hold the [last minutes that matter](super::Spec::failed_within_minutes). False
+    /// where no short window of that time burned: nothing has to be known of its beginning then,
+    /// which takes all the history.
+    pub fn may_be_firing(&self, tier: &Tier) -> bool {
+        let within = tier.spec.burned_within_minutes(tier.options.keep_firing_for_minutes);
+        let first = self.last.minus(within - 1);
+        if !self.may_have_burned(tier, first) {
+            return false;
+        }
+        let mut short = Sliding::new(self.cells, tier.spec.short.1);
+        let mut next = Some(first);
+        while let Some(at) = next.filter(|at| *at <= self.last) {
+            if may_fire(tier, short.move_to(at)) {
+                return true;
+            }
+            next = short.next_change();
+        }
+        false
+    }
+
+    /// Whether a short window that ends at the minute `first` or later may be at or above the
+    /// factor: for a busy series without an incident nearly always false, and found in one pass.
+    ///
+    /// A window lies in `steps + 1` neighbouring steps and holds all of those between the two
+    /// outer ones. So it has at most the bad events of the former, and at least the valid ones of
+    /// the latter, and its error ratio is no higher than theirs.
+    fn may_have_burned(&self, tier: &Tier, first: Minute) -> bool {
+        let short = tier.spec.short.1;
+        let step = if short.is_multiple_of(SHORT_STEPS) { short / SHORT_STEPS } else { 1 };
+        let steps = (short / step) as usize;
+        let start = first.minus(short - 1);
+        let next = self.cells.partition_point(|cell| cell.0 <= self.last);
+        let cells = &self.cells[self.cells.partition_point(|cell| cell.0 < start).min(next)..next];
+        let Some((oldest, _)) = cells.first() else { return false };
+        let start = start.max(oldest.minus(short - 1));
+        let count = ((self.last.0 - start.0) / step) as usize + 1;
+        let mut sums = vec![Counts::default(); count + steps];
+        for (minute, counts) in cells {
+            sums[((minute.0 - start.0) / step) as usize].add(*counts);
+        }
+        sums.windows(steps + 1).any(|around| {
+            let bad = around.iter().map(|sum| sum.bad).sum();
+            let inside: u64 = around[1..steps].iter().map(|sum| sum.valid).sum();
+            bad > 0 && may_fire(tier, Counts { valid: inside.max(bad), bad, excluded: 0 })
+        })
+    }
 }
+
+/// Into how many steps short windows are cut to be looked at roughly.
+const SHORT_STEPS: u32 = 5;
 
 /// Every transition of a series up to `series.last`, with the index of its tier in `tiers`;
 /// in order of time, and of `tiers` within a minute.
@@ -74,7 +127,7 @@ pub fn settled(series: SeriesCells<'_>, tiers: &[Tier]) -> Vec<(usize, Transitio
 fn settled_tier(series: SeriesCells<'_>, bad: &[(Minute, u64)], tier: &Tier) -> Vec<Transition> {
     let (long, short) = (tier.spec.long.1, tier.spec.short.1);
     let mut transitions = Vec::new();
-    let mut candidates = Candidates::new(bad, long, tier.options.min_bad);
+    let mut candidates = Candidates::new(bad, tier);
     let mut long_window = Sliding::new(series.cells, long);
     let mut short_window = Sliding::new(series.cells, short);
     let mut state = State::default();
@@ -108,20 +161,22 @@ fn settled_tier(series: SeriesCells<'_>, bad: &[(Minute, u64)], tier: &Tier) -> 
     transitions
 }
 
-/// The minutes at which the long window holds at least `min_bad` bad events.
+/// The minutes at which the long window holds at least `min_bad` bad events, and the short one any.
 struct Candidates<'a> {
     bad: &'a [(Minute, u64)],
     long: u32,
+    short: u32,
     min_bad: u64,
-    /// The bad cells `start..end` and their sum.
+    /// The bad cells `start..end` of the long window and their sum.
     start: usize,
     end: usize,
     sum: u64,
 }
 
 impl<'a> Candidates<'a> {
-    fn new(bad: &'a [(Minute, u64)], long: u32, min_bad: u64) -> Candidates<'a> {
-        Candidates { bad, long, min_bad, start: 0, end: 0, sum: 0 }
+    fn new(bad: &'a [(Minute, u64)], tier: &Tier) -> Candidates<'a> {
+        let (long, short, min_bad) = (tier.spec.long.1, tier.spec.short.1, tier.options.min_bad);
+        Candidates { bad, long, short, min_bad, start: 0, end: 0, sum: 0 }
     }
 
     /// The first such minute from `minute` on; calls come with rising minutes.
@@ -136,10 +191,12 @@ impl<'a> Candidates<'a> {
                 self.sum -= self.bad[self.start].1;
                 self.start += 1;
             }
-            if self.sum >= self.min_bad {
+            let newest = self.bad[..self.end].last();
+            let fails = newest.is_some_and(|cell| cell.0.0 + self.short > at.0);
+            if fails && self.sum >= self.min_bad {
                 return Some(at);
             }
-            // Only another bad cell can lift the sum.
+            // Only another bad cell can lift the sums.
             at = self.bad.get(self.end)?.0;
         }
     }
@@ -526,5 +583,78 @@ mod tests {
                 prop_assert_eq!(series.look(&tiers[index], look.at), look);
             }
         }
+    }
+
+    /// Whether each tier fires after these transitions.
+    fn firing(transitions: &[(usize, Transition)], tiers: usize) -> Vec<bool> {
+        let mut firing = vec![false; tiers];
+        for (index, transition) in transitions {
+            firing[*index] = transition.change == Change::Firing;
+        }
+        firing
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn what_fires_burned_lately_and_what_did_not_burn_needs_no_history(
+            minutes in stretches(),
+            spread in prop_oneof![2 => Just(1_u32), 1 => 2..12_u32],
+            min_bad in 1..5_u64,
+            min_valid in 1..20_u64,
+            keep_firing_for_minutes in prop_oneof![Just(0_u32), 1..100_u32, 1_000..9_000_u32],
+        ) {
+            let options = AlertOptions {
+                min_bad,
+                min_valid,
+                keep_firing_for_minutes,
+                ..AlertOptions::default()
+            };
+            let tiers = tiers(&options);
+            let mut cells = cells(minutes);
+            cells.iter_mut().for_each(|cell| cell.0.0 = START + (cell.0.0 - START) * spread);
+            let first = cells.first().map_or(Minute(START), |cell| cell.0);
+            let end = cells.last().map_or(START, |cell| cell.0.0) + 12_000;
+            let all = SeriesCells { cells: &cells, first, last: Minute(end) };
+            let transitions = settled(all, &tiers);
+            // Also where it ends: the last minute of each firing is the one that proves most.
+            let ends = transitions.iter().flat_map(|(_, one)| [one.look.at.0 - 1, one.look.at.0]);
+            for last in (START..end).step_by(997).chain(ends).map(Minute) {
+                let until = transitions.partition_point(|(_, one)| one.look.at <= last);
+                for (tier, fires) in tiers.iter().zip(firing(&transitions[..until], tiers.len())) {
+                    let within = tier.spec.failed_within_minutes(keep_firing_for_minutes);
+                    let from = last.minus(within - 1);
+                    let lately = cells.partition_point(|cell| cell.0 < from)
+                        ..cells.partition_point(|cell| cell.0 <= last);
+                    let series = SeriesCells { cells: &cells[lately], first, last };
+                    prop_assert!(!fires || series.may_be_firing(tier), "{} {last}", tier.spec.name);
+                    let burns = step(State::default(), tier, &all.look(tier, last)).0;
+                    let fails = series.cells.iter().any(|cell| cell.1.bad > 0);
+                    prop_assert!(fails || (!fires && burns == State::Inactive));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn how_long_an_alert_may_fire_after_it_burned_last_is_no_longer_than_that() {
+        // Windows of 5 and 2 minutes. It burns last in minute 2, and would be stale in minute 8, but
+        // for the events of that; clear since then, it would be resolved in minute 15, but for
+        // the silence from then on; so it is stale in minute 20.
+        let options = AlertOptions { keep_firing_for_minutes: 7, ..AlertOptions::default() };
+        let tiers = tiers(&options);
+        let mut minutes = [(0, 0); 14];
+        for (minute, counts) in [(0, (100, 100)), (1, (1, 1)), (8, (100, 0)), (13, (100, 0))] {
+            minutes[minute] = counts;
+        }
+        let cells = cells(minutes);
+        let series = |last| SeriesCells { cells: &cells, first: Minute(START), last: Minute(last) };
+        let fires = |last| firing(&settled(series(last), &tiers[..1]), 1)[0];
+        let until = (START..START + 100).take_while(|last| fires(*last)).last().unwrap();
+        let look = |last| series(last).look(&tiers[0], Minute(last));
+        let burned = (START..until).filter(|last| may_fire(&tiers[0], look(*last).short)).last();
+        assert_eq!((burned.unwrap() - START, until - START), (2, 19));
+        assert_eq!(tiers[0].spec.burned_within_minutes(7), 19 - 2 + 1);
+        assert!(series(until).may_be_firing(&tiers[0]));
     }
 }

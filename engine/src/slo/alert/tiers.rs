@@ -108,6 +108,22 @@ impl Spec {
         };
         factor.expect("a few percent of a year over minutes is in bounds")
     }
+
+    /// Of how many minutes before the one in which an alert of this tier fires at least one had a
+    /// short window at or above the factor, that one included.
+    ///
+    /// For it ends while none has: either so few events come that it goes stale after the long
+    /// window; or there are enough in one minute of that, and it is resolved as soon as there are
+    /// again after `keep_firing_for_minutes`, or goes stale after another long window.
+    pub fn burned_within_minutes(&self, keep_firing_for_minutes: u32) -> u32 {
+        keep_firing_for_minutes.saturating_add(2 * self.long.1 + 1)
+    }
+
+    /// Of how many minutes before the one in which an alert of this tier fires, or burns, at least
+    /// one had a bad event, that one included.
+    pub fn failed_within_minutes(&self, keep_firing_for_minutes: u32) -> u32 {
+        self.burned_within_minutes(keep_firing_for_minutes).saturating_add(self.short.1 - 1)
+    }
 }
 
 /// How sure an alert has to be; owned by the configuration.
