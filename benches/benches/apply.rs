@@ -51,8 +51,10 @@ fn check_pending(state: &State, input: &Input) {
 
 fn check_cut(cut: &Cut, input: &Input) {
     let (mut series, mut dimensions) = (Measures::default(), Measures::default());
-    for row in cut.shards.iter().flat_map(|shard| &shard.series) {
-        series.add(&row.sums.measures);
+    for shard in &cut.shards {
+        let rows = shard.customers.iter().flat_map(|customer| customer.series.clone());
+        let records = rows.flat_map(|row| shard.series(row));
+        records.for_each(|record| series.add(&record.measures()));
     }
     for row in cut.dimensions.iter().flat_map(|(rows, _)| rows) {
         dimensions.add(&row.sums.measures);
