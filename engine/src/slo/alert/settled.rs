@@ -652,8 +652,7 @@ mod tests {
         let fires = |last| firing(&settled(series(last), &tiers[..1]), 1)[0];
         let until = (START..START + 100).take_while(|last| fires(*last)).last().unwrap();
         let look = |last| series(last).look(&tiers[0], Minute(last));
-        let burned =
-            (START..until).filter(|last| may_fire(&tiers[0], look(*last).short)).next_back();
+        let burned = (START..until).rfind(|last| may_fire(&tiers[0], look(*last).short));
         assert_eq!((burned.unwrap() - START, until - START), (2, 19));
         assert_eq!(tiers[0].spec.burned_within_minutes(7), 19 - 2 + 1);
         assert!(series(until).may_be_firing(&tiers[0]));
