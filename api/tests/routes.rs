@@ -468,7 +468,7 @@ async fn what_is_answered_at_once_takes_no_thread_but_a_permit() {
         assert_eq!(answer.header("content-type"), "application/json");
     }
     let nobody = ask("/v1/customers/nobody").await;
-    check_problem(nobody, 404, "unknown", None, "nobody").await;
+    check_problem(nobody, 404, "unknown", Some("customer"), "nobody").await;
     // A slow question holds the one permit for longer than anybody waits.
     assert_eq!(ask("/v1/objectives").await.status, StatusCode::SERVICE_UNAVAILABLE);
     let waiting = ask("/v1/customers/acme").await;

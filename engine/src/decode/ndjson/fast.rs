@@ -261,7 +261,7 @@ impl<'a> Draft<'_, 'a> {
     }
 
     /// Whether all that is required was seen; an empty service is the default one.
-    fn is_whole(self) -> bool {
+    fn is_whole(&mut self) -> bool {
         let has = |slot: usize| self.seen & (1 << slot) != 0;
         if self.event.service.is_empty() {
             self.event.service = SERVICE_DEFAULT;
