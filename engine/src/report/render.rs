@@ -55,12 +55,12 @@ pub fn csv(report: &Report) -> String {
     std::iter::once(csv_heading()).chain(lines).collect()
 }
 
-/// The heading of [`csv`].
+/// The heading of [`csv()`].
 pub fn csv_heading() -> String {
     format!("{}\n", CSV_COLUMNS.join(","))
 }
 
-/// The records of [`csv`] for some customers of a report; its own do not matter.
+/// The records of [`csv()`] for some customers of a report; its own do not matter.
 pub fn csv_records(report: &Report, customers: &[ReportCustomer]) -> String {
     let mut start = String::new();
     for field in [&report.month, &csv_text(&report.tz), report.as_of.as_deref().unwrap_or("")] {
