@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use crate::model::{Counts, Measures};
 use crate::slo::alert::{Outline, Run};
 use crate::slo::objective::{Objective, SliRef, Slis};
-use crate::state::series::{Cell, Series};
+use crate::state::series::{Cell, Series, sli_counts};
 use crate::time::Minute;
 
 /// Where the counts of `objective` stand in a series of `service`; `None` where its SLI judges
@@ -59,10 +59,7 @@ pub fn outline(series: &Series, column: SliRef, to: Minute) -> Outline {
         SliRef::Availability | SliRef::Latency => series.cells.runs(to),
     };
     let counts = |measures: &Measures| match column {
-        SliRef::Further(_) => {
-            let Measures { valid, bad, excluded, .. } = *measures;
-            Counts { valid, bad, excluded }
-        }
+        SliRef::Further(_) => sli_counts(*measures),
         SliRef::Availability | SliRef::Latency => in_first_two(measures, column),
     };
     let runs = runs.into_iter().map(|(minutes, measures)| {
@@ -82,11 +79,6 @@ fn in_first_two(measures: &Measures, column: SliRef) -> Counts {
     column.counts_in(measures).expect("the cells hold the counts of both first SLIs")
 }
 
-/// The counts of one cell by one of the first two SLIs.
-fn of_cell(cell: &Cell, column: SliRef) -> Counts {
-    in_first_two(&cell.measures, column)
-}
-
 /// Whether anything was bad in a range of minutes, both ends included.
 pub fn any_bad(series: &Series, column: SliRef, minutes: RangeInclusive<Minute>) -> bool {
     sum(series, column, minutes).bad > 0
@@ -98,16 +90,8 @@ pub fn bad_minutes(
     column: SliRef,
     minutes: RangeInclusive<Minute>,
 ) -> Vec<Minute> {
-    match column {
-        SliRef::Further(index) => {
-            let within = series.further[index].iter().filter(|cell| minutes.contains(&cell.minute));
-            within.filter(|cell| cell.counts.bad > 0).map(|cell| cell.minute).collect()
-        }
-        _ => {
-            let bad = |cell: &Cell| of_cell(cell, column).bad > 0;
-            series.cells_in(minutes).filter(bad).map(|cell| cell.minute).collect()
-        }
-    }
+    let cells = failing_cells(series, column, minutes).into_iter();
+    cells.filter(|(_, counts)| counts.bad > 0).map(|(minute, _)| minute).collect()
 }
 
 /// The cells of a range of minutes, both ends included, by one SLI; none where nothing of them was
@@ -125,6 +109,9 @@ pub fn failing_cells(
             let cells = series.further[index].within(minutes);
             cells.map(|cell| (cell.minute, cell.counts)).collect()
         }
-        _ => series.cells_in(minutes).map(|cell| (cell.minute, of_cell(&cell, column))).collect(),
+        SliRef::Availability | SliRef::Latency => {
+            let counts = |cell: Cell| (cell.minute, in_first_two(&cell.measures, column));
+            series.cells_in(minutes).map(counts).collect()
+        }
     }
 }

@@ -417,3 +417,60 @@ fn failure_of(record: &Record) -> FailureRow {
     let Record { tuple, minute, partition, status, .. } = *record;
     FailureRow { tuple, minute, partition, status, bad: u64::from(record.count) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slo::sli::Class;
+    use crate::state::block::DIMENSIONS;
+
+    /// Rows of one customer as (service, minute, release, partition) of their records.
+    fn rows_of(services: u32) -> (bool, Vec<(u32, u32, u32, u16)>) {
+        let tuple = |number: u32| {
+            let mut dimensions = [0; DIMENSIONS];
+            dimensions[0] = services - 1 - number;
+            Tuple { service: number, dimensions }
+        };
+        let tuples: Vec<Tuple> = (0..services).map(tuple).collect();
+        let ranks: Vec<u32> = (0..services).rev().collect();
+        let order = TupleOrder::new(&tuples, &ranks);
+        let record = |nth: u32| Record {
+            customer: 0,
+            tuple: nth.wrapping_mul(0x9e37_79b1) % services,
+            minute: Minute(29_000_000 + nth * 7 % 5),
+            latency_us: 0,
+            count: 1,
+            status: 200,
+            partition: (nth % 3) as u16,
+            class: Class::default(),
+        };
+        let mut records = Records::default();
+        records.push((0..5_000).map(record).collect());
+        let rows = shard_rows(&records, 1, 0, &order);
+        let rank = |value: u32| ranks[value as usize];
+        let key = |record: &Record| {
+            let Tuple { service, dimensions } = tuples[record.tuple as usize];
+            (rank(service), record.minute.0, rank(dimensions[0]), record.partition)
+        };
+        let all = rows.customers[0].series.clone();
+        let keys = all.map(|row| {
+            let same = rows.series(row);
+            assert!(same.iter().all(|record| key(record) == key(&same[0])), "one key a row");
+            key(&same[0])
+        });
+        let keys = keys.collect();
+        assert_eq!(rows.records().len(), 5_000);
+        (order.short.is_some(), keys)
+    }
+
+    #[test]
+    fn rows_have_one_order_whether_keys_fit_one_word_or_not() {
+        for (services, is_short) in
+            [(1, true), (7, true), (256, true), (257, false), (3_000, false)]
+        {
+            let (short, keys) = rows_of(services);
+            assert_eq!(short, is_short, "{services}");
+            assert!(keys.is_sorted_by(|a, b| a < b), "{services}: in order, and none twice");
+        }
+    }
+}

@@ -238,12 +238,12 @@ impl Series {
 impl SliCells {
     /// The sum over a range of minutes, both ends included.
     pub fn sum(&self, minutes: RangeInclusive<Minute>) -> Counts {
-        counts(self.0.sum(minutes))
+        sli_counts(self.0.sum(minutes))
     }
 
     /// As [`Cells::sums_from`].
     pub fn sums_from(&self, starts: &[Minute], to: Minute) -> Vec<Counts> {
-        self.0.sums_from(starts, to).into_iter().map(counts).collect()
+        self.0.sums_from(starts, to).into_iter().map(sli_counts).collect()
     }
 
     /// Whether a range of minutes, both ends included, holds an event.
@@ -263,13 +263,13 @@ impl SliCells {
 
     /// The minutes of a range, both ends included, in order.
     pub fn within(&self, minutes: RangeInclusive<Minute>) -> impl Iterator<Item = SliCell> {
-        let cell = |cell: Cell| SliCell { minute: cell.minute, counts: counts(cell.measures) };
+        let cell = |cell: Cell| SliCell { minute: cell.minute, counts: sli_counts(cell.measures) };
         self.0.within(minutes).map(cell)
     }
 }
 
 /// What the cells of a further SLI hold.
-fn counts(measures: Measures) -> Counts {
+pub(crate) fn sli_counts(measures: Measures) -> Counts {
     let Measures { valid, bad, excluded, .. } = measures;
     Counts { valid, bad, excluded }
 }

@@ -315,16 +315,13 @@ impl<'a> Texts<'a> {
 
     /// The least and the greatest of them.
     fn bounds(&self) -> Option<(&'a str, &'a str)> {
-        let texts = match self.numbers {
-            Some(numbers) => {
-                let mut stands = vec![false; self.texts.len()];
-                numbers.iter().flatten().for_each(|number| stands[number as usize] = true);
-                let standing = (0..).zip(stands).filter(|(_, stands)| *stands);
-                return bounds_among(standing.map(|(place, _)| self.texts.value(place)));
-            }
-            None => self.texts,
+        let Some(numbers) = self.numbers else {
+            return Some((compute::min_string(self.texts)?, compute::max_string(self.texts)?));
         };
-        Some((compute::min_string(texts)?, compute::max_string(texts)?))
+        let mut stands = vec![false; self.texts.len()];
+        numbers.iter().flatten().for_each(|number| stands[number as usize] = true);
+        let standing = (0..).zip(stands).filter(|(_, stands)| *stands);
+        bounds_among(standing.map(|(place, _)| self.texts.value(place)))
     }
 }
 
