@@ -116,7 +116,8 @@ pub struct DataFile {
     /// The value of the partition column `day`.
     pub day: Day,
     /// The rows in their final order, by customer, service and minute where the grain has
-    /// them; each of exactly [`Grain::schema`]. A file without rows is not written.
+    /// them; each of exactly [`Grain::schema`], but that texts may be numbers with a dictionary. A
+    /// file without rows is not written.
     pub batches: Vec<RecordBatch>,
 }
 
@@ -594,12 +595,26 @@ fn validate(epoch: &Epoch) -> Result<(), CommitError> {
     }
     for file in &epoch.files {
         let schema = file.grain.schema();
-        if let Some(batch) = file.batches.iter().find(|batch| batch.schema() != schema) {
+        if let Some(batch) = file.batches.iter().find(|batch| !is_of(&schema, batch)) {
             let (grain, found) = (file.grain.name(), batch.schema());
             return refused(format!("a batch of grain {grain} has the schema {found}"));
         }
     }
     Ok(())
+}
+
+/// Whether a batch has the columns of a schema, whose texts may be numbers with a dictionary.
+fn is_of(schema: &Schema, batch: &RecordBatch) -> bool {
+    let is_column = |(field, found): (&Arc<Field>, &Arc<Field>)| match found.data_type() {
+        DataType::Dictionary(numbers, texts) => {
+            **numbers == DataType::UInt32
+                && **field == Field::clone(found).with_data_type(DataType::clone(texts))
+        }
+        _ => field == found,
+    };
+    let found = batch.schema();
+    schema.fields().len() == found.fields().len()
+        && schema.fields().iter().zip(found.fields()).all(is_column)
 }
 
 /// What the kernel's `add_files` takes: one row.
