@@ -166,10 +166,9 @@ impl State {
             let of_all = |number| self.shards.iter().map(move |shard| shard.records.part(number));
             rows::dimension_rows((0..parts_max).flat_map(of_all), (part, parts), &order)
         };
-        let (shards, dimensions) = rayon::join(
-            || self.shards.par_iter().map(of_shard).collect(),
-            || (0..parts).into_par_iter().map(of_part).collect(),
-        );
+        // One after the other: a core that still has a whole part to do would be waited for.
+        let dimensions = (0..parts).into_par_iter().map(of_part).collect();
+        let shards = self.shards.par_iter().map(of_shard).collect();
         Cut { shards, dimensions, order }
     }
 

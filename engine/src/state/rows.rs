@@ -259,10 +259,13 @@ pub fn dimension_rows<'a>(
     (part, parts): (u32, u32),
     order: &TupleOrder,
 ) -> (Vec<DimensionRow>, Vec<u8>) {
-    // Spread by a product: a remainder for each record shows in the profile.
-    let part_of =
-        |tuple: u32| (u64::from(tuple.wrapping_mul(0x9e37_79b1)) * u64::from(parts)) >> u32::BITS;
-    let mine = |record: &&Record| part_of(record.tuple) == u64::from(part) && record.count > 0;
+    // Spread by products: a remainder for each record shows in the profile. By the minute too, since
+    // half of all records may share a tuple.
+    let part_of = |record: &Record| {
+        let mixed = (record.tuple ^ record.minute.0.rotate_left(16)).wrapping_mul(0x9e37_79b1);
+        (u64::from(mixed) * u64::from(parts)) >> u32::BITS
+    };
+    let mine = |record: &&Record| part_of(record) == u64::from(part) && record.count > 0;
     let records = || parts_of_records.clone().flatten().filter(mine);
     let mut numbers: HashMap<(u32, Minute, u16), u32, RandomState> = HashMap::default();
     let mut rows: Vec<DimensionRow> = Vec::new();
