@@ -18,6 +18,10 @@
 //! which a dictionary repeats costs its length once and not once a row. Schemas that other
 //! programs embed are ignored: the types of Parquet alone count.
 //!
+//! Two readers give the same events. [`Rows::for_each`] reads row by row and alone refuses;
+//! [`Rows::numbered`] takes the usual rows by numbers of their services and dimensions, and asks
+//! the other one about the rest.
+//!
 //! A file that is broken ends in an error after the rows before the break. The `parquet` crate
 //! refuses most broken files, but asserts some of what a file may lie about: of a small file
 //! with one byte changed, four of its assertions fail. No input may stop the process, so the
@@ -44,8 +48,12 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::ChunkReader;
 use parquet::schema::types::SchemaDescriptor;
 
+pub use self::numbered::{Numbered, Taken};
 use super::value::{self, Row, SLOTS, Text, slot};
 use super::{Line, Options, Read};
+
+mod numbered;
+mod usual;
 
 /// How many rows are read at once: enough that the cost of a batch vanishes, few enough that
 /// the fixed-width columns stay in the cache.
@@ -160,6 +168,15 @@ impl Rows {
         self.first + self.batch.num_rows() as u64
     }
 
+    /// The same rows with their services and dimensions by number, which makes them cheap.
+    ///
+    /// # Errors
+    /// As [`Rows::for_each`].
+    pub fn numbered(&self) -> Result<Numbered<'_>, ParquetFault> {
+        let columns = guarded(|| self.columns.of(&self.batch))??;
+        Ok(Numbered::of(self, columns))
+    }
+
     /// Calls `f` with each row and its index.
     ///
     /// # Errors
@@ -168,8 +185,7 @@ impl Rows {
         let columns = guarded(|| self.columns.of(&self.batch))??;
         let names = &self.columns.names;
         for (index, row) in (self.first..self.next()).enumerate() {
-            let read = value::event(names, At { columns: &columns, names, index });
-            f(row, read.map_or_else(Line::Dead, Line::Event));
+            f(row, At { columns: &columns, names, index }.line());
         }
         Ok(())
     }
@@ -293,6 +309,7 @@ enum Values {
     Time(Int64Array, i64),
     Float(Float64Array),
     Text(StringViewArray),
+    /// Some of which are not text.
     Bytes(BinaryViewArray),
 }
 
@@ -375,7 +392,13 @@ impl Values {
                 Values::Float(cast(array, &DataType::Float64)?.as_primitive().clone())
             }
             DataType::Utf8View => Values::Text(array.as_string_view().clone()),
-            DataType::BinaryView => Values::Bytes(array.as_binary_view().clone()),
+            DataType::BinaryView => {
+                let bytes = array.as_binary_view();
+                bytes
+                    .clone()
+                    .to_string_view()
+                    .map_or_else(|_| Values::Bytes(bytes.clone()), Values::Text)
+            }
             _ => Values::Absent,
         })
     }
@@ -390,6 +413,14 @@ fn per_second(unit: TimeUnit) -> i64 {
     }
 }
 
+/// Milliseconds of a time of so many units a second.
+fn ms_of(time: i64, per_second: i64) -> i64 {
+    match per_second {
+        1 => time.saturating_mul(1_000),
+        _ => time.div_euclid(per_second / 1_000),
+    }
+}
+
 /// One row of a batch.
 struct At<'c> {
     columns: &'c [Column; SLOTS],
@@ -398,6 +429,11 @@ struct At<'c> {
 }
 
 impl<'c> At<'c> {
+    /// What the row is.
+    fn line(self) -> Line<'c> {
+        value::event(self.names, self).map_or_else(Line::Dead, Line::Event)
+    }
+
     /// The values of a field that is not null here.
     fn present(&self, slot: usize) -> Option<&'c Values> {
         let column = &self.columns[slot];
@@ -409,11 +445,8 @@ impl<'c> Row<'c> for At<'c> {
     fn ts(&mut self) -> Option<Read<i64>> {
         let name = &self.names[slot::TS];
         Some(match self.present(slot::TS)? {
-            Values::Time(times, 1) => {
-                value::ts_of_ms(name, times.value(self.index).saturating_mul(1_000))
-            }
             Values::Time(times, per_second) => {
-                value::ts_of_ms(name, times.value(self.index).div_euclid(per_second / 1_000))
+                value::ts_of_ms(name, ms_of(times.value(self.index), *per_second))
             }
             Values::Integer(_) | Values::Unsigned(_) => {
                 let ms = self.integer(slot::TS).flatten().unwrap_or(i64::MAX);

@@ -108,36 +108,50 @@ pub(super) fn event<'a>(names: &[String], mut row: impl Row<'a>) -> Read<Event<'
     let latency = latency_of(names, &row)?;
     let count =
         row.integer(slot::COUNT).map_or(Ok(1), |number| count(&names[slot::COUNT], number))?;
-    let others = [slot::SERVICE, slot::ROUTE, slot::RELEASE, slot::COHORT, slot::REGION, slot::ID];
+    let others = others(&mut row)?;
+
+    let buffer = row.buffer();
+    Ok(Event {
+        ts_ms,
+        customer: customer(&names[slot::CUSTOMER], customer_text.get(buffer))?,
+        status,
+        outcome: outcome_text
+            .map(|text| outcome(&names[slot::OUTCOME], text.get(buffer)))
+            .transpose()?,
+        latency,
+        count,
+        ..with_others(others, buffer)
+    })
+}
+
+/// An event with the service, the dimensions and the id of a row; the rest is as by default.
+pub(super) fn shared<'a>(mut row: impl Row<'a>) -> Read<Event<'a>> {
+    let others = others(&mut row)?;
+    Ok(with_others(others, row.buffer()))
+}
+
+/// Service, route, release, cohort, region and id; the attributes.
+type Others<'a> = ([Option<Text<'a>>; 6], [Option<Text<'a>>; ATTRIBUTES_MAX]);
+
+fn others<'a>(row: &mut impl Row<'a>) -> Read<Others<'a>> {
+    let slots = [slot::SERVICE, slot::ROUTE, slot::RELEASE, slot::COHORT, slot::REGION, slot::ID];
     let mut texts = [const { None }; 6];
-    for (text, slot) in texts.iter_mut().zip(others) {
+    for (text, slot) in texts.iter_mut().zip(slots) {
         *text = row.text(slot).transpose()?;
     }
     let mut attributes = [const { None }; ATTRIBUTES_MAX];
     for (index, attribute) in attributes.iter_mut().enumerate() {
         *attribute = row.text(slot::ATTRIBUTE + index).transpose()?;
     }
+    Ok((texts, attributes))
+}
 
-    let buffer = row.buffer();
+fn with_others<'a>((texts, attributes): Others<'a>, buffer: &'a str) -> Event<'a> {
     let get = |text: Option<Text<'a>>| text.map_or("", |text| text.get(buffer));
     let [service, route, release, cohort, region, id] = texts.map(get);
-    Ok(Event {
-        ts_ms,
-        customer: customer(&names[slot::CUSTOMER], customer_text.get(buffer))?,
-        service: if service.is_empty() { SERVICE_DEFAULT } else { service },
-        route,
-        release,
-        cohort,
-        region,
-        attributes: attributes.map(get),
-        status,
-        outcome: outcome_text
-            .map(|text| outcome(&names[slot::OUTCOME], text.get(buffer)))
-            .transpose()?,
-        latency,
-        id,
-        count,
-    })
+    let service = if service.is_empty() { SERVICE_DEFAULT } else { service };
+    let attributes = attributes.map(get);
+    Event { service, route, release, cohort, region, id, attributes, ..Event::default() }
 }
 
 /// The latency of a row, in one of its two units.
@@ -154,6 +168,7 @@ fn latency_of<'a>(names: &[String], row: &impl Row<'a>) -> Read<Latency> {
 }
 
 /// Milliseconds since the epoch in the years 2000 to 2100.
+#[inline]
 pub(super) fn ts_of_ms(name: &str, ms: i64) -> Read<i64> {
     if (TS_MS_MIN..TS_MS_END).contains(&ms) {
         return Ok(ms);
@@ -187,6 +202,7 @@ pub(super) fn ts_form(name: &str) -> String {
 }
 
 /// A customer, taken as it is.
+#[inline]
 pub(super) fn customer<'a>(name: &str, text: &'a str) -> Read<&'a str> {
     match text.len() {
         0 => Err(format!("{name} is empty: it takes 1 to {CUSTOMER_BYTES_MAX} bytes")),
@@ -196,6 +212,7 @@ pub(super) fn customer<'a>(name: &str, text: &'a str) -> Read<&'a str> {
 }
 
 /// An HTTP status, or 0 where nothing was sent.
+#[inline]
 pub(super) fn status(name: &str, number: Option<i64>) -> Read<u16> {
     match number {
         Some(number @ (0 | 100..=599)) => Ok(number as u16),
@@ -214,6 +231,7 @@ pub(super) fn outcome(name: &str, text: &str) -> Read<Outcome> {
 }
 
 /// How many equal events there were.
+#[inline]
 pub(super) fn count(name: &str, number: Option<i64>) -> Read<u32> {
     let number = number.and_then(|number| u32::try_from(number).ok());
     number
@@ -224,6 +242,7 @@ pub(super) fn count(name: &str, number: Option<i64>) -> Read<u32> {
 /// A latency in microseconds, rounded half away from zero.
 ///
 /// The longest is judged after rounding. Negative, not finite and overlong ones are invalid.
+#[inline]
 pub(super) fn latency(us: f64) -> Latency {
     let rounded = us.round();
     if us >= 0.0 && rounded <= f64::from(LATENCY_US_MAX) {

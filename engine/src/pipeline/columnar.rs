@@ -10,12 +10,13 @@ use std::sync::mpsc::sync_channel;
 use rayon::prelude::*;
 
 use super::{Options, Pipeline, PipelineError, Start, Unit};
-use crate::decode::parquet::{ParquetFault, Reader, Rows};
+use crate::decode::parquet::{ParquetFault, Reader, Rows, Taken};
 use crate::decode::{self, Format, Line};
 use crate::slo::sli::Slis;
 use crate::source::chunk::Tail;
 use crate::source::file::{HEAD_BYTES, SourceError, name_of};
 use crate::state::block::{Block, BlockBuilder};
+use crate::time::{Day, Minute};
 
 /// How many rows become one block.
 const BLOCK_ROWS: u64 = 16_384;
@@ -168,13 +169,30 @@ fn block_of(
     let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(None) };
     builder.begin(number, first.first());
     for rows in group {
-        rows.for_each(|row, line| match line {
-            Line::Event(event) => builder.push(&event, slis, row),
-            Line::Dead(reason) => builder.push_dead(row, reason, b"", None),
-            Line::Skip => {}
-        })?;
+        let rows = rows.numbered()?;
+        // By number among these rows: the number in the block, for the day that was seen last.
+        let mut tuples: Vec<Option<(Day, u32)>> = vec![None; rows.tuples()];
+        rows.for_each(|row, taken| match taken {
+            Taken::Event(event, number) => {
+                let day = Minute::of_ms(event.ts_ms).day();
+                let known = tuples[number].filter(|(of, _)| *of == day);
+                let (_, tuple) =
+                    known.unwrap_or_else(|| (day, builder.tuple(&rows.example(number), slis, day)));
+                tuples[number] = Some((day, tuple));
+                builder.push_bare(&event, tuple, slis, row);
+            }
+            Taken::Line(line) => push_line(builder, slis, row, line),
+        });
     }
     Ok(Some(builder.finish(last.next())))
+}
+
+fn push_line(builder: &mut BlockBuilder, slis: &Slis, row: u64, line: Line<'_>) {
+    match line {
+        Line::Event(event) => builder.push(&event, slis, row),
+        Line::Dead(reason) => builder.push_dead(row, reason, b"", None),
+        Line::Skip => {}
+    }
 }
 
 /// As [`Pipeline::is_parquet`].
@@ -226,3 +244,6 @@ fn ends(path: &Path) -> Result<Vec<u8>, SourceError> {
     };
     read().map_err(|source| SourceError::Read { path: path.to_owned(), source })
 }
+
+#[cfg(test)]
+mod tests;

@@ -216,6 +216,12 @@ impl Slis {
         self.classify_covered(status, outcome, latency, self.coverage(service, route))
     }
 
+    /// Whether there is a maintenance window or a correction at all.
+    #[inline]
+    pub fn has_exclusions(&self) -> bool {
+        !(self.maintenance.is_empty() && self.corrections.is_empty())
+    }
+
     /// Whether the events of this customer and service in this minute are excluded, by a
     /// maintenance window or by a correction.
     #[inline]

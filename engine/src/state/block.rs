@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-use crate::model::{ATTRIBUTES_MAX, Event, Latency, Measures};
+use crate::model::{ATTRIBUTES_MAX, Bare, Event, Latency, Measures};
 use crate::short;
 use crate::slo::sli::{Class, Slis};
 use crate::time::{Day, Minute};
@@ -215,12 +215,21 @@ impl BlockBuilder {
 
     /// Counts one event of the line at `offset`, sorted by `slis`.
     pub fn push(&mut self, event: &Event<'_>, slis: &Slis, offset: u64) {
+        let tuple = self.tuple(event, slis, Minute::of_ms(event.ts_ms).day());
+        self.push_bare(&event.bare(), tuple, slis, offset);
+    }
+
+    /// The same for an event whose service and dimensions are those of a [`tuple`] of its day.
+    ///
+    /// [`tuple`]: BlockBuilder::tuple
+    #[inline]
+    pub fn push_bare(&mut self, event: &Bare<'_>, tuple: u32, slis: &Slis, offset: u64) {
         let minute = Minute::of_ms(event.ts_ms);
-        let tuple = self.tuple(event, slis, minute.day());
         let customer = self.customer(event.customer);
         let coverage = self.coverage[tuple as usize];
         let mut class = slis.classify_covered(event.status, event.outcome, event.latency, coverage);
-        if slis.excludes(minute, event.customer, event.service) {
+        let service = || self.block.tuples[tuple as usize].service();
+        if slis.has_exclusions() && slis.excludes(minute, event.customer, service()) {
             class = class.excluded();
         }
         let latency_us = match event.latency {
@@ -283,7 +292,8 @@ impl BlockBuilder {
         customer
     }
 
-    fn tuple(&mut self, event: &Event<'_>, slis: &Slis, day: Day) -> u32 {
+    /// The number in this block of an event's service and dimensions on a day.
+    pub fn tuple(&mut self, event: &Event<'_>, slis: &Slis, day: Day) -> u32 {
         let texts = texts_of(event);
         if let Some(before) = self.block.tuples.get(self.tuple_before as usize)
             && same_tuple(before, day, &texts)

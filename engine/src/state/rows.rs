@@ -270,13 +270,20 @@ pub fn dimension_rows<'a>(
     let mut numbers: HashMap<(u32, Minute, u16), u32, RandomState> = HashMap::default();
     let mut rows: Vec<DimensionRow> = Vec::new();
     let mut row_of: Vec<u32> = Vec::new();
+    // By tuple, the row of its record before, which mostly is of the same minute.
+    let mut row_before = vec![u32::MAX; order.whole.len()];
     records().for_each(|record| {
         let Record { tuple, minute, partition, class, .. } = *record;
-        let number = *numbers.entry((tuple, minute, partition)).or_insert_with(|| {
-            let sums = Sums { measures: Measures::default(), latency: 0..0 };
-            rows.push(DimensionRow { tuple, minute, partition, sums });
-            rows.len() as u32 - 1
-        });
+        let before = &mut row_before[tuple as usize];
+        let is_same = |row: &DimensionRow| row.minute == minute && row.partition == partition;
+        if !rows.get(*before as usize).is_some_and(is_same) {
+            *before = *numbers.entry((tuple, minute, partition)).or_insert_with(|| {
+                let sums = Sums { measures: Measures::default(), latency: 0..0 };
+                rows.push(DimensionRow { tuple, minute, partition, sums });
+                rows.len() as u32 - 1
+            });
+        }
+        let number = *before;
         let sums = &mut rows[number as usize].sums;
         sums.measures.add(&record.measures());
         // Until the histograms are written: how many latencies there are.
