@@ -298,9 +298,9 @@ impl Fake {
             return Err(AskError::Unknown { what: "service", name: service.to_owned() });
         }
         let to = at.unwrap_or(self.as_of());
-        let windows: BTreeMap<String, Window> = WINDOWS
+        let windows: BTreeMap<&'static str, Window> = WINDOWS
             .iter()
-            .map(|(name, minutes)| ((*name).to_owned(), self.window(customer, to, *minutes)))
+            .map(|(name, minutes)| (*name, self.window(customer, to, *minutes)))
             .collect();
         let period = windows["30d"].clone();
         let events = period.valid as f64 * 0.002;
@@ -328,7 +328,7 @@ impl Fake {
                 projected_consumed: None,
             },
             windows,
-            state: if period.valid == 0 { "no_data" } else { "insufficient" }.to_owned(),
+            state: if period.valid == 0 { "no_data" } else { "insufficient" },
             alerts: vec![TierStatus {
                 tier: "page_6h".to_owned(),
                 severity: "page".to_owned(),
@@ -798,7 +798,7 @@ impl Answers for Fake {
             customers_broken,
             windows: WINDOWS
                 .iter()
-                .map(|(name, minutes)| ((*name).to_owned(), pooled(*minutes)))
+                .map(|(name, minutes)| (*name, pooled(*minutes)))
                 .collect(),
             minutes: (0..60).map(|at| self.step(&all, to.minus(59 - at), 1)).collect(),
             alerts,

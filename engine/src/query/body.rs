@@ -103,10 +103,10 @@ pub struct ObjectiveStatus {
     /// The error budget of the period.
     pub budget: Budget,
     /// Every window of the design: `2m` to `30d`.
-    pub windows: BTreeMap<String, Window>,
+    pub windows: BTreeMap<&'static str, Window>,
     /// `firing` or `insufficient` as the worst of `alerts` is; else `no_data` where nothing of the
     /// period was valid, and `ok`.
-    pub state: String,
+    pub state: &'static str,
     /// The tiers that burn, the fastest first.
     pub alerts: Vec<TierStatus>,
 }
@@ -646,7 +646,7 @@ pub struct Fleet {
     /// Customers whose promise is broken over its period.
     pub customers_broken: u64,
     /// Over all customers and services on the default target, by window.
-    pub windows: BTreeMap<String, Window>,
+    pub windows: BTreeMap<&'static str, Window>,
     /// The last 60 minutes, all customers.
     pub minutes: Vec<Step>,
     /// Alerts that fire, pages first.
