@@ -4,6 +4,7 @@
 //! agree with each other. Tests use it at a fixed time, `examples/fake.rs` at the real one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ninefold_engine::query::body::*;
 use ninefold_engine::query::incident::{IncidentCustomer, IncidentPage, Joined, NewlyHit, status};
@@ -374,8 +375,9 @@ impl Answers for Fake {
         customer: &str,
         service: Option<&str>,
         at: Option<Minute>,
-    ) -> Option<Result<Sla, AskError>> {
-        (self.scene == Scene::Slow).then(|| self.status(customer, service, at))
+    ) -> Option<Result<Arc<[u8]>, AskError>> {
+        let body = || Ok(json(&self.status(customer, service, at)?).into());
+        (self.scene == Scene::Slow).then(body)
     }
 
     fn timeseries(

@@ -18,6 +18,19 @@ use crate::notify::silence::Silence;
 use crate::slo::verdict;
 use crate::time::Minute;
 
+/// What most bodies fit in, so that they are not copied as they grow.
+const JSON_BYTES: usize = 16 * 1024;
+
+/// A body as JSON, without white space.
+///
+/// # Panics
+/// If it has keys that are no texts: no body has.
+pub fn json<T: Serialize>(body: &T) -> Vec<u8> {
+    let mut json = Vec::with_capacity(JSON_BYTES);
+    serde_json::to_writer(&mut json, body).expect("bodies have text keys and plain numbers");
+    json
+}
+
 /// What `replay` did, and what its sources hold in the table.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ReplaySummary {
