@@ -83,8 +83,8 @@ mod tests {
 
     use ninefold_engine::model::Measures;
     use ninefold_engine::pipeline::Pipeline;
-    use ninefold_engine::query::Answers;
     use ninefold_engine::query::body::json;
+    use ninefold_engine::query::{Answers, AskError};
     use ninefold_engine::slo::histogram::Histogram;
     use ninefold_engine::state::{Key, State};
     use ninefold_engine::table::Table;
@@ -150,12 +150,15 @@ mod tests {
                 }
             }
             for customer in customers {
-                let expect = asker.sla(customer, None, None).map(|sla| json(&sla));
-                let ask = || asker.sla_at_once(customer, None, None).expect("memory has it all");
+                let text = |error: AskError| error.to_string();
+                let expect = asker.sla(customer, None, None).map(|sla| json(&sla)).map_err(text);
+                let at_once = || asker.sla_at_once(customer, None, None);
+                let ask = || at_once().expect("memory has it all").map_err(text);
                 let (first, second) = (ask(), ask());
                 let bytes = first.clone().map(|body| body.to_vec());
                 assert_eq!(bytes, expect, "step {step}, {customer}");
-                let is_same = |(first, second): (Arc<[u8]>, Arc<[u8]>)| Arc::ptr_eq(&first, &second);
+                let is_same =
+                    |(first, second): (Arc<[u8]>, Arc<[u8]>)| Arc::ptr_eq(&first, &second);
                 again += u32::from(first.ok().zip(second.ok()).is_some_and(is_same));
             }
         }
@@ -182,7 +185,11 @@ mod tests {
         let large: Arc<[u8]> = vec![b' '; BYTES_MAX / 3].into();
         for (customer, is_kept) in [("a", true), ("b", true), ("c", false), ("a", true)] {
             remembered.put(customer, seen(5, &config), &large);
-            assert_eq!(remembered.get(customer, &seen(5, &config)).is_some(), is_kept, "{customer}");
+            assert_eq!(
+                remembered.get(customer, &seen(5, &config)).is_some(),
+                is_kept,
+                "{customer}"
+            );
         }
         remembered.put("c", seen(6, &config), &large);
         assert!(remembered.get("c", &seen(6, &config)).is_some(), "the minute before is dropped");

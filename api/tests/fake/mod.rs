@@ -798,10 +798,7 @@ impl Answers for Fake {
             customers_active: if is_empty { 0 } else { self.customers.len() as u64 },
             customers_burning,
             customers_broken,
-            windows: WINDOWS
-                .iter()
-                .map(|(name, minutes)| (*name, pooled(*minutes)))
-                .collect(),
+            windows: WINDOWS.iter().map(|(name, minutes)| (*name, pooled(*minutes))).collect(),
             minutes: (0..60).map(|at| self.step(&all, to.minus(59 - at), 1)).collect(),
             alerts,
             causes: self.causes(),

@@ -182,7 +182,8 @@ impl Histogram {
         for (slot, count) in histograms.flat_map(|one| &one.slots) {
             let word = usize::from(slot / 64);
             let lower = used[word] & ((1 << (slot % 64)) - 1);
-            let known: &mut u64 = &mut slots[usize::from(before[word]) + lower.count_ones() as usize].1;
+            let known: &mut u64 =
+                &mut slots[usize::from(before[word]) + lower.count_ones() as usize].1;
             *known = sum(*known, *count);
         }
         Histogram { slots }
