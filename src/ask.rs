@@ -5,6 +5,7 @@ use std::io::Write;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::anyhow;
 use ninefold_engine::config::Config;
@@ -15,8 +16,8 @@ use ninefold_engine::pipeline::sent::stored_sent;
 use ninefold_engine::pipeline::verdicts::stored_verdicts;
 use ninefold_engine::query::backtest::Backtest;
 use ninefold_engine::query::body::{
-    AlertTransition, Alerts, Burn, DataGap, Excluded, Fleet, Impact, IncidentStatus, Incidents,
-    Pools, Report, ReportCustomer, Silent, Sla, Timeseries, Top, Verdict,
+    self, AlertTransition, Alerts, Burn, DataGap, Excluded, Fleet, Impact, IncidentStatus,
+    Incidents, Pools, Report, ReportCustomer, Silent, Sla, Timeseries, Top, Verdict,
 };
 use ninefold_engine::query::excluded::excluded_in;
 use ninefold_engine::query::fleet::Everybody;
@@ -39,6 +40,7 @@ use ninefold_engine::time::{DAY_MINUTES, Minute};
 
 use crate::costly::Costly;
 use crate::live::Current;
+use crate::remembered::{Remembered, Seen};
 use crate::states::{States, TableStates, open_table};
 use crate::{AlertBasis, Place, ReportFormat, ReviewFormat, TopBy, batch, live, show};
 
@@ -62,6 +64,8 @@ pub struct Asker<S> {
     fleet: Costly<(Minute, Fleet)>,
     /// The customers with the most valid events, so many of them.
     largest: Costly<(usize, Vec<String>)>,
+    /// The bodies of what was asked at once.
+    remembered: Remembered,
 }
 
 /// Which report is asked for, and what it is made of beside series.
@@ -115,7 +119,8 @@ impl<S: States> Asker<S> {
     /// Answers by what the configuration in force promises, each question by one of them.
     pub fn new(states: S, config: Current) -> Asker<S> {
         let (burn, fleet) = (Costly::new(COSTLY_TIMES), Costly::new(COSTLY_TIMES));
-        Asker { states, config, burn, fleet, largest: Costly::new(LARGEST_TIMES) }
+        let (largest, remembered) = (Costly::new(LARGEST_TIMES), Remembered::default());
+        Asker { states, config, burn, fleet, largest, remembered }
     }
 
     fn at(&self, at: Option<Minute>) -> Result<Minute, AskError> {
@@ -307,16 +312,39 @@ impl<S: States> Answers for Asker<S> {
         customer: &str,
         service: Option<&str>,
         at: Option<Minute>,
-    ) -> Option<Result<Sla, AskError>> {
+    ) -> Option<Result<Arc<[u8]>, AskError>> {
+        enum Found {
+            Known(Arc<[u8]>),
+            Made(Result<Sla, AskError>, Option<Seen>),
+        }
         let config = self.config.get();
         let need = |now| sla_need(&config, customer, at.unwrap_or(now));
         let answer = |state: &State, now| {
+            let is_usual = service.is_none() && at.is_none();
+            let seen = is_usual.then(|| Seen {
+                at: now,
+                config: Arc::clone(&config),
+                seal: state.seal_of(customer),
+            });
+            if let Some(body) = seen.as_ref().and_then(|seen| self.remembered.get(customer, seen)) {
+                return Some(Found::Known(body));
+            }
             let series = state.series_of(customer);
             let bytes: usize = series.iter().map(|one| one.bytes_of_minutes()).sum();
             let is_small = bytes <= AT_ONCE_BYTES_MAX;
-            is_small.then(|| sla_of(&config, customer, &series, service, at.unwrap_or(now)))
+            let sla = || sla_of(&config, customer, &series, service, at.unwrap_or(now));
+            is_small.then(|| Found::Made(sla(), seen))
         };
-        self.states.with_at_once(need, answer)?
+        let (sla, seen) = match self.states.with_at_once(need, answer)?? {
+            Found::Known(body) => return Some(Ok(body)),
+            Found::Made(Err(error), _) => return Some(Err(error)),
+            Found::Made(Ok(sla), seen) => (sla, seen),
+        };
+        let body: Arc<[u8]> = body::json(&sla).into();
+        if let Some(seen) = seen {
+            self.remembered.put(customer, seen, &body);
+        }
+        Some(Ok(body))
     }
 
     fn slas(&self, customers: &[String]) -> Result<Vec<Sla>, AskError> {

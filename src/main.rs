@@ -18,6 +18,7 @@ mod kafka;
 mod limits;
 mod live;
 mod prove;
+mod remembered;
 mod serve;
 mod show;
 mod states;

@@ -181,11 +181,11 @@ fn objective_lines(
         ("availability", Side::Right),
         ("burn rate", Side::Right),
     ];
-    let mut windows: Vec<(&String, &Window)> = status.windows.iter().collect();
+    let mut windows: Vec<(&&str, &Window)> = status.windows.iter().collect();
     windows.sort_by_key(|(name, _)| ninefold_engine::slo::window::find(name).map(|w| w.minutes));
-    let row = |(name, window): (&String, &Window)| {
+    let row = |(name, window): (&&str, &Window)| {
         vec![
-            name.clone(),
+            (*name).to_owned(),
             window.valid.to_string(),
             window.bad.to_string(),
             percent(window.availability),

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
@@ -12,7 +13,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Extension, Router};
-use ninefold_engine::query::{Answers, AskError};
+use ninefold_engine::query::{Answers, AskError, body};
 use ninefold_engine::report;
 use ninefold_engine::time::Minute;
 use serde::Serialize;
@@ -125,12 +126,8 @@ async fn sla(State(app): State<App>, path: PathText, uri: Uri) -> Result<Respons
     let arguments = Arguments::read(&uri, &["service", "at"])?;
     let service = arguments.text("service")?;
     let at = arguments.minute("at")?;
-    let at_once = app.at_once(|answers| {
-        let answer = answers.sla_at_once(&customer, service.as_deref(), at)?;
-        Some(answer.map(|sla| json_body(&sla)))
-    });
-    match at_once {
-        Some(body) => Ok((json_headers(), body?).into_response()),
+    match app.at_once(|answers| answers.sla_at_once(&customer, service.as_deref(), at)) {
+        Some(body) => Ok((json_headers(), Bytes::from_owner(body?)).into_response()),
         None => json(&app, move |answers| answers.sla(&customer, service.as_deref(), at)).await,
     }
 }
@@ -351,23 +348,14 @@ async fn readyz(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
     Ok(Problem::new(Kind::NotReady, reasons).into_response_with(extension))
 }
 
-/// What most bodies fit in, so that they are not copied as they grow.
-const JSON_BYTES: usize = 8 * 1024;
-
 /// Asks one question and sends its body as it is; it is written on the blocking thread too,
 /// since the largest ones are many megabytes.
 async fn json<T: Serialize>(
     app: &App,
     question: impl FnOnce(&dyn Answers) -> Result<T, AskError> + Send + 'static,
 ) -> Result<Response, Problem> {
-    let body = app.ask(|answers| Ok(json_body(&question(answers)?))).await?;
+    let body = app.ask(|answers| Ok(body::json(&question(answers)?))).await?;
     Ok((json_headers(), body).into_response())
-}
-
-fn json_body<T: Serialize>(answer: &T) -> Vec<u8> {
-    let mut body = Vec::with_capacity(JSON_BYTES);
-    serde_json::to_writer(&mut body, answer).expect("bodies have text keys and plain numbers");
-    body
 }
 
 fn json_headers() -> HeaderMap {

@@ -6,18 +6,20 @@
 //! wait, and what is sent to us is refused until the store works again. Only what waiting cannot
 //! mend ends the process.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use ninefold_engine::pipeline::decision::stored_silences;
 use ninefold_engine::pipeline::follow::Followed;
-use ninefold_engine::pipeline::{Pipeline, PipelineError};
+use ninefold_engine::pipeline::{Pipeline, PipelineError, Ready};
 use ninefold_engine::table::{CommitError, JUDGE, TableError, io_error_in};
 use ninefold_engine::time::Minute;
 
+use super::turn::write;
 use super::{Loop, MEMORY_MINUTES, Published, Service, clock_ms, rivals};
 use crate::batch::random_seed;
+use crate::states::read;
 
 /// The first wait after a commit that failed.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
@@ -133,10 +135,46 @@ impl Loop<'_> {
         if !pipeline.is_complete() {
             return self.rebuild(pipeline);
         }
+        self.note_told(pipeline);
+        let (began, is_short) = (Instant::now(), pipeline.is_short_of_memory());
+        let (lines, outcome) = (pipeline.uncommitted_lines(), pipeline.commit());
+        self.committed(pipeline, (began, lines, is_short), outcome)
+    }
+
+    /// As [`Loop::commit`], but that the files are written while others may answer: only this
+    /// thread changes anything, so that what is written is still all there is when it lands.
+    pub(super) fn commit_beside(&mut self, pipeline: &RwLock<Pipeline>) -> anyhow::Result<()> {
+        let mut before = write(pipeline);
+        if !before.is_complete() {
+            return self.rebuild(&mut before);
+        }
+        self.note_told(&mut before);
+        drop(before);
+        let began = Instant::now();
+        let (lines, is_short, ready) = {
+            let pipeline = read(pipeline);
+            let (lines, is_short) = (pipeline.uncommitted_lines(), pipeline.is_short_of_memory());
+            (lines, is_short, pipeline.write_ahead())
+        };
+        let pipeline = &mut *write(pipeline);
+        let land = |ready: Option<Ready>| ready.map(|ready| pipeline.land(ready)).transpose();
+        let outcome = ready.and_then(land);
+        self.committed(pipeline, (began, lines, is_short), outcome)
+    }
+
+    /// What people were told is kept with the next commit.
+    fn note_told(&self, pipeline: &mut Pipeline) {
         self.service.notifiers.take_told().into_iter().for_each(|sent| pipeline.note_sent(sent));
-        let is_short = pipeline.is_short_of_memory();
-        let (began, lines) = (Instant::now(), pipeline.uncommitted_lines());
-        match pipeline.commit() {
+    }
+
+    /// Goes on after a commit, which began then, of so many lines; whether memory was short.
+    fn committed(
+        &mut self,
+        pipeline: &mut Pipeline,
+        (began, lines, is_short): (Instant, u64, bool),
+        outcome: Result<Option<u64>, PipelineError>,
+    ) -> anyhow::Result<()> {
+        match outcome {
             Ok(version) => {
                 if version.is_some() {
                     self.pace.committed(began, Instant::now(), lines);

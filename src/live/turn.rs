@@ -1,8 +1,8 @@
 //! The turns of the loop: take what has come, follow the table, tick, commit, say how it goes.
 //!
-//! Answers wait for as long as the pipeline is locked for writing, so what only reads it, decoding
-//! and looking at what may burn, is done under a shared lock. No other thread changes it, so that
-//! it is the same when the loop locks it again.
+//! Answers wait for as long as the pipeline is locked for writing, so what only reads it (decoding,
+//! looking at what may burn, writing the files of a commit and of a snapshot) is done under a
+//! shared lock. No other thread changes it, so that it is the same when the loop locks it again.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -52,7 +52,7 @@ fn is_of_now(pipeline: &Pipeline) -> bool {
 ///
 /// # Panics
 /// If this thread, the only one that changes it, has panicked with it.
-fn write(pipeline: &RwLock<Pipeline>) -> RwLockWriteGuard<'_, Pipeline> {
+pub(super) fn write(pipeline: &RwLock<Pipeline>) -> RwLockWriteGuard<'_, Pipeline> {
     pipeline.write().expect("nobody has panicked with it")
 }
 
@@ -169,13 +169,17 @@ impl<'a> Loop<'a> {
         if may && due && self.arrived.is_some() {
             self.tick();
         }
-        let mut pipeline = write(&service.pipeline);
-        let pipeline = &mut *pipeline;
-        if may && (due || (pipeline.has_transitions() && self.pace.ask(Instant::now()))) {
-            self.commit(pipeline)?;
-            self.snapshots.turn(pipeline, Duration::from_millis(config.snapshot_interval_ms));
+        let news = || read(&service.pipeline).has_transitions();
+        if may && (due || (news() && self.pace.ask(Instant::now()))) {
+            self.commit_beside(&service.pipeline)?;
+            let interval = Duration::from_millis(config.snapshot_interval_ms);
+            self.snapshots.turn(&read(&service.pipeline), interval);
         }
-        if reload && pipeline.is_complete() && !pipeline.has_uncommitted() {
+        if !reload {
+            return Ok(());
+        }
+        let pipeline = &mut *write(&service.pipeline);
+        if pipeline.is_complete() && !pipeline.has_uncommitted() {
             self.service.reload.store(false, Ordering::Relaxed);
             self.reload(pipeline)?;
         }

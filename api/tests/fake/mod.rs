@@ -4,6 +4,7 @@
 //! agree with each other. Tests use it at a fixed time, `examples/fake.rs` at the real one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ninefold_engine::query::body::*;
 use ninefold_engine::query::incident::{IncidentCustomer, IncidentPage, Joined, NewlyHit, status};
@@ -298,9 +299,9 @@ impl Fake {
             return Err(AskError::Unknown { what: "service", name: service.to_owned() });
         }
         let to = at.unwrap_or(self.as_of());
-        let windows: BTreeMap<String, Window> = WINDOWS
+        let windows: BTreeMap<&'static str, Window> = WINDOWS
             .iter()
-            .map(|(name, minutes)| ((*name).to_owned(), self.window(customer, to, *minutes)))
+            .map(|(name, minutes)| (*name, self.window(customer, to, *minutes)))
             .collect();
         let period = windows["30d"].clone();
         let events = period.valid as f64 * 0.002;
@@ -328,7 +329,7 @@ impl Fake {
                 projected_consumed: None,
             },
             windows,
-            state: if period.valid == 0 { "no_data" } else { "insufficient" }.to_owned(),
+            state: if period.valid == 0 { "no_data" } else { "insufficient" },
             alerts: vec![TierStatus {
                 tier: "page_6h".to_owned(),
                 severity: "page".to_owned(),
@@ -374,8 +375,9 @@ impl Answers for Fake {
         customer: &str,
         service: Option<&str>,
         at: Option<Minute>,
-    ) -> Option<Result<Sla, AskError>> {
-        (self.scene == Scene::Slow).then(|| self.status(customer, service, at))
+    ) -> Option<Result<Arc<[u8]>, AskError>> {
+        let body = || Ok(json(&self.status(customer, service, at)?).into());
+        (self.scene == Scene::Slow).then(body)
     }
 
     fn timeseries(
@@ -796,10 +798,7 @@ impl Answers for Fake {
             customers_active: if is_empty { 0 } else { self.customers.len() as u64 },
             customers_burning,
             customers_broken,
-            windows: WINDOWS
-                .iter()
-                .map(|(name, minutes)| ((*name).to_owned(), pooled(*minutes)))
-                .collect(),
+            windows: WINDOWS.iter().map(|(name, minutes)| (*name, pooled(*minutes))).collect(),
             minutes: (0..60).map(|at| self.step(&all, to.minus(59 - at), 1)).collect(),
             alerts,
             causes: self.causes(),

@@ -52,7 +52,7 @@ use crate::state::block::{Block, BlockBuilder, DeadLetter, Rooms};
 use crate::state::shard::NOBODY;
 use crate::state::{Cut, State};
 use crate::table::schema::Grain;
-use crate::table::{CommitError, DataFile, Epoch, Filter, Move, Table, TableError};
+use crate::table::{Ahead, CommitError, DataFile, Epoch, Filter, Move, Table, TableError};
 use crate::time::{DAY_MINUTES, Day, MINUTE_MS, Minute};
 use batches::Names;
 use careful::Poison;
@@ -591,13 +591,58 @@ impl Pipeline {
     /// # Errors
     /// The epoch did not land: nothing of it is in the table, nothing was dropped from memory.
     pub fn commit(&mut self) -> Result<Option<u64>, PipelineError> {
+        let Some((epoch, cut)) = self.epoch()? else { return Ok(None) };
+        self.land_epoch(&epoch, &cut, None).map(Some)
+    }
+
+    /// The first step of [`Pipeline::commit`], which takes most of its time and changes nothing:
+    /// the files are written. `None` where nothing has moved.
+    ///
+    /// # Errors
+    /// As [`Pipeline::commit`].
+    pub fn write_ahead(&self) -> Result<Option<Ready>, PipelineError> {
+        let Some((epoch, cut)) = self.epoch()? else { return Ok(None) };
+        let names = names(&self.partitions, &self.options, &self.rules);
+        let counted = batches::data_files(&self.state, &cut, &names);
+        let ahead = self.table.write_ahead(&epoch, &counted)?;
+        drop(counted);
+        Ok(Some(Ready { epoch, cut, ahead }))
+    }
+
+    /// The second step: what was made ready lands, at once or not at all.
+    ///
+    /// # Errors
+    /// As [`Pipeline::commit`].
+    ///
+    /// # Panics
+    /// If anything was counted since.
+    pub fn land(&mut self, ready: Ready) -> Result<u64, PipelineError> {
+        let Ready { epoch, cut, ahead } = ready;
+        assert_eq!(epoch.moves, self.moves(), "what is ready is all that there is");
+        self.land_epoch(&epoch, &cut, Some(ahead))
+    }
+
+    fn land_epoch(
+        &mut self,
+        epoch: &Epoch,
+        cut: &Cut,
+        ahead: Option<Ahead>,
+    ) -> Result<u64, PipelineError> {
+        let names = names(&self.partitions, &self.options, &self.rules);
+        let counted = || batches::data_files(&self.state, cut, &names);
+        let version = self.table.land(epoch, &counted, ahead)?;
+        self.landed(version, epoch, cut);
+        Ok(version)
+    }
+
+    /// All since the last commit but the counts, and what these are made of.
+    fn epoch(&self) -> Result<Option<(Epoch, Cut)>, PipelineError> {
         if !self.has_uncommitted() {
             return Ok(None);
         }
         if self.state.is_overloaded() {
             return Err(PipelineError::Overload);
         }
-        let moves = self.moves();
         let cut = self.state.cut();
         let mut files = self.dead_files();
         files.extend(self.source_file());
@@ -605,18 +650,7 @@ impl Pipeline {
         files.extend(self.incident_files());
         files.extend(self.verdict_files());
         files.extend(self.sent_files());
-        let epoch = Epoch { files, moves: moves.clone(), info: self.info() };
-        let names = Names {
-            partitions: self.partitions.iter().map(|partition| partition.name.as_str()).collect(),
-            slis: self.options.slis.further.iter().map(|sli| sli.name.as_str()).collect(),
-            rules: &self.rules,
-        };
-        let counted = batches::data_files(&self.state, &cut, &names);
-        let version = self.table.commit_sliced(&epoch, &counted)?;
-        drop(counted);
-        self.moved(version, &moves);
-        self.landed(&cut);
-        Ok(Some(version))
+        Ok(Some((Epoch { files, moves: self.moves(), info: self.info() }, cut)))
     }
 
     /// Why the log could not be shortened after a commit, if it could not; asking forgets it.
@@ -624,7 +658,8 @@ impl Pipeline {
         self.table.take_upkeep_error()
     }
 
-    fn landed(&mut self, cut: &Cut) {
+    fn landed(&mut self, version: u64, epoch: &Epoch, cut: &Cut) {
+        self.moved(version, &epoch.moves);
         for record in cut.shards.iter().flat_map(|shard| shard.records()) {
             let measures = record.measures();
             self.events.add(measures.valid, measures.bad, measures.excluded, record.minute);
@@ -734,9 +769,25 @@ impl Pipeline {
     }
 }
 
+/// An epoch whose files are written, and which no entry of the log names yet.
+pub struct Ready {
+    epoch: Epoch,
+    cut: Cut,
+    ahead: Ahead,
+}
+
 impl Partition {
     fn movement(&self) -> Option<Move> {
         self.ledger.movement(&self.name)
+    }
+}
+
+/// What the numbers in records stand for.
+fn names<'a>(partitions: &'a [Partition], options: &'a Options, rules: &'a str) -> Names<'a> {
+    Names {
+        partitions: partitions.iter().map(|partition| partition.name.as_str()).collect(),
+        slis: options.slis.further.iter().map(|sli| sli.name.as_str()).collect(),
+        rules,
     }
 }
 

@@ -18,6 +18,19 @@ use crate::notify::silence::Silence;
 use crate::slo::verdict;
 use crate::time::Minute;
 
+/// What most bodies fit in, so that they are not copied as they grow.
+const JSON_BYTES: usize = 16 * 1024;
+
+/// A body as JSON, without white space.
+///
+/// # Panics
+/// If it has keys that are no texts: no body has.
+pub fn json<T: Serialize>(body: &T) -> Vec<u8> {
+    let mut json = Vec::with_capacity(JSON_BYTES);
+    serde_json::to_writer(&mut json, body).expect("bodies have text keys and plain numbers");
+    json
+}
+
 /// What `replay` did, and what its sources hold in the table.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ReplaySummary {
@@ -103,10 +116,10 @@ pub struct ObjectiveStatus {
     /// The error budget of the period.
     pub budget: Budget,
     /// Every window of the design: `2m` to `30d`.
-    pub windows: BTreeMap<String, Window>,
+    pub windows: BTreeMap<&'static str, Window>,
     /// `firing` or `insufficient` as the worst of `alerts` is; else `no_data` where nothing of the
     /// period was valid, and `ok`.
-    pub state: String,
+    pub state: &'static str,
     /// The tiers that burn, the fastest first.
     pub alerts: Vec<TierStatus>,
 }
@@ -646,7 +659,7 @@ pub struct Fleet {
     /// Customers whose promise is broken over its period.
     pub customers_broken: u64,
     /// Over all customers and services on the default target, by window.
-    pub windows: BTreeMap<String, Window>,
+    pub windows: BTreeMap<&'static str, Window>,
     /// The last 60 minutes, all customers.
     pub minutes: Vec<Step>,
     /// Alerts that fire, pages first.

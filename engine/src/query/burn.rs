@@ -6,10 +6,11 @@
 
 use rayon::prelude::*;
 
+use crate::model::Counts;
 use crate::query::Promise;
 use crate::query::alerts::{settled_transitions, window};
 use crate::query::body::{Burn, BurnRow};
-use crate::query::column::{any_bad, column, failing_cells, outline, sum};
+use crate::query::column::{column, failing_cells, outline, sum};
 use crate::slo::alert::{Change, Look, SPECS, SeriesCells, State, Tier, may_fire, step, tiers_of};
 use crate::slo::objective::{Objective, SliRef};
 use crate::slo::window::window_range;
@@ -31,7 +32,8 @@ fn place(row: &BurnRow) -> (&str, &str, &str, &str) {
 fn series_rows(promise: &Promise<'_>, series: &Series, at: Minute) -> Vec<BurnRow> {
     let of_objective = |objective: &Objective| {
         let column = column(promise.slis, objective, &series.service)?;
-        Some(objective_rows(promise, series, objective, column, at))
+        let counts_from = |from: Minute| sum(series, column, from..=at);
+        Some(objective_rows(promise, series, (objective, column), at, counts_from))
     };
     let objectives = promise.objectives.resolve(&series.customer, &series.service);
     objectives.into_iter().filter_map(of_objective).flatten().collect()
@@ -45,25 +47,26 @@ pub fn since(promise: &Promise<'_>, at: Minute) -> Minute {
     *window_range(at, longest.expect("there are tiers")).start()
 }
 
-/// The rows of one objective of a series, the fastest tier first.
+/// The rows of one objective of a series, the fastest tier first. `counts_from` gives what [`sum`]
+/// gives from a minute to `at`; it is asked about [`since`], and the windows of tiers.
 pub(super) fn objective_rows(
     promise: &Promise<'_>,
     series: &Series,
-    objective: &Objective,
-    column: SliRef,
+    (objective, column): (&Objective, SliRef),
     at: Minute,
+    counts_from: impl Fn(Minute) -> Counts,
 ) -> Vec<BurnRow> {
-    if !any_bad(series, column, since(promise, at)..=at) {
+    if counts_from(since(promise, at)).bad == 0 {
         return Vec::new();
     }
     let tiers = tiers_of(objective, promise.alerts).active;
     let firing = firing(series, column, &tiers, at);
     let row_of = |(tier, firing): (&Tier, bool)| {
-        let look = || look(series, column, tier, at);
+        let look = || look_by(series, tier, at, &counts_from);
         if firing {
             return Some(row(series, objective, tier, "firing", &look()));
         }
-        if !may_fire(tier, sum(series, column, window_range(at, tier.spec.short.1))) {
+        if !may_fire(tier, counts_from(*window_range(at, tier.spec.short.1).start())) {
             return None;
         }
         let look = look();
@@ -106,11 +109,21 @@ fn firing(series: &Series, column: SliRef, tiers: &[Tier], at: Minute) -> Vec<bo
 
 /// What a step of `tier` looks at in `series` at the minute `at`.
 pub fn look(series: &Series, column: SliRef, tier: &Tier, at: Minute) -> Look {
+    look_by(series, tier, at, &|from| sum(series, column, from..=at))
+}
+
+fn look_by(
+    series: &Series,
+    tier: &Tier,
+    at: Minute,
+    counts_from: &impl Fn(Minute) -> Counts,
+) -> Look {
     let first = series.cells.first_minute().unwrap_or(at);
+    let window = |minutes| counts_from(*window_range(at, minutes).start());
     Look {
         at,
-        long: sum(series, column, window_range(at, tier.spec.long.1)),
-        short: sum(series, column, window_range(at, tier.spec.short.1)),
+        long: window(tier.spec.long.1),
+        short: window(tier.spec.short.1),
         covered_minutes: (at.0 + 1).saturating_sub(first.0),
     }
 }

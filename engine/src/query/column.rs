@@ -4,7 +4,6 @@
 //! ones have cells of their own. Whatever judges an objective reads its counts here, so that
 //! `valid` and `bad` mean the same in every answer.
 
-use std::cmp::Reverse;
 use std::ops::RangeInclusive;
 
 use crate::model::{Counts, Measures};
@@ -34,22 +33,41 @@ pub fn sum(series: &Series, column: SliRef, minutes: RangeInclusive<Minute>) -> 
     }
 }
 
-/// The counts from each of `starts`, in any order, up to `to`, both ends included: what [`sum`]
-/// gives for each, by one walk over the minutes.
-pub fn sums_from(series: &Series, column: SliRef, starts: &[Minute], to: Minute) -> Vec<Counts> {
-    let mut order: Vec<usize> = (0..starts.len()).collect();
-    order.sort_unstable_by_key(|at| Reverse(starts[*at]));
-    let sorted: Vec<Minute> = order.iter().map(|at| starts[*at]).collect();
-    let found = match column {
-        SliRef::Further(index) => series.further[index].sums_from(&sorted, to),
-        SliRef::Availability | SliRef::Latency => {
-            let sums = series.cells.sums_from(&sorted, to);
-            sums.iter().map(|measures| in_first_two(measures, column)).collect()
-        }
-    };
-    let mut sums = vec![Counts::default(); starts.len()];
-    order.into_iter().zip(found).for_each(|(at, counts)| sums[at] = counts);
-    sums
+/// What a series holds from each of several minutes up to one, read in one walk: of both first
+/// SLIs, or of a further one.
+pub struct Sums {
+    /// The latest first.
+    starts: Vec<Minute>,
+    sums: Vec<Measures>,
+}
+
+impl Sums {
+    /// From each of `starts`, in any order, up to `to`, both ends included.
+    pub fn of(series: &Series, column: SliRef, mut starts: Vec<Minute>, to: Minute) -> Sums {
+        starts.sort_unstable_by(|a, b| b.cmp(a));
+        let sums = match column {
+            SliRef::Further(index) => series.further[index].sums_from(&starts, to),
+            SliRef::Availability | SliRef::Latency => series.cells.sums_from(&starts, to),
+        };
+        Sums { starts, sums }
+    }
+
+    /// The sum from `start`.
+    ///
+    /// # Panics
+    /// If it is none of the starts.
+    pub fn from(&self, start: Minute) -> &Measures {
+        let at = self.starts.binary_search_by(|known| start.cmp(known));
+        &self.sums[at.expect("the sum from this start was read")]
+    }
+
+    /// What [`sum`] gives from `start`, by an SLI whose minutes were read.
+    ///
+    /// # Panics
+    /// As [`Sums::from`].
+    pub fn counts_from(&self, column: SliRef, start: Minute) -> Counts {
+        counts_in(self.from(start), column)
+    }
 }
 
 /// All minutes up to `to`, most of them summed up by runs: what costs little to look at.
@@ -58,30 +76,30 @@ pub fn outline(series: &Series, column: SliRef, to: Minute) -> Outline {
         SliRef::Further(index) => series.further[index].runs(to),
         SliRef::Availability | SliRef::Latency => series.cells.runs(to),
     };
-    let counts = |measures: &Measures| match column {
-        SliRef::Further(_) => sli_counts(*measures),
-        SliRef::Availability | SliRef::Latency => in_first_two(measures, column),
-    };
     let runs = runs.into_iter().map(|(minutes, measures)| {
         let (first, last) = minutes.into_inner();
-        Run { first, last, counts: counts(&measures) }
+        Run { first, last, counts: counts_in(&measures, column) }
     });
+    let cell = |cell: &Cell| (cell.minute, counts_in(&cell.measures, column));
     Outline {
         runs: runs.collect(),
-        cells: cells.iter().map(|cell| (cell.minute, counts(&cell.measures))).collect(),
+        cells: cells.iter().map(cell).collect(),
         first: series.cells.first_minute().unwrap_or(to),
         last: to,
+    }
+}
+
+/// The counts of an SLI in what its cells hold.
+fn counts_in(measures: &Measures, column: SliRef) -> Counts {
+    match column {
+        SliRef::Further(_) => sli_counts(*measures),
+        SliRef::Availability | SliRef::Latency => in_first_two(measures, column),
     }
 }
 
 /// The counts of one of the first two SLIs.
 fn in_first_two(measures: &Measures, column: SliRef) -> Counts {
     column.counts_in(measures).expect("the cells hold the counts of both first SLIs")
-}
-
-/// Whether anything was bad in a range of minutes, both ends included.
-pub fn any_bad(series: &Series, column: SliRef, minutes: RangeInclusive<Minute>) -> bool {
-    sum(series, column, minutes).bad > 0
 }
 
 /// Minutes with a bad event in a range of minutes, both ends included.
@@ -101,7 +119,7 @@ pub fn failing_cells(
     column: SliRef,
     minutes: RangeInclusive<Minute>,
 ) -> Vec<(Minute, Counts)> {
-    if !any_bad(series, column, minutes.clone()) {
+    if sum(series, column, minutes.clone()).bad == 0 {
         return Vec::new();
     }
     match column {

@@ -115,7 +115,7 @@ fn pooled(
     promise: &Promise<'_>,
     series: &[&Series],
     at: Minute,
-) -> (BTreeMap<String, Window>, Vec<Step>) {
+) -> (BTreeMap<&'static str, Window>, Vec<Step>) {
     let range = window_range(at, WINDOW_MINUTES_MAX);
     let minutes = timeseries::sums(series, &range, 1, range.end().0 - range.start().0 + 1);
     let last = |count: u32| &minutes[minutes.len().saturating_sub(count as usize)..];

@@ -30,6 +30,8 @@ pub mod verdict;
 #[cfg(feature = "table")]
 pub mod young;
 
+use std::sync::Arc;
+
 use crate::report::CreditStep;
 use crate::slo::alert::AlertOptions;
 use crate::slo::objective::{Objectives, Slis};
@@ -319,14 +321,14 @@ pub trait Answers: Send + Sync {
         service: Option<&str>,
         at: Option<Minute>,
     ) -> Result<body::Sla, AskError>;
-    /// As [`Answers::sla`], where that takes less than a millisecond or so and waits for nothing:
-    /// no lock, no file; else `None`, and it has to be asked there.
+    /// The [body](body::json) of [`Answers::sla`], where that takes less than a millisecond or so
+    /// and waits for nothing: no lock, no file; else `None`, and it has to be asked there.
     fn sla_at_once(
         &self,
         _customer: &str,
         _service: Option<&str>,
         _at: Option<Minute>,
-    ) -> Option<Result<body::Sla, AskError>> {
+    ) -> Option<Result<Arc<[u8]>, AskError>> {
         None
     }
     /// As [`Answers::sla`] of all services now, of several customers; latencies may be left out,

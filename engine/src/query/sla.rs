@@ -5,17 +5,17 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::Counts;
+use crate::model::{Counts, Measures};
 use crate::query::body::{
     self, BurnRow, LatencyStatus, ObjectiveStatus, ServiceStatus, Sla, TierStatus,
 };
-use crate::query::burn::objective_rows;
-use crate::query::column::{column, sums_from};
+use crate::query::burn::{objective_rows, since};
+use crate::query::column::{Sums, column};
 use crate::query::{AskError, Promise};
 use crate::slo::budget::{self, Budget};
 use crate::slo::decimal::{Decimal, met};
 use crate::slo::histogram::Histogram;
-use crate::slo::objective::Objective;
+use crate::slo::objective::{Objective, SliRef};
 use crate::slo::window::{WINDOWS, Window, window_range};
 use crate::state::series::Series;
 use crate::time::Minute;
@@ -62,32 +62,40 @@ pub fn sla(
 
 fn service_status(promise: &Promise<'_>, series: &Series, at: Minute) -> ServiceStatus {
     let objectives = promise.objectives.resolve(&series.customer, &series.service);
-    let status = |objective: &Objective| objective_status(promise, series, objective, at);
+    let mut starts = WINDOWS.map(|window| start_of(window, at)).to_vec();
+    starts.push(since(promise, at));
+    starts.extend(objectives.iter().map(|objective| *objective.period.range(at).start()));
+    // Most objectives are on the two SLIs that share their cells: one walk serves all of them.
+    let sums = Sums::of(series, SliRef::Availability, starts.clone(), at);
+    let status = |objective: &Objective| {
+        let column = column(promise.slis, objective, &series.service)?;
+        let status = |sums: &Sums| objective_status(promise, series, (objective, column), at, sums);
+        Some(match column {
+            SliRef::Availability | SliRef::Latency => status(&sums),
+            SliRef::Further(_) => status(&Sums::of(series, column, starts.clone(), at)),
+        })
+    };
     ServiceStatus {
         service: series.service.to_string(),
         objectives: objectives.into_iter().filter_map(status).collect(),
-        latency: latency_status(series, at),
+        latency: latency_status(series, at, sums.from(start_of(LAST_HOUR, at))),
     }
 }
 
-/// `None` where the objective's SLI does not cover the service.
+/// `sums` are those of the objective's SLI, from the starts of all windows, of its period, and of
+/// what may burn.
 fn objective_status(
     promise: &Promise<'_>,
     series: &Series,
-    objective: &Objective,
+    (objective, column): (&Objective, SliRef),
     at: Minute,
-) -> Option<ObjectiveStatus> {
-    let column = column(promise.slis, objective, &series.service)?;
+    sums: &Sums,
+) -> ObjectiveStatus {
     let target = objective.target;
-    let mut starts = WINDOWS.map(|window| *window_range(at, window.minutes).start()).to_vec();
-    starts.push(*objective.period.range(at).start());
-    let mut sums = sums_from(series, column, &starts, at);
-    let counts = sums.pop().expect("there is a sum for each start");
-    let in_window = |window: Window| {
-        let place = WINDOWS.iter().position(|known| *known == window);
-        sums[place.expect("only windows of the design are asked for")]
-    };
-    let burning = objective_rows(promise, series, objective, column, at);
+    let counts_from = |start| sums.counts_from(column, start);
+    let counts = counts_from(*objective.period.range(at).start());
+    let in_window = |window: Window| counts_from(start_of(window, at));
+    let burning = objective_rows(promise, series, (objective, column), at, counts_from);
     let tier = |row: BurnRow| TierStatus {
         tier: row.tier,
         severity: row.severity,
@@ -102,7 +110,7 @@ fn objective_status(
         () if counts.valid == 0 => "no_data",
         () => "ok",
     };
-    Some(ObjectiveStatus {
+    ObjectiveStatus {
         objective: objective.name.clone(),
         sli: objective.sli.clone(),
         target: target.to_f64(),
@@ -114,9 +122,14 @@ fn objective_status(
         met: met(target, counts.valid, counts.bad),
         budget: budget_status(objective, counts, in_window(LAST_HOUR), at),
         windows: windows(target, in_window),
-        state: state.to_owned(),
+        state,
         alerts,
-    })
+    }
+}
+
+/// The first minute of a window that ends with `at`.
+fn start_of(window: Window, at: Minute) -> Minute {
+    *window_range(at, window.minutes).start()
 }
 
 /// The budget of the period with `counts`: a rolling one with its exhaustion at the rate of the
@@ -149,8 +162,8 @@ fn budget_status(
 pub(super) fn windows(
     target: Decimal,
     counts_of: impl Fn(Window) -> Counts,
-) -> BTreeMap<String, body::Window> {
-    let named = |span: Window| (span.name.to_owned(), window(target, counts_of(span)));
+) -> BTreeMap<&'static str, body::Window> {
+    let named = |span: Window| (span.name, window(target, counts_of(span)));
     WINDOWS.into_iter().map(named).collect()
 }
 
@@ -163,14 +176,13 @@ fn window(target: Decimal, counts: Counts) -> body::Window {
     }
 }
 
-/// Quantiles over the last hour.
-fn latency_status(series: &Series, at: Minute) -> LatencyStatus {
-    let minutes = window_range(at, LAST_HOUR.minutes);
-    let first = series.histograms.partition_point(|(minute, _)| minute < minutes.start());
+/// Quantiles over the last hour, whose measures are given.
+fn latency_status(series: &Series, at: Minute, measures: &Measures) -> LatencyStatus {
+    let start = start_of(LAST_HOUR, at);
+    let first = series.histograms.partition_point(|(minute, _)| *minute < start);
     let next = series.histograms.partition_point(|(minute, _)| *minute <= at);
     let within = &series.histograms[first..next.max(first)];
     let merged = Histogram::sum(within.iter().map(|(_, histogram)| histogram));
-    let measures = series.sum(minutes);
     // A quantile is the highest value of its slot, which may lie above the exact longest one.
     let quantile_us = |quantile| Some(merged.quantile_us(quantile)?.min(measures.latency_max_us));
     let quantile_ms = |quantile| quantile_us(quantile).map(|us| us as f64 / 1_000.0);

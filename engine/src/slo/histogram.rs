@@ -52,9 +52,6 @@ pub fn slot_range_us(slot: u16) -> std::ops::RangeInclusive<u64> {
     lowest..=lowest + (1 << doublings) - 1
 }
 
-/// More pairs than that are summed up in the dense form.
-const SPARSE_MAX: usize = 256;
-
 /// Why bytes are no histogram of this layout.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HistogramError {
@@ -166,20 +163,30 @@ impl Histogram {
     /// # Panics
     /// If the count of a slot leaves 64 bits.
     pub fn sum<'a>(histograms: impl Iterator<Item = &'a Histogram> + Clone) -> Histogram {
-        let pairs: usize = histograms.clone().map(|one| one.slots.len()).sum();
-        if pairs <= SPARSE_MAX {
-            let mut all = Histogram::default();
-            histograms.for_each(|one| all.merge(one));
-            return all;
+        // Which slots are used, a bit each, and how many are in the words before: that says where
+        // each slot stands among the used ones, so that no pair is moved as others come.
+        let mut used = [0_u64; SLOTS.div_ceil(64) as usize];
+        for (slot, _) in histograms.clone().flat_map(|one| &one.slots) {
+            used[usize::from(slot / 64)] |= 1 << (slot % 64);
         }
-        // Each merge of many pairs would copy all of them once more.
-        let mut dense = vec![0; usize::from(SLOTS)];
+        let mut before = [0_u16; SLOTS.div_ceil(64) as usize];
+        let mut slots = Vec::new();
+        for (word, bits) in (0..).zip(used) {
+            before[usize::from(word)] = slots.len() as u16;
+            let mut left = bits;
+            while left > 0 {
+                slots.push((64 * word + left.trailing_zeros() as u16, 0));
+                left &= left - 1;
+            }
+        }
         for (slot, count) in histograms.flat_map(|one| &one.slots) {
-            let known: &mut u64 = &mut dense[usize::from(*slot)];
+            let word = usize::from(slot / 64);
+            let lower = used[word] & ((1 << (slot % 64)) - 1);
+            let known: &mut u64 =
+                &mut slots[usize::from(before[word]) + lower.count_ones() as usize].1;
             *known = sum(*known, *count);
         }
-        let slots = (0..SLOTS).zip(dense).filter(|(_, count)| *count > 0);
-        Histogram { slots: slots.collect() }
+        Histogram { slots }
     }
 
     /// The value below or at which the share `quantile` of the values lies, in microseconds:

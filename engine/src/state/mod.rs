@@ -70,6 +70,24 @@ pub struct State {
     /// A bound on every sum of what was ever folded.
     load: u128,
     is_overloaded: bool,
+    /// No other state has the same.
+    identity: Arc<()>,
+}
+
+/// What the series of a customer hold, as far as that can be compared: while two seals are equal,
+/// nothing of them has changed but how they are packed, and which latencies of before the last
+/// hours are kept.
+#[derive(Clone, Debug)]
+pub struct Seal {
+    /// Of the state, which stays its own while this is kept.
+    identity: Arc<()>,
+    changed: u32,
+}
+
+impl PartialEq for Seal {
+    fn eq(&self, other: &Seal) -> bool {
+        Arc::ptr_eq(&self.identity, &other.identity) && self.changed == other.changed
+    }
 }
 
 /// The most that may add up to one sum: what the table's columns hold.
@@ -100,6 +118,7 @@ impl State {
             round: 0,
             load: 0,
             is_overloaded: false,
+            identity: Arc::new(()),
         }
     }
 
@@ -578,6 +597,12 @@ impl State {
         let mut series: Vec<&Series> = shard.series_of(customer).collect();
         series.sort_unstable_by(|a, b| a.service.cmp(&b.service));
         series
+    }
+
+    /// By what it can be told later whether the series of a customer are what they are now.
+    pub fn seal_of(&self, customer: &str) -> Seal {
+        let shard = &self.shards[block::shard_of(self.seed, customer)];
+        Seal { identity: Arc::clone(&self.identity), changed: shard.changed(customer) }
     }
 
     /// All series that are whole, sorted by customer, then service. Those of customers of whom

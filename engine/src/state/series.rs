@@ -242,8 +242,8 @@ impl SliCells {
     }
 
     /// As [`Cells::sums_from`].
-    pub fn sums_from(&self, starts: &[Minute], to: Minute) -> Vec<Counts> {
-        self.0.sums_from(starts, to).into_iter().map(sli_counts).collect()
+    pub fn sums_from(&self, starts: &[Minute], to: Minute) -> Vec<Measures> {
+        self.0.sums_from(starts, to)
     }
 
     /// Whether a range of minutes, both ends included, holds an event.

@@ -53,6 +53,8 @@ pub struct Shard {
     series_count: usize,
     /// How many customers were ever new.
     new_customers: u64,
+    /// How often series were changed, the lowest bits.
+    changes: u32,
     /// Which part of the customers is tidied next.
     tidy_next: usize,
 }
@@ -93,6 +95,8 @@ struct Account {
     series: Vec<(u32, Series)>,
     /// The last round in which it had an event.
     touched: u32,
+    /// The number of the last change of its series.
+    changed: u32,
     /// The number of its pool.
     pool: u16,
     /// Whether there may be more of it in the table.
@@ -136,6 +140,7 @@ impl Shard {
             bytes: 0,
             series_count: 0,
             new_customers: 0,
+            changes: 0,
             tidy_next: 0,
         }
     }
@@ -406,6 +411,7 @@ impl Shard {
         dimensions: &Dimensions,
         further: usize,
     ) -> &mut Series {
+        self.change(customer);
         let of_customer = &mut self.accounts[customer as usize].series;
         let at = of_customer.iter().position(|(known, _)| *known == service);
         let at = at.unwrap_or_else(|| {
@@ -420,6 +426,18 @@ impl Shard {
             of_customer.len() - 1
         });
         &mut of_customer[at].1
+    }
+
+    /// Takes note that series of a customer are changed.
+    fn change(&mut self, customer: u32) {
+        self.changes = self.changes.wrapping_add(1);
+        self.accounts[customer as usize].changed = self.changes;
+    }
+
+    /// The number of the last change of a customer's series, which no other change of any
+    /// series of the shard had within four billion of them; 0 for who is not known.
+    pub fn changed(&self, customer: &str) -> u32 {
+        self.customers.find(customer).map_or(0, |id| self.accounts[id as usize].changed)
     }
 
     /// Takes note that a customer had an event in this round.
@@ -455,6 +473,7 @@ impl Shard {
     /// Takes the series of a customer out, with the last bad minute of each.
     pub fn take_out(&mut self, customer: &str) -> Vec<(Series, Option<Minute>)> {
         let Some(id) = self.customers.find(customer) else { return Vec::new() };
+        self.change(id);
         let series = std::mem::take(&mut self.accounts[id as usize].series);
         let hot = &self.hot;
         series
@@ -465,6 +484,7 @@ impl Shard {
 
     /// Puts whole series, each with the number of its service, in the place of partial ones.
     pub fn complete(&mut self, customer: u32, whole: Vec<(u32, Series, Option<Minute>)>) {
+        self.change(customer);
         let who = self.customers.shared(customer);
         let bytes = |of_customer: &[(u32, Series)]| -> usize {
             of_customer.iter().map(|(_, series)| series.bytes()).sum()
@@ -618,6 +638,7 @@ impl Shard {
 
     /// Gives a customer who has none the series that were read.
     fn keep(&mut self, id: u32, kept: Vec<(u32, Series, Option<Heat>)>) {
+        self.change(id);
         let who = self.customers.shared(id);
         let mut of_customer = Vec::with_capacity(kept.len());
         for (service, series, heat) in kept {

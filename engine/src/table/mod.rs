@@ -97,6 +97,9 @@ struct Replacement<'a> {
     written: Moment,
 }
 
+/// Files of an epoch that are written and that no entry names yet, and when that began.
+pub struct Ahead(Vec<Add>, Moment);
+
 /// What is committed at once.
 #[derive(Clone, Debug, Default)]
 pub struct Epoch {
@@ -275,22 +278,46 @@ impl Table {
     /// [`CommitError::Fenced`]: what was counted must be dropped, and counted again from where
     /// the table stands. Otherwise nothing landed, and the same epoch may be committed again.
     pub fn commit(&mut self, epoch: Epoch) -> Result<u64, CommitError> {
-        self.commit_sliced(&epoch, &[])
+        self.land(&epoch, &Vec::new, None)
     }
 
-    /// As [`Table::commit`], with further rows that are built as they are written.
+    /// The first step of a commit, which takes most of its time and changes nothing that anybody
+    /// sees: its files are written, and no entry names them yet. With further rows, which are
+    /// built as they are written.
     ///
     /// # Errors
-    /// As [`Table::commit`].
-    pub fn commit_sliced(
-        &mut self,
+    /// As [`Table::commit`], but that it is fenced is found by [`Table::land`].
+    pub fn write_ahead(
+        &self,
         epoch: &Epoch,
         sliced: &[SlicedFile<'_>],
-    ) -> Result<u64, CommitError> {
+    ) -> Result<Ahead, CommitError> {
+        self.begin(epoch)?;
+        self.write_files(&epoch.files, sliced)
+    }
+
+    fn begin(&self, epoch: &Epoch) -> Result<(), CommitError> {
         self.log.check_writable()?;
         validate(epoch)?;
         failpoint::reach("commit.cut");
-        let outcome = self.append(epoch, sliced);
+        Ok(())
+    }
+
+    /// The second step: the entry, with the files that are written already; without them it is
+    /// both steps. `sliced` gives the further rows again, for files that have become too old.
+    ///
+    /// # Errors
+    /// As [`Table::commit`].
+    pub fn land<'a>(
+        &mut self,
+        epoch: &Epoch,
+        sliced: &dyn Fn() -> Vec<SlicedFile<'a>>,
+        ahead: Option<Ahead>,
+    ) -> Result<u64, CommitError> {
+        if ahead.is_none() {
+            self.begin(epoch)?;
+        }
+        let outcome = self.append(epoch, sliced, ahead);
         // Also where it is fenced now, scans have to see what came first.
         self.live = OnceLock::new();
         let version = outcome?;
@@ -437,14 +464,20 @@ impl Table {
     }
 
     /// Runs the protocol to its end.
-    fn append(&mut self, epoch: &Epoch, sliced: &[SlicedFile<'_>]) -> Result<u64, CommitError> {
+    fn append<'a>(
+        &mut self,
+        epoch: &Epoch,
+        sliced: &dyn Fn() -> Vec<SlicedFile<'a>>,
+        ahead: Option<Ahead>,
+    ) -> Result<u64, CommitError> {
         let mut commit = Commit::new(epoch.moves.clone(), HashSet::new());
         let commit_id = Uuid::new_v4().to_string();
         // What is fenced already needs no files.
         if let Some(fence) = self.fence(&epoch.moves)? {
             return Err(self.fenced(fence));
         }
-        let (mut adds, mut written) = self.write_files(&epoch.files, sliced)?;
+        let write = || self.write_files(&epoch.files, &sliced());
+        let Ahead(mut adds, mut written) = ahead.map_or_else(write, Ok)?;
         let mut failures = 0;
         loop {
             failpoint::reach("commit.check");
@@ -462,7 +495,9 @@ impl Table {
             match commit.step(&mut attempt, written.is_fresh(self.clock.now())) {
                 Step::Next => {}
                 Step::Conflict => self.pause(commit.conflicts()),
-                Step::FilesTooOld => (adds, written) = self.write_files(&epoch.files, sliced)?,
+                Step::FilesTooOld => {
+                    Ahead(adds, written) = self.write_files(&epoch.files, &sliced())?;
+                }
                 Step::Landed(version) => return Ok(version),
                 Step::Fenced(fence) => return Err(self.fenced(fence)),
                 Step::Failed(error) if failures < FAILURES_MAX => {
@@ -513,7 +548,7 @@ impl Table {
         &self,
         files: &[DataFile],
         sliced: &[SlicedFile<'_>],
-    ) -> Result<(Vec<Add>, Moment), CommitError> {
+    ) -> Result<Ahead, CommitError> {
         failpoint::reach("commit.data");
         let (began, names) = (self.clock.now(), Uuid::new_v4());
         let with_rows = |file: &&DataFile| file.batches.iter().any(|batch| batch.num_rows() > 0);
@@ -524,7 +559,7 @@ impl Table {
         let write = |(index, rows)| self.write_file(rows, &format!("{names}-{index}"));
         let adds = files.map(write).collect::<Result<_, _>>()?;
         failpoint::reach("commit.data.written");
-        Ok((adds, began))
+        Ok(Ahead(adds, began))
     }
 
     fn write_file(&self, rows: Rows<'_>, name: &str) -> Result<Add, CommitError> {

@@ -96,3 +96,31 @@ impl Outline {
                 <= (1.0 - tier.options.confidence) * (1.0 + TAIL_TOLERANCE)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slo::alert::{AlertOptions, tiers_of};
+    use crate::slo::objective::Objectives;
+
+    #[test]
+    fn a_window_that_begins_within_a_run_may_hold_its_failures() {
+        let options = AlertOptions::default();
+        let tiers = tiers_of(&Objectives::default().default[0], &options).active;
+        let tier = tiers.iter().find(|tier| tier.spec.name == "page_1h").expect("a default tier");
+        let check = |bad: [u64; 2], expect: bool| {
+            let run = |first: u32, bad| {
+                let counts = Counts { valid: 10, bad, excluded: 0 };
+                Run { first: Minute(first), last: Minute(first + 59), counts }
+            };
+            let runs = vec![run(1_040, bad[0]), run(1_100, bad[1])];
+            let (first, last) = (Minute(1_040), Minute(1_159));
+            let outline = Outline { runs, cells: Vec::new(), first, last };
+            assert_eq!(outline.may_ever_fire(tier), expect, "{bad:?}");
+        };
+        assert_eq!(options.min_bad, 3);
+        check([2, 2], true);
+        check([2, 0], false);
+        check([0, 2], false);
+    }
+}

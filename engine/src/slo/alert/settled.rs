@@ -502,6 +502,27 @@ mod tests {
     }
 
     #[test]
+    fn failures_at_both_ends_of_a_short_window_count_together() {
+        let tier = tiers(&AlertOptions::default());
+        let tier = tier.iter().find(|tier| tier.spec.name == "page_6h").expect("a default tier");
+        // 5 of some 400 in 30 minutes burn at above 6, the 2 or 3 of fewer minutes do not.
+        for shift in 100..130 {
+            let bad = |minute| match minute {
+                _ if minute == shift => 2,
+                _ if minute == shift + 29 => 3,
+                _ => 0,
+            };
+            let cells =
+                cells((0..300).map(|minute| (14 - 5 * u64::from(bad(minute) > 0), bad(minute))));
+            let series =
+                SeriesCells { cells: &cells, first: Minute(START), last: Minute(START + 299) };
+            let both = series.look(tier, Minute(START + shift + 29)).short;
+            assert_eq!((both.bad, may_fire(tier, both)), (5, true), "{shift}");
+            assert!(series.may_be_firing(tier), "{shift}");
+        }
+    }
+
+    #[test]
     fn cells_after_the_last_final_minute_are_not_looked_at() {
         let minutes: Vec<_> = std::iter::repeat_n((100, 100), 10).collect();
         let tiers = tiers(&AlertOptions::default());
