@@ -19,7 +19,7 @@ use ninefold_engine::time::Minute;
 use super::turn::write;
 use super::{Loop, MEMORY_MINUTES, Published, Service, clock_ms, rivals};
 use crate::batch::random_seed;
-use crate::states::read;
+use crate::states::{lock, read};
 
 /// The first wait after a commit that failed.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
@@ -144,6 +144,8 @@ impl Loop<'_> {
     /// As [`Loop::commit`], but that the files are written while others may answer: only this
     /// thread changes anything, so that what is written is still all there is when it lands.
     pub(super) fn commit_beside(&mut self, pipeline: &RwLock<Pipeline>) -> anyhow::Result<()> {
+        let committing = Arc::clone(&self.service.committing);
+        let _committing = lock(&committing);
         let mut before = write(pipeline);
         if !before.is_complete() {
             return self.rebuild(&mut before);

@@ -203,6 +203,9 @@ pub struct Service {
     /// What a source holds that has to say good-bye to others (a group, say) before the process
     /// ends: the loop waits for it, within limits, and drops it there as the last thing.
     pub leaving: Arc<()>,
+    /// Held while a commit is made: a source that has to be seen to hang as long as the disk does
+    /// waits for it.
+    pub committing: Arc<Mutex<()>>,
     /// Where alert transitions go.
     pub outbox: Outbox,
     /// Who tells people of them.
@@ -271,6 +274,7 @@ impl Service {
             generation: Arc::new(AtomicU64::new(0)),
             kafka: Arc::clone(&kafka),
             leaving: Arc::new(()),
+            committing: Arc::default(),
             board: Board::new(outbox.clone(), kafka),
             outbox,
             verdicts: Verdicts::default(),

@@ -279,8 +279,11 @@ impl Reader {
         Ok(None)
     }
 
-    /// Tells Kafka how far the table is, for whoever watches the lag there.
+    /// Tells Kafka how far the table is, for whoever watches the lag there. Waits for a commit that
+    /// is being made: where the disk hangs, the group has to miss our polls, so that others go on
+    /// with our partitions.
     fn tell_kafka(&mut self) {
+        drop(lock(&self.committing));
         let mut list = TopicPartitionList::new();
         let pipeline = read(&self.pipeline);
         for (id, partition) in &mut self.partitions {

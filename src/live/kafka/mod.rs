@@ -106,6 +106,7 @@ pub fn start(
         consumer: Arc::new(consumer),
         places: Places::new(data, Arc::clone(&service.pipeline)),
         pipeline: Arc::clone(&service.pipeline),
+        committing: Arc::clone(&service.committing),
         stop: Arc::clone(&service.stop),
         generation: Arc::clone(&service.generation),
         current: service.generation.load(Ordering::Acquire),
@@ -146,6 +147,7 @@ struct Reader {
     consumer: Arc<BaseConsumer<Group>>,
     places: Places,
     pipeline: Arc<RwLock<Pipeline>>,
+    committing: Arc<Mutex<()>>,
     stop: Arc<AtomicBool>,
     /// The generation of the service, and the one that everything here began in.
     generation: Arc<AtomicU64>,
