@@ -144,8 +144,8 @@ impl Loop<'_> {
     /// As [`Loop::commit`], but that the files are written while others may answer: only this
     /// thread changes anything, so that what is written is still all there is when it lands.
     pub(super) fn commit_beside(&mut self, pipeline: &RwLock<Pipeline>) -> anyhow::Result<()> {
-        let committing = Arc::clone(&self.service.committing);
-        let _committing = lock(&committing);
+        let service = self.service;
+        let _committing = lock(&service.committing);
         let mut before = write(pipeline);
         if !before.is_complete() {
             return self.rebuild(&mut before);
