@@ -7,8 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
-use rayon::prelude::*;
-
+use super::overlap::PIECES_PER_THREAD;
 use super::{Options, Pipeline, PipelineError, Start, Unit};
 use crate::decode::parquet::{ParquetFault, Reader, Rows, Taken};
 use crate::decode::{self, Format, Line};
@@ -20,9 +19,6 @@ use crate::time::{Day, Minute};
 
 /// How many rows become one block.
 const BLOCK_ROWS: u64 = 16_384;
-
-/// How many blocks are made at once, for each thread: enough to even out their load.
-const BLOCKS_PER_THREAD: usize = 4;
 
 /// What every Parquet file begins with.
 const MAGIC: [u8; 4] = *b"PAR1";
@@ -62,7 +58,6 @@ impl Pipeline {
             let before = Piece { path, options: &options, number, rows: first..counted };
             self.for_blocks(&before, |pipeline, blocks| {
                 pipeline.remember_blocks(number, blocks);
-                Ok(())
             })?;
         }
         let rest = Piece { path, options: &options, number, rows: counted..u64::MAX };
@@ -70,10 +65,6 @@ impl Pipeline {
             let tails = vec![None; blocks.len()];
             let blocks = pipeline.take(number, blocks, &tails);
             pipeline.state.apply(blocks);
-            if pipeline.epoch_is_full() {
-                pipeline.commit()?;
-            }
-            Ok(())
         })?;
         Ok(name)
     }
@@ -83,7 +74,7 @@ impl Pipeline {
     fn for_blocks(
         &mut self,
         piece: &Piece<'_>,
-        mut f: impl FnMut(&mut Pipeline, Vec<Block>) -> Result<(), PipelineError>,
+        mut f: impl FnMut(&mut Pipeline, Vec<Block>),
     ) -> Result<(), PipelineError> {
         let Piece { path, options, number, rows } = piece;
         let fail = |source| SourceError::Read { path: (*path).to_owned(), source };
@@ -91,8 +82,13 @@ impl Pipeline {
         let file = File::open(path).map_err(fail)?;
         let count = (rows.end < u64::MAX).then(|| rows.end - rows.start);
         let mut reader = Reader::open(file, options, rows.start, count).map_err(broken)?;
-        let most = rayon::current_num_threads() * BLOCKS_PER_THREAD;
-        let (sender, queue) = sync_channel(most);
+        let (sender, queue) = sync_channel(rayon::current_num_threads() * PIECES_PER_THREAD);
+        let keep_ids = self.options().dedupe_window_bytes > 0;
+        let (seed, slis) = (self.state.seed(), self.options().slis.clone());
+        let make = |builder: &mut BlockBuilder, group: Result<Vec<Rows>, ParquetFault>| {
+            let block = group.and_then(|group| block_of(builder, *number, &slis, &group));
+            Ok(block.map_err(broken)?.map(|block| (block, None)))
+        };
         std::thread::scope(|scope| {
             // Ends with the file, with an error, or when the receiver is gone.
             scope.spawn(move || {
@@ -104,37 +100,12 @@ impl Pipeline {
                     }
                 }
             });
-            // Gone with this closure, whatever ends it: who reads ahead must not wait for it.
-            let queue = queue;
-            let mut failed = None;
-            while failed.is_none()
-                && let Ok(group) = queue.recv()
-            {
-                let more = std::iter::from_fn(|| queue.try_recv().ok());
-                let groups: Vec<_> = std::iter::once(group).chain(more.take(most - 1)).collect();
-                let keep_ids = self.options().dedupe_window_bytes > 0;
-                let (seed, slis) = (self.state.seed(), &self.options().slis);
-                let builder = || BlockBuilder::new(seed, keep_ids).expecting(self.rooms);
-                let make = |builder: &mut BlockBuilder, group: Result<Vec<Rows>, ParquetFault>| {
-                    block_of(builder, *number, slis, &group?)
-                };
-                let made: Vec<Result<Option<Block>, ParquetFault>> =
-                    groups.into_par_iter().map_init(builder, make).collect();
-                let mut blocks = Vec::with_capacity(made.len());
-                for block in made {
-                    match block {
-                        Ok(block) => blocks.extend(block),
-                        Err(error) => {
-                            failed = Some(broken(error));
-                            break;
-                        }
-                    }
-                }
-                if !blocks.is_empty() {
-                    f(self, blocks)?;
-                }
-            }
-            failed.map_or(Ok(()), Err)
+            self.drain(
+                queue,
+                |rooms| BlockBuilder::new(seed, keep_ids).expecting(rooms),
+                make,
+                |pipeline, made| f(pipeline, made.into_iter().map(|(block, _)| block).collect()),
+            )
         })
     }
 }

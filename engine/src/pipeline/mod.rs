@@ -20,6 +20,7 @@ pub mod gap;
 pub mod incidents;
 pub mod ledger;
 pub mod memory;
+mod overlap;
 pub mod pools;
 pub mod relay;
 pub mod replay;
@@ -530,14 +531,22 @@ impl Pipeline {
 
     /// Notes what chunks of a partition became; gives the blocks, to be applied.
     fn take_chunks(&mut self, number: u16, blocks: Vec<Block>, chunks: &[Chunk]) -> Vec<Block> {
-        let mut tails = Vec::with_capacity(chunks.len());
-        for (block, chunk) in blocks.iter().zip(chunks) {
-            // An unterminated line that was left for later moves nothing.
-            let moved = block.next == chunk.next;
-            self.unterminated += u64::from(!moved);
-            tails.push(if moved { Some(&chunk.tail) } else { None });
-        }
-        self.take(number, blocks, &tails)
+        let pairs = blocks.iter().zip(chunks);
+        let tails: Vec<Option<&Tail>> =
+            pairs.map(|(block, chunk)| (block.next == chunk.next).then_some(&chunk.tail)).collect();
+        self.take_lines(number, blocks, &tails)
+    }
+
+    /// As [`Pipeline::take`], of lines: a block that has not moved to the end of its chunk has left
+    /// an unterminated line for later.
+    fn take_lines(
+        &mut self,
+        number: u16,
+        blocks: Vec<Block>,
+        tails: &[Option<&Tail>],
+    ) -> Vec<Block> {
+        self.unterminated += tails.iter().filter(|tail| tail.is_none()).count() as u64;
+        self.take(number, blocks, tails)
     }
 
     /// Notes decoded blocks of a partition, each with what stands before its end, where it has
@@ -679,9 +688,9 @@ impl Pipeline {
     }
 
     fn decode(&self, number: u16, chunks: &[Chunk]) -> Vec<Block> {
-        let partition = &self.partitions[usize::from(number)];
-        let tools = (&partition.decode, self.rooms);
-        decode_chunks(&self.options, tools, (number, self.state.seed()), chunks)
+        let decode = &self.partitions[usize::from(number)].decode;
+        let decoding = Decoding { options: &self.options, decode, number, seed: self.state.seed() };
+        decoding.blocks(self.rooms, chunks)
     }
 
     /// Dead letters by the day on which their log took them. Files do not say when: 1970-01-01.
@@ -825,21 +834,33 @@ fn settle(block: &mut Block, window: Option<&mut DedupeWindow>) -> LineCounts {
     LineCounts { read, counted, events, dead, duplicate, holes: 0, invalid_latency }
 }
 
-/// Decodes chunks of one partition on all cores, as `decode` says, into blocks of about `rooms`.
-fn decode_chunks(
-    options: &Options,
-    (decode, rooms): (&decode::Options, Rooms),
-    (number, seed): (u16, u64),
-    chunks: &[Chunk],
-) -> Vec<Block> {
-    let keep_ids = options.dedupe_window_bytes > 0 || options.dedupe_window_records > 0;
-    let builder = || BlockBuilder::new(seed, keep_ids).expecting(rooms);
-    let tools = || (builder(), Decoder::new(decode, decode.format));
-    let work = chunks.par_iter().map_init(tools, |(builder, decoder), chunk| {
-        builder.begin(number, chunk.first);
-        decode_chunk(builder, decoder, &options.slis, chunk)
-    });
-    work.collect()
+/// How chunks of one partition become blocks.
+struct Decoding<'a> {
+    options: &'a Options,
+    decode: &'a decode::Options,
+    number: u16,
+    seed: u64,
+}
+
+impl Decoding<'_> {
+    /// What a thread needs for it: for blocks of about `rooms`.
+    fn tools(&self, rooms: Rooms) -> (BlockBuilder, Decoder) {
+        let Options { dedupe_window_bytes, dedupe_window_records, .. } = *self.options;
+        let keep_ids = dedupe_window_bytes > 0 || dedupe_window_records > 0;
+        let builder = BlockBuilder::new(self.seed, keep_ids).expecting(rooms);
+        (builder, Decoder::new(self.decode, self.decode.format))
+    }
+
+    /// The blocks of chunks, made on all cores.
+    fn blocks(&self, rooms: Rooms, chunks: &[Chunk]) -> Vec<Block> {
+        let tools = || self.tools(rooms);
+        chunks.par_iter().map_init(tools, |tools, chunk| self.block(tools, chunk)).collect()
+    }
+
+    fn block(&self, (builder, decoder): &mut (BlockBuilder, Decoder), chunk: &Chunk) -> Block {
+        builder.begin(self.number, chunk.first);
+        decode_chunk(builder, decoder, &self.options.slis, chunk)
+    }
 }
 
 /// Decodes one chunk; an unterminated line that does not decode is left for later.

@@ -1,19 +1,17 @@
 //! Counting a whole file, at the speed of the machine.
 //!
 //! One thread reads (and inflates) ahead into a bounded queue; the pipeline takes what has
-//! come, some chunks at a time, so that all cores decode at once.
+//! come, some chunks at a time, so that all cores decode at once ([`super::overlap`]).
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
 
-use super::{Pipeline, PipelineError, Start, Unit};
+use super::overlap::{Made, PIECES_PER_THREAD};
+use super::{Decoding, Pipeline, PipelineError, Start, Unit};
 use crate::decode::{self, Format};
 use crate::source::chunk::Chunk;
 use crate::source::file::{FileChunks, Opened, SourceError, chunks_before};
-
-/// How many chunks are decoded at once, for each thread: enough to even out their load.
-const CHUNKS_PER_THREAD: usize = 4;
 
 impl Pipeline {
     /// Counts an opened source to its end, and commits whenever an epoch is full; the last one
@@ -38,8 +36,19 @@ impl Pipeline {
             let window = self.options().dedupe_window_bytes;
             self.remember_file(number, path, chunks_before(path, offset, window)?)?;
         }
-        let threads = rayon::current_num_threads();
-        let (sender, queue) = sync_channel(threads * CHUNKS_PER_THREAD);
+        let (sender, queue) = sync_channel(rayon::current_num_threads() * PIECES_PER_THREAD);
+        let fail = |source| SourceError::Read { path: path.to_owned(), source };
+        // Of its own, since the pipeline changes while chunks are decoded beside a commit.
+        let options = self.options().clone();
+        let (decode, seed) =
+            (self.partitions[usize::from(number)].decode.clone(), self.state.seed());
+        let decoding = Decoding { options: &options, decode: &decode, number, seed };
+        let make = |tools: &mut _, chunk: io::Result<Chunk>| {
+            let chunk = chunk.map_err(fail)?;
+            let block = decoding.block(tools, &chunk);
+            let is_moved = block.next == chunk.next;
+            Ok(Some((block, is_moved.then_some(chunk.tail))))
+        };
         std::thread::scope(|scope| {
             // Ends with the stream, with an error, or when the receiver is gone.
             scope.spawn(move || {
@@ -50,7 +59,16 @@ impl Pipeline {
                     }
                 }
             });
-            self.drain(number, path, queue, progress)
+            self.drain(
+                queue,
+                |rooms| decoding.tools(rooms),
+                make,
+                |pipeline, made| {
+                    let next = made.last().map(|(block, _)| block.next);
+                    pipeline.count_made(number, made);
+                    next.into_iter().for_each(progress);
+                },
+            )
         })
     }
 
@@ -72,30 +90,12 @@ impl Pipeline {
         Ok(())
     }
 
-    fn drain(
-        &mut self,
-        number: u16,
-        path: &Path,
-        queue: Receiver<io::Result<Chunk>>,
-        progress: &dyn Fn(u64),
-    ) -> Result<(), PipelineError> {
-        let most = rayon::current_num_threads() * CHUNKS_PER_THREAD;
-        let fail = |source| SourceError::Read { path: PathBuf::from(path), source };
-        while let Ok(first) = queue.recv() {
-            let mut chunks = vec![first.map_err(fail)?];
-            while chunks.len() < most
-                && let Ok(more) = queue.try_recv()
-            {
-                chunks.push(more.map_err(fail)?);
-            }
-            let next = chunks.last().map_or(0, |chunk| chunk.next);
-            self.ingest(number, &chunks);
-            if self.epoch_is_full() {
-                self.commit()?;
-            }
-            progress(next);
-        }
-        Ok(())
+    /// Counts blocks of the partition of a file, in their order.
+    fn count_made(&mut self, number: u16, made: Vec<Made>) {
+        let (blocks, tails): (Vec<_>, Vec<_>) = made.into_iter().unzip();
+        let tails: Vec<_> = tails.iter().map(Option::as_ref).collect();
+        let blocks = self.take_lines(number, blocks, &tails);
+        self.state.apply(blocks);
     }
 }
 

@@ -22,7 +22,7 @@ use scope::Scope;
 
 use super::dedupe::DedupeWindow;
 use super::replay::settled_decode;
-use super::{LineCounts, Options, PipelineError, Unit, columnar, decode_chunks, known_in, settle};
+use super::{Decoding, LineCounts, Options, PipelineError, Unit, columnar, known_in, settle};
 use crate::decode;
 use crate::model::Measures;
 use crate::source::chunk::Chunk;
@@ -302,6 +302,7 @@ fn recount(
 ) -> Result<HashMap<Key, Measures>, PipelineError> {
     let is_counted = |place: Option<usize>| place.is_some() || recorded.unit == Unit::Bytes;
     let mut sums = HashMap::new();
+    let decoding = Decoding { options, decode: &recorded.decode, number: 0, seed: SEED };
     let mut window = window_of(options, recorded.unit);
     let mut state = State::new(usize::MAX, options.slis.further.len(), false, SEED);
     let fail = |source| SourceError::Read { path: PathBuf::from(recorded.label), source };
@@ -312,8 +313,7 @@ fn recount(
         }
         let pieces = batch.into_iter().flat_map(|chunk| scope.cut(chunk));
         let (places, chunks): (Vec<Option<usize>>, Vec<Chunk>) = pieces.unzip();
-        let blocks =
-            decode_chunks(options, (&recorded.decode, Rooms::default()), (0, SEED), &chunks);
+        let blocks = decoding.blocks(Rooms::default(), &chunks);
         let mut counted = Vec::with_capacity(blocks.len());
         for (place, mut block) in places.into_iter().zip(blocks) {
             let counts: LineCounts = settle(&mut block, window.as_mut());
