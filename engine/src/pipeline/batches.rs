@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 use crate::model::Measures;
 use crate::state::block::{DIMENSIONS, Record};
-use crate::state::rows::{CustomerRows, ShardRows, Sums, encoded, sum_records};
+use crate::state::rows::{CustomerRows, Latencies, ShardRows, encoded, sum_records};
 use crate::state::{Cut, State};
 use crate::table::SlicedFile;
 use crate::table::schema::Grain;
@@ -132,20 +132,13 @@ fn by_day(
     days.into_iter().collect()
 }
 
-/// The places of the rows of `dimension` by day; the part stands in `shard`.
+/// The numbers of the rows of `dimension` by day.
 fn dimensions_by_day(cut: &Cut) -> BTreeMap<Day, Vec<Place>> {
     let mut days: BTreeMap<Day, Vec<Place>> = BTreeMap::new();
-    for (part, (rows, _)) in cut.dimensions.iter().enumerate() {
-        for (row, of_row) in rows.iter().enumerate() {
-            let place = Place { shard: part as u32, customer: 0, row: row as u32 };
-            days.entry(of_row.minute.day()).or_default().push(place);
-        }
-    }
-    for places in days.values_mut() {
-        places.par_sort_unstable_by_key(|place| {
-            let row = &cut.dimensions[place.shard as usize].0[place.row as usize];
-            cut.order.dimension_key(row.tuple, row.minute, row.partition)
-        });
+    for row in 0..cut.dimensions.len() {
+        let (_, minute, _) = cut.dimensions.key(row);
+        let place = Place { shard: 0, customer: 0, row: row as u32 };
+        days.entry(minute.day()).or_default().push(place);
     }
     days
 }
@@ -178,13 +171,7 @@ impl<'a> Build<'a> {
         let key = rows.iter().map(|row| (row[0].minute, row[0].tuple));
         let mut columns = self.customer_key(places, key);
         let mut sums = MeasureColumns::with_room(places.len());
-        let (mut latencies, mut slots, mut latency) = (Vec::new(), Vec::new(), Vec::new());
-        for row in &rows {
-            let measures = sum_records(row, &mut latencies);
-            latency.clear();
-            encoded(&mut latencies, &mut slots, &mut latency);
-            sums.push(&measures, &latency);
-        }
+        rows.iter().for_each(|row| sums.push(|latencies| sum_records(row, latencies)));
         columns.extend(sums.finish());
         columns.extend(self.source(rows.iter().map(|row| row[0].partition)));
         columns
@@ -215,18 +202,16 @@ impl<'a> Build<'a> {
     }
 
     fn dimensions(&self, places: &[Place]) -> Vec<ArrayRef> {
-        let part = |place: &Place| &self.cut.dimensions[place.shard as usize];
-        let row = |place: &Place| &part(place).0[place.row as usize];
-        let mut columns = vec![minutes(places.iter().map(|place| row(place).minute))];
-        columns.extend(self.whole_tuple(places.iter().map(|place| row(place).tuple)));
+        let rows = &self.cut.dimensions;
+        let keys = places.iter().map(|place| rows.key(place.row as usize));
+        let mut columns = vec![minutes(keys.clone().map(|(_, minute, _)| minute))];
+        columns.extend(self.whole_tuple(keys.clone().map(|(tuple, ..)| tuple)));
         let mut sums = MeasureColumns::with_room(places.len());
-        for place in places {
-            let Sums { measures, latency } = &row(place).sums;
-            let arena = &part(place).1;
-            sums.push(measures, &arena[latency.start as usize..latency.end as usize]);
-        }
+        places
+            .iter()
+            .for_each(|place| sums.push(|latencies| rows.sums(place.row as usize, latencies)));
         columns.extend(sums.finish());
-        columns.extend(self.source(places.iter().map(|place| row(place).partition)));
+        columns.extend(self.source(keys.map(|(.., partition)| partition)));
         columns
     }
 
@@ -320,24 +305,36 @@ pub fn batch(grain: Grain, columns: Vec<ArrayRef>) -> RecordBatch {
 struct MeasureColumns {
     counts: [Vec<i64>; 7],
     latency: BinaryBuilder,
+    /// What is used again from row to row.
+    latencies: Vec<Latencies>,
+    slots: Vec<(u16, u64)>,
+    encoded: Vec<u8>,
 }
 
 impl MeasureColumns {
     fn with_room(rows: usize) -> MeasureColumns {
         // Nearly all histograms have one to three slots.
         let latency = BinaryBuilder::with_capacity(rows, rows * 48);
-        MeasureColumns { counts: std::array::from_fn(|_| Vec::with_capacity(rows)), latency }
+        MeasureColumns {
+            counts: std::array::from_fn(|_| Vec::with_capacity(rows)),
+            latency,
+            latencies: Vec::new(),
+            slots: Vec::new(),
+            encoded: Vec::new(),
+        }
     }
 
-    /// Adds a row; no bytes where nothing was timed.
-    fn push(&mut self, measures: &Measures, latency: &[u8]) {
+    /// Adds a row of what `sums` gives, with its latencies; no bytes where nothing was timed.
+    fn push(&mut self, sums: impl FnOnce(&mut Vec<Latencies>) -> Measures) {
         let Measures { valid, bad, excluded, timed, slow, latency_sum_us, latency_max_us } =
-            *measures;
+            sums(&mut self.latencies);
         let counts = [valid, bad, excluded, timed, slow, latency_sum_us, latency_max_us];
         for (column, count) in self.counts.iter_mut().zip(counts) {
             column.push(signed(count));
         }
-        self.latency.append_option((!latency.is_empty()).then_some(latency));
+        self.encoded.clear();
+        encoded(&mut self.latencies, &mut self.slots, &mut self.encoded);
+        self.latency.append_option((!self.encoded.is_empty()).then_some(&self.encoded));
     }
 
     fn finish(mut self) -> Vec<ArrayRef> {

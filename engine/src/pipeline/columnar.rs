@@ -5,9 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::mpsc::sync_channel;
 
-use super::overlap::PIECES_PER_THREAD;
 use super::{Options, Pipeline, PipelineError, Start, Unit};
 use crate::decode::parquet::{ParquetFault, Reader, Rows, Taken};
 use crate::decode::{self, Format, Line};
@@ -82,31 +80,22 @@ impl Pipeline {
         let file = File::open(path).map_err(fail)?;
         let count = (rows.end < u64::MAX).then(|| rows.end - rows.start);
         let mut reader = Reader::open(file, options, rows.start, count).map_err(broken)?;
-        let (sender, queue) = sync_channel(rayon::current_num_threads() * PIECES_PER_THREAD);
         let keep_ids = self.options().dedupe_window_bytes > 0;
         let (seed, slis) = (self.state.seed(), self.options().slis.clone());
         let make = |builder: &mut BlockBuilder, group: Result<Vec<Rows>, ParquetFault>| {
             let block = group.and_then(|group| block_of(builder, *number, &slis, &group));
             Ok(block.map_err(broken)?.map(|block| (block, None)))
         };
-        std::thread::scope(|scope| {
-            // Ends with the file, with an error, or when the receiver is gone.
-            scope.spawn(move || {
-                loop {
-                    let rows = next_group(&mut reader);
-                    let is_last = !matches!(&rows, Ok(rows) if !rows.is_empty());
-                    if sender.send(rows).is_err() || is_last {
-                        break;
-                    }
-                }
-            });
-            self.drain(
-                queue,
-                |rooms| BlockBuilder::new(seed, keep_ids).expecting(rooms),
-                make,
-                |pipeline, made| f(pipeline, made.into_iter().map(|(block, _)| block).collect()),
-            )
-        })
+        let groups = std::iter::from_fn(move || match next_group(&mut reader) {
+            Ok(rows) if rows.is_empty() => None,
+            group => Some(group),
+        });
+        self.drain(
+            groups,
+            |rooms| BlockBuilder::new(seed, keep_ids).expecting(rooms),
+            make,
+            |pipeline, made| f(pipeline, made.into_iter().map(|(block, _)| block).collect()),
+        )
     }
 }
 

@@ -1,148 +1,189 @@
-//! From the pieces that a source hands out to blocks, on all cores and beside commits.
+//! From the pieces that a source hands out to blocks, all of it at once: one thread reads ahead,
+//! some make blocks, one counts them and commits.
 //!
-//! A commit leaves cores idle: between its parallel steps, and while it waits for the disk. What
-//! comes next is made into blocks there, by threads that take only what nobody else wants: at the
-//! priority of the rest they would slow the commit down where all of its cores are busy, and be
-//! too far ahead to be of use where they are not.
+//! Nobody waits for a whole batch, and the cores that a commit leaves idle (between its parallel
+//! steps, and while it waits for the disk) make blocks of what comes next. That is done by threads
+//! of a lower priority: at the same one they would slow the commit down where all of its cores
+//! are busy, and be too far ahead to be of use where they are not.
 //!
 //! Invariants: blocks are counted in the order of their pieces; what stands before a piece that
-//! cannot be read is counted; memory is bounded by [`PIECES_PER_THREAD`] and [`AHEAD_PER_THREAD`].
+//! cannot be read is counted; memory is bounded by [`PIECES_PER_THREAD`] and [`BLOCKS_PER_THREAD`].
 
-use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
-
-use rayon::prelude::*;
 
 use super::{Pipeline, PipelineError};
 use crate::source::chunk::Tail;
 use crate::state::block::{Block, Rooms};
 
-/// How many pieces become blocks at once, for each thread: enough to even out their load.
-pub(super) const PIECES_PER_THREAD: usize = 4;
+/// How many pieces are read ahead of those that make blocks of them, for each thread.
+const PIECES_PER_THREAD: usize = 4;
 
-/// How many blocks are made during a commit, for each thread: about as many as a thread makes
-/// in the time.
-const AHEAD_PER_THREAD: usize = 16;
+/// How many pieces are read and not counted, for each thread: about as many as become blocks in
+/// the time of a commit.
+const BLOCKS_PER_THREAD: usize = 24;
 
-/// How long a piece is waited for before it is asked whether the commit has ended.
-const WAIT: Duration = Duration::from_millis(1);
-
-/// The niceness of threads that take what nobody else wants.
+/// How much nicer the threads are that work during a commit: a tenth of the share of another that
+/// wants the core. Not nicer: where other programs want the cores, the piece that they have in
+/// work at the end of the commit is waited for.
 #[cfg(target_os = "linux")]
-const NICE_MOST: i32 = 19;
+const NICER: i32 = 10;
 
 /// A block, and what stands before its end; `None` where it has not moved to the end of its piece.
 pub(super) type Made = (Block, Option<Tail>);
 
+type Answer = Result<Option<Made>, PipelineError>;
+
 impl Pipeline {
-    /// Makes blocks of what comes from `queue`, each thread with `tools` of its own, until nobody
-    /// sends any more; gives them to `count`, some at a time. Commits whenever an epoch is full.
+    /// Makes blocks of `pieces`, each thread with `tools` of its own; gives them to `count`, as
+    /// many as are ready. Commits whenever an epoch is full.
     ///
     /// # Errors
-    /// What the pieces say, after all before it was counted, and as [`Pipeline::commit`].
+    /// What `make` says, after all before it was counted, and as [`Pipeline::commit`].
     pub(super) fn drain<P: Send, T>(
         &mut self,
-        queue: Receiver<P>,
+        pieces: impl Iterator<Item = P> + Send,
         tools: impl Fn(Rooms) -> T + Sync,
-        make: impl Fn(&mut T, P) -> Result<Option<Made>, PipelineError> + Sync,
+        make: impl Fn(&mut T, P) -> Answer + Sync,
         mut count: impl FnMut(&mut Pipeline, Vec<Made>),
     ) -> Result<(), PipelineError> {
         let threads = rayon::current_num_threads();
-        // Gone with this function, whatever ends it: who sends must not wait for it.
-        let mut queue = queue;
-        let mut ahead = Vec::new();
+        let rooms = self.rooms;
+        let (sender, jobs) = sync_channel(threads * PIECES_PER_THREAD);
+        let (promise, promised) = sync_channel(threads * BLOCKS_PER_THREAD);
+        let (jobs, gate) = (Mutex::new(jobs), Gate::default());
+        let work = |phase| {
+            if phase == Phase::Committing {
+                yield_cores();
+            }
+            let mut tools = tools(rooms);
+            while let Some(Job { piece, answer }) = gate.next(phase, &jobs) {
+                // Nobody to answer: the counting has failed.
+                let _ = answer.send(make(&mut tools, piece));
+            }
+        };
+        thread::scope(|scope| {
+            // Ends with the pieces, or when nobody waits for blocks any more.
+            scope.spawn(move || {
+                for piece in pieces {
+                    let (answer, answered) = sync_channel(1);
+                    if promise.send(answered).is_err()
+                        || sender.send(Job { piece, answer }).is_err()
+                    {
+                        break;
+                    }
+                }
+            });
+            (0..threads).for_each(|_| drop(scope.spawn(|| work(Phase::Counting))));
+            (0..threads.max(2) - 1).for_each(|_| drop(scope.spawn(|| work(Phase::Committing))));
+            let _over = Over(&gate);
+            let mut ready = Ready { promised, first: None };
+            loop {
+                let mut made = Vec::new();
+                let ended = ready.take(&mut made);
+                if !made.is_empty() {
+                    count(self, made);
+                }
+                if let Some(outcome) = ended {
+                    return outcome;
+                }
+                if self.epoch_is_full() {
+                    gate.set(Phase::Committing);
+                    self.commit()?;
+                    gate.set(Phase::Counting);
+                }
+            }
+        })
+    }
+}
+
+/// A piece, and who waits for its block.
+struct Job<P> {
+    piece: P,
+    answer: SyncSender<Answer>,
+}
+
+/// The blocks to come, in order.
+struct Ready {
+    promised: Receiver<Receiver<Answer>>,
+    /// Of the first that is not ready.
+    first: Option<Receiver<Answer>>,
+}
+
+impl Ready {
+    /// Waits for the next block; takes it and all behind it that are ready. How the pieces have
+    /// ended, if they have.
+    fn take(&mut self, made: &mut Vec<Made>) -> Option<Result<(), PipelineError>> {
+        let Some(next) = self.first.take().or_else(|| self.promised.recv().ok()) else {
+            return Some(Ok(()));
+        };
+        let mut answer = next.recv().expect("who makes blocks answers, or has panicked");
         loop {
-            let rooms = self.rooms;
-            if ahead.is_empty() {
-                let Ok(first) = queue.recv() else { return Ok(()) };
-                let more = std::iter::from_fn(|| queue.try_recv().ok());
-                let most = threads * PIECES_PER_THREAD;
-                let pieces: Vec<P> = std::iter::once(first).chain(more.take(most - 1)).collect();
-                ahead = pieces.into_par_iter().map_init(|| tools(rooms), &make).collect();
+            match answer {
+                Ok(block) => made.extend(block),
+                Err(error) => return Some(Err(error)),
             }
-            let mut failed = None;
-            let whole = |one: Result<_, _>| one.map_err(|error| failed = Some(error)).ok();
-            let made = std::mem::take(&mut ahead).into_iter().map_while(whole).flatten().collect();
-            count(self, made);
-            if let Some(error) = failed {
-                return Err(error);
-            }
-            if self.epoch_is_full() {
-                let most = threads * AHEAD_PER_THREAD;
-                let make = Beside { tools: || tools(rooms), make: &make, most };
-                let committed;
-                (ahead, committed) = make.run(&mut queue, threads - 1, || self.commit());
-                committed?;
+            let next = self.promised.try_recv().ok()?;
+            answer = match next.try_recv() {
+                Ok(answer) => answer,
+                Err(_) => {
+                    self.first = Some(next);
+                    return None;
+                }
+            };
+        }
+    }
+}
+
+/// What the counting thread is at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Counting,
+    Committing,
+    /// It has ended: what was read is dropped.
+    Over,
+}
+
+/// Who may make blocks now.
+#[derive(Default)]
+struct Gate {
+    phase: Mutex<Phase>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, phase: Phase) {
+        *self.phase() = phase;
+        self.changed.notify_all();
+    }
+
+    /// The next job, in `phase`; `None` where there are no more. Those that nobody waits for are
+    /// dropped, so that who reads ahead does not wait for ever.
+    fn next<P>(&self, phase: Phase, jobs: &Mutex<Receiver<Job<P>>>) -> Option<Job<P>> {
+        loop {
+            let is_other = |now: &mut Phase| *now != phase && *now != Phase::Over;
+            let now = self.changed.wait_while(self.phase(), is_other);
+            drop(now);
+            let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()?;
+            if *self.phase() != Phase::Over {
+                return Some(job);
             }
         }
     }
 }
 
-/// What is done beside something else.
-struct Beside<F, M> {
-    tools: F,
-    make: M,
-    /// How many pieces at most.
-    most: usize,
-}
-
-impl<F, M> Beside<F, M> {
-    /// Makes something of pieces while `busy` runs, by so many threads, at least one; in the order
-    /// of the pieces.
-    fn run<P: Send, T, B: Send, R>(
-        &self,
-        queue: &mut Receiver<P>,
-        threads: usize,
-        busy: impl FnOnce() -> R,
-    ) -> (Vec<B>, R)
-    where
-        F: Fn() -> T + Sync,
-        M: Fn(&mut T, P) -> B + Sync,
-    {
-        let pieces = Mutex::new((0..self.most, queue));
-        let is_over = AtomicBool::new(false);
-        let next = || {
-            let mut pieces = pieces.lock().unwrap_or_else(PoisonError::into_inner);
-            while !is_over.load(Ordering::Relaxed) && !pieces.0.is_empty() {
-                match pieces.1.recv_timeout(WAIT) {
-                    Ok(piece) => return Some((pieces.0.next()?, piece)),
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => return None,
-                }
-            }
-            None
-        };
-        let work = || {
-            yield_cores();
-            let mut tools = (self.tools)();
-            let one = |(number, piece)| (number, (self.make)(&mut tools, piece));
-            std::iter::from_fn(next).map(one).collect::<Vec<_>>()
-        };
-        thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
-            let over = Over(&is_over);
-            let result = busy();
-            drop(over);
-            let joined = workers
-                .into_iter()
-                .flat_map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
-            let mut made: Vec<_> = joined.collect();
-            made.sort_unstable_by_key(|(number, _)| *number);
-            (made.into_iter().map(|(_, made)| made).collect(), result)
-        })
-    }
-}
-
-/// Says so when it is dropped, also by a panic: nobody is to be waited for in vain.
-struct Over<'a>(&'a AtomicBool);
+/// Says so when it is dropped, also by a panic: nobody is to wait at the gate in vain.
+struct Over<'a>(&'a Gate);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.set(Phase::Over);
     }
 }
 
@@ -150,61 +191,5 @@ impl Drop for Over<'_> {
 /// whole process's; where it cannot be had, the work is done all the same.
 fn yield_cores() {
     #[cfg(target_os = "linux")]
-    let _ = rustix::process::setpriority_process(None, NICE_MOST);
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc::{channel, sync_channel};
-
-    use super::*;
-
-    #[test]
-    fn pieces_are_made_in_their_order_and_none_is_lost() {
-        for threads in [0, 1, 4] {
-            let (sender, mut queue) = channel();
-            (0..100).for_each(|piece| sender.send(piece).unwrap());
-            let beside = Beside { tools: || 0, make: |_: &mut i32, piece: i32| piece, most: 30 };
-            let mut made = Vec::new();
-            while made.len() < 90 {
-                let before = made.len();
-                let (more, answer) = beside.run(&mut queue, threads, || "done");
-                assert_eq!(answer, "done");
-                assert!(more.len() <= 30);
-                made.extend(more);
-                // What was busy may be over before anything was begun.
-                assert!(made.len() >= before);
-            }
-            drop(sender);
-            made.extend(queue.iter());
-            assert!(made.into_iter().eq(0..100), "{threads} threads");
-        }
-    }
-
-    #[test]
-    fn a_sender_that_pauses_is_not_waited_for() {
-        let (_sender, mut queue) = sync_channel::<()>(1);
-        let beside = Beside { tools: || (), make: |(): &mut (), (): ()| (), most: 10 };
-        let (made, ()) = beside.run(&mut queue, 1, || ());
-        assert!(made.is_empty());
-    }
-
-    #[test]
-    fn a_panic_of_either_ends_both() {
-        let (sender, mut queue) = channel();
-        sender.send(()).unwrap();
-        let beside = Beside { tools: || (), make: |(): &mut (), (): ()| panic!("made"), most: 10 };
-        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            // Until the piece was taken.
-            loop {
-                beside.run(&mut queue, 1, || ());
-            }
-        }));
-        assert!(caught.is_err());
-        let (_sender, mut queue) = channel::<()>();
-        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            beside.run(&mut queue, 1, || panic!("busy"))
-        }));
-        assert!(caught.is_err());
-    }
+    let _ = rustix::process::nice(NICER);
 }

@@ -1,13 +1,12 @@
 //! Counting a whole file, at the speed of the machine.
 //!
-//! One thread reads (and inflates) ahead into a bounded queue; the pipeline takes what has
-//! come, some chunks at a time, so that all cores decode at once ([`super::overlap`]).
+//! One thread reads (and inflates) ahead, some decode, one counts and commits, all at once
+//! ([`super::overlap`]).
 
 use std::io;
 use std::path::Path;
-use std::sync::mpsc::sync_channel;
 
-use super::overlap::{Made, PIECES_PER_THREAD};
+use super::overlap::Made;
 use super::{Decoding, Pipeline, PipelineError, Start, Unit};
 use crate::decode::{self, Format};
 use crate::source::chunk::Chunk;
@@ -36,9 +35,8 @@ impl Pipeline {
             let window = self.options().dedupe_window_bytes;
             self.remember_file(number, path, chunks_before(path, offset, window)?)?;
         }
-        let (sender, queue) = sync_channel(rayon::current_num_threads() * PIECES_PER_THREAD);
         let fail = |source| SourceError::Read { path: path.to_owned(), source };
-        // Of its own, since the pipeline changes while chunks are decoded beside a commit.
+        // Of its own, since the pipeline changes while chunks are decoded.
         let options = self.options().clone();
         let (decode, seed) =
             (self.partitions[usize::from(number)].decode.clone(), self.state.seed());
@@ -49,27 +47,16 @@ impl Pipeline {
             let is_moved = block.next == chunk.next;
             Ok(Some((block, is_moved.then_some(chunk.tail))))
         };
-        std::thread::scope(|scope| {
-            // Ends with the stream, with an error, or when the receiver is gone.
-            scope.spawn(move || {
-                while let Some(chunk) = chunks.next_chunk().transpose() {
-                    let failed = chunk.is_err();
-                    if sender.send(chunk).is_err() || failed {
-                        break;
-                    }
-                }
-            });
-            self.drain(
-                queue,
-                |rooms| decoding.tools(rooms),
-                make,
-                |pipeline, made| {
-                    let next = made.last().map(|(block, _)| block.next);
-                    pipeline.count_made(number, made);
-                    next.into_iter().for_each(progress);
-                },
-            )
-        })
+        self.drain(
+            std::iter::from_fn(move || chunks.next_chunk().transpose()),
+            |rooms| decoding.tools(rooms),
+            make,
+            |pipeline, made| {
+                let next = made.last().map(|(block, _)| block.next);
+                pipeline.count_made(number, made);
+                next.into_iter().for_each(progress);
+            },
+        )
     }
 
     /// Reads the dedupe window of a partition that an earlier process has left, in chunks of

@@ -14,6 +14,7 @@
 mod batch;
 pub mod block;
 pub mod cells;
+pub mod dimension_rows;
 pub mod dimensions;
 mod evicted;
 pub mod intern;
@@ -39,9 +40,10 @@ use crate::slo::pool::Pools;
 use crate::time::Minute;
 pub use batch::SeriesBatch;
 use block::{Block, Record, SHARDS, ShardPart};
+use dimension_rows::DimensionRows;
 use dimensions::{Dimensions, Tuple};
 use pools::{PoolCell, PoolCells, PoolSeries};
-use rows::{DimensionRow, ShardRows, TupleOrder};
+use rows::{ShardRows, TupleOrder};
 use series::Series;
 use shard::{Evictable, Folding, Shard};
 
@@ -93,14 +95,16 @@ impl PartialEq for Seal {
 /// The most that may add up to one sum: what the table's columns hold.
 const LOAD_MAX: u128 = i64::MAX as u128;
 
+/// Into how many runs records are cut to be summed by dimension, for each thread: enough to even
+/// out their load, few enough that most rows are of one run.
+const RUNS_PER_THREAD: usize = 2;
+
 /// The rows of an epoch, still by number.
 pub struct Cut {
     /// Of each shard.
     pub shards: Vec<ShardRows>,
-    /// Of all customers together, with the arenas of their histograms.
-    pub dimensions: Vec<(Vec<DimensionRow>, Vec<u8>)>,
-    /// The order of their tuples.
-    pub order: TupleOrder,
+    /// Of all customers together.
+    pub dimensions: DimensionRows,
 }
 
 impl State {
@@ -178,17 +182,15 @@ impl State {
             rows::shard_rows(&shard.records, shard.customers.numbers(), self.further, &order)
         };
         // Part by part over all shards, as they came: what shares a row is met together.
-        let parts_max = self.shards.iter().map(|shard| shard.records.parts()).max().unwrap_or(0);
-        // Each part reads all records, so there are no more of them than are made at once.
-        let parts = rayon::current_num_threads() as u32;
-        let of_part = |part: u32| {
-            let of_all = |number| self.shards.iter().map(move |shard| shard.records.part(number));
-            rows::dimension_rows((0..parts_max).flat_map(of_all), (part, parts), &order)
-        };
-        // One after the other: a core that still has a whole part to do would be waited for.
-        let dimensions = (0..parts).into_par_iter().map(of_part).collect();
+        let parts = self.shards.iter().map(|shard| shard.records.parts()).max().unwrap_or(0);
+        let size = parts.div_ceil(rayon::current_num_threads() * RUNS_PER_THREAD).max(1);
+        let of_part = |part| self.shards.iter().flat_map(move |shard| shard.records.part(part));
+        let starts: Vec<usize> = (0..parts).step_by(size).collect();
+        let runs = starts.par_iter().map(|start| (*start..start + size).flat_map(of_part));
+        // One after the other: a core that still has a whole run to do would be waited for.
+        let dimensions = DimensionRows::new(runs, &order);
         let shards = self.shards.par_iter().map(of_shard).collect();
-        Cut { shards, dimensions, order }
+        Cut { shards, dimensions }
     }
 
     /// Drops the records that the last cut has taken: its commit has landed.

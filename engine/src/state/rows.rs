@@ -4,10 +4,7 @@
 //! not on their order. Customers stay numbers of their shard; tuples stay numbers of
 //! [`Dimensions`](super::dimensions::Dimensions).
 
-use std::collections::HashMap;
 use std::ops::Range;
-
-use foldhash::fast::RandomState;
 
 use super::block::Record;
 use super::dimensions::Tuple;
@@ -16,15 +13,6 @@ use crate::model::{Counts, Measures, Outcome};
 use crate::slo::histogram::{encode_v2, slot_of};
 use crate::slo::sli::one;
 use crate::time::Minute;
-
-/// What records of one key add up to, their latencies as HdrHistogram V2 bytes in an arena.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sums {
-    /// The counts.
-    pub measures: Measures,
-    /// Where in the arena the histogram is; empty where nothing was timed.
-    pub latency: Range<u32>,
-}
 
 /// A row of the grain `sli`, without its customer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,19 +42,6 @@ pub struct FailureRow {
     pub status: u16,
     /// How many.
     pub bad: u64,
-}
-
-/// A row of the grain `dimension`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DimensionRow {
-    /// Service and all dimensions.
-    pub tuple: u32,
-    /// When.
-    pub minute: Minute,
-    /// From which partition.
-    pub partition: u16,
-    /// How much.
-    pub sums: Sums,
 }
 
 /// The rows of one customer: ranges of its shard's rows.
@@ -169,6 +144,11 @@ impl TupleOrder {
         tuples[record.tuple as usize] | minute | u64::from(record.partition)
     }
 
+    /// How many tuples it orders.
+    pub fn tuples(&self) -> usize {
+        self.whole.len()
+    }
+
     /// Service, minute, the other dimensions, partition: the order of the grain `dimension`.
     pub fn dimension_key(
         &self,
@@ -249,81 +229,6 @@ fn rows_by<K: Ord + Copy>(
     rows
 }
 
-/// Part `part` of `parts` of the rows of the grain `dimension`, all customers together, with
-/// the arena of their histograms. Sorted by service, minute, then the other dimensions.
-///
-/// Many records make few rows, so that they are numbered by row and never sorted. It is fastest
-/// where records of one row come close to each other.
-pub fn dimension_rows<'a>(
-    parts_of_records: impl Iterator<Item = &'a [Record]> + Clone,
-    (part, parts): (u32, u32),
-    order: &TupleOrder,
-) -> (Vec<DimensionRow>, Vec<u8>) {
-    // Spread by products: a remainder for each record shows in the profile. By the minute too, since
-    // half of all records may share a tuple.
-    let part_of = |record: &Record| {
-        let mixed = (record.tuple ^ record.minute.0.rotate_left(16)).wrapping_mul(0x9e37_79b1);
-        (u64::from(mixed) * u64::from(parts)) >> u32::BITS
-    };
-    let mine = |record: &&Record| part_of(record) == u64::from(part) && record.count > 0;
-    let records = || parts_of_records.clone().flatten().filter(mine);
-    let mut numbers: HashMap<(u32, Minute, u16), u32, RandomState> = HashMap::default();
-    let mut rows: Vec<DimensionRow> = Vec::new();
-    let mut row_of: Vec<u32> = Vec::new();
-    // By tuple, the row of its record before, which mostly is of the same minute.
-    let mut row_before = vec![u32::MAX; order.whole.len()];
-    records().for_each(|record| {
-        let Record { tuple, minute, partition, class, .. } = *record;
-        let before = &mut row_before[tuple as usize];
-        let is_same = |row: &DimensionRow| row.minute == minute && row.partition == partition;
-        if !rows.get(*before as usize).is_some_and(is_same) {
-            *before = *numbers.entry((tuple, minute, partition)).or_insert_with(|| {
-                let sums = Sums { measures: Measures::default(), latency: 0..0 };
-                rows.push(DimensionRow { tuple, minute, partition, sums });
-                rows.len() as u32 - 1
-            });
-        }
-        let number = *before;
-        let sums = &mut rows[number as usize].sums;
-        sums.measures.add(&record.measures());
-        // Until the histograms are written: how many latencies there are.
-        sums.latency.end += u32::from(class.timed);
-        row_of.push(number);
-    });
-    let mut places: Vec<usize> = Vec::with_capacity(rows.len());
-    let mut timed = 0;
-    for row in &rows {
-        places.push(timed);
-        timed += row.sums.latency.end as usize;
-    }
-    let mut latencies = vec![Latencies::default(); timed];
-    let mut row_of = row_of.into_iter();
-    records().for_each(|record| {
-        let number = row_of.next().expect("every record was numbered");
-        if record.class.timed {
-            let place = &mut places[number as usize];
-            latencies[*place] = Latencies::of(record);
-            *place += 1;
-        }
-    });
-    let mut sorted: Vec<u32> = (0..rows.len() as u32).collect();
-    sorted.sort_unstable_by_key(|number| {
-        let DimensionRow { tuple, minute, partition, .. } = rows[*number as usize];
-        order.dimension_key(tuple, minute, partition)
-    });
-    let (mut slots, mut latency) = (Vec::new(), Vec::new());
-    let in_order = sorted.into_iter().map(|number| {
-        let row = &rows[number as usize];
-        let end = places[number as usize];
-        let of_row = &mut latencies[end - row.sums.latency.end as usize..end];
-        let start = latency.len() as u32;
-        encoded(of_row, &mut slots, &mut latency);
-        let sums = Sums { measures: row.sums.measures, latency: start..latency.len() as u32 };
-        DimensionRow { sums, ..row.clone() }
-    });
-    (in_order.collect(), latency)
-}
-
 /// The records without the dropped duplicates, by customer, and how many each customer has.
 fn by_customer(records: &Records, customers: usize) -> (Vec<Record>, Vec<u32>) {
     let mut sizes = vec![0_u32; customers];
@@ -347,11 +252,12 @@ fn by_customer(records: &Records, customers: usize) -> (Vec<Record>, Vec<u32>) {
 }
 
 /// The latencies of one record: the slot above, how many below, so that they sort as one word.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Latencies(u64);
 
 impl Latencies {
-    fn of(record: &Record) -> Latencies {
+    /// Those of a record that is timed.
+    pub fn of(record: &Record) -> Latencies {
         Latencies((u64::from(slot_of(record.latency_us)) << u32::BITS) | u64::from(record.count))
     }
 

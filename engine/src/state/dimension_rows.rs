@@ -1,0 +1,223 @@
+//! Rows of the grain `dimension`: all customers' records of an epoch, summed by service, all
+//! dimensions, minute and partition.
+//!
+//! Many records make few rows, so that they are numbered by row and never sorted. Runs of records
+//! become *pieces* of rows side by side, each reading its own records alone; pieces of one row
+//! meet when the rows are put in order.
+//!
+//! Invariants: the rows depend on the set of records alone, not on their order nor on how they
+//! were cut into runs.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use foldhash::fast::RandomState;
+use rayon::prelude::*;
+
+use super::block::Record;
+use super::rows::{Latencies, TupleOrder};
+use crate::model::Measures;
+use crate::time::Minute;
+
+/// A row, or what one run of records has of it.
+#[derive(Clone, Debug)]
+pub struct DimensionRow {
+    /// Service and all dimensions.
+    pub tuple: u32,
+    /// When.
+    pub minute: Minute,
+    /// From which partition.
+    pub partition: u16,
+    /// How much.
+    pub measures: Measures,
+    /// Where its run's latencies of it are.
+    latencies: Range<u32>,
+}
+
+/// What a run of records has of all rows.
+#[derive(Default)]
+struct Run {
+    rows: Vec<DimensionRow>,
+    /// Those of a row in a row.
+    latencies: Vec<Latencies>,
+}
+
+/// All rows of the grain, in the order of the table.
+#[derive(Default)]
+pub struct DimensionRows {
+    runs: Vec<Run>,
+    /// Run and number there of each piece, those of a row in a row.
+    pieces: Vec<(u32, u32)>,
+    /// Where the pieces of each row end.
+    ends: Vec<u32>,
+}
+
+impl DimensionRows {
+    /// The rows of runs of records. It is fastest where records of one row stand close to each
+    /// other in a run.
+    pub fn new<'a, R>(runs: impl IndexedParallelIterator<Item = R>, order: &TupleOrder) -> Self
+    where
+        R: Iterator<Item = &'a Record>,
+    {
+        let runs: Vec<Run> = runs.map(|records| Run::of(records, order.tuples())).collect();
+        let keyed = |(number, run): (u32, &Run)| {
+            let keyed = |(at, row): (u32, &DimensionRow)| {
+                (order.dimension_key(row.tuple, row.minute, row.partition), number, at)
+            };
+            (0..).zip(&run.rows).map(keyed).collect::<Vec<_>>()
+        };
+        let mut sorted: Vec<_> = (0..).zip(&runs).flat_map(keyed).collect();
+        sorted.par_sort_unstable();
+        let mut end = 0;
+        let rows = sorted.chunk_by(|(a, ..), (b, ..)| a == b).map(|pieces| {
+            end += pieces.len() as u32;
+            end
+        });
+        let ends = rows.collect();
+        let pieces = sorted.into_iter().map(|(_, run, at)| (run, at)).collect();
+        DimensionRows { runs, pieces, ends }
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The key of row `number`.
+    pub fn key(&self, number: usize) -> (u32, Minute, u16) {
+        let (row, _) = self.piece(self.pieces_of(number).start);
+        (row.tuple, row.minute, row.partition)
+    }
+
+    /// The sums of row `number`; its latencies go to `latencies` in place of what was there.
+    pub fn sums(&self, number: usize, latencies: &mut Vec<Latencies>) -> Measures {
+        let mut measures = Measures::default();
+        latencies.clear();
+        for piece in self.pieces_of(number) {
+            let (row, of_row) = self.piece(piece);
+            measures.add(&row.measures);
+            latencies.extend_from_slice(of_row);
+        }
+        measures
+    }
+
+    fn pieces_of(&self, number: usize) -> Range<usize> {
+        let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
+        start as usize..self.ends[number] as usize
+    }
+
+    fn piece(&self, number: usize) -> (&DimensionRow, &[Latencies]) {
+        let (run, at) = self.pieces[number];
+        let Run { rows, latencies } = &self.runs[run as usize];
+        let row = &rows[at as usize];
+        (row, &latencies[row.latencies.start as usize..row.latencies.end as usize])
+    }
+}
+
+impl Run {
+    /// What records have of all rows; there are `tuples` tuples.
+    fn of<'a>(records: impl Iterator<Item = &'a Record>, tuples: usize) -> Run {
+        let mut numbers: HashMap<(u32, Minute, u16), u32, RandomState> = HashMap::default();
+        let mut rows: Vec<DimensionRow> = Vec::new();
+        // By tuple, the row of its record before, which mostly is of the same minute.
+        let mut row_before = vec![u32::MAX; tuples];
+        let mut timed: Vec<(u32, Latencies)> = Vec::new();
+        records.filter(|record| record.count > 0).for_each(|record| {
+            let Record { tuple, minute, partition, class, .. } = *record;
+            let before = &mut row_before[tuple as usize];
+            let is_same = |row: &DimensionRow| row.minute == minute && row.partition == partition;
+            if !rows.get(*before as usize).is_some_and(is_same) {
+                *before = *numbers.entry((tuple, minute, partition)).or_insert_with(|| {
+                    let (measures, latencies) = (Measures::default(), 0..0);
+                    rows.push(DimensionRow { tuple, minute, partition, measures, latencies });
+                    rows.len() as u32 - 1
+                });
+            }
+            let row = &mut rows[*before as usize];
+            row.measures.add(&record.measures());
+            if class.timed {
+                // Until they have a place: how many there are.
+                row.latencies.end += 1;
+                timed.push((*before, Latencies::of(record)));
+            }
+        });
+        let mut end = 0;
+        for row in &mut rows {
+            // From here on: the end moves as they come.
+            let count = row.latencies.end;
+            row.latencies = end..end;
+            end += count;
+        }
+        let mut latencies = vec![Latencies::default(); timed.len()];
+        for (number, of_record) in timed {
+            let end = &mut rows[number as usize].latencies.end;
+            latencies[*end as usize] = of_record;
+            *end += 1;
+        }
+        Run { rows, latencies }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::slo::sli::Class;
+    use crate::state::block::DIMENSIONS;
+    use crate::state::dimensions::Tuple;
+
+    fn tuples(count: u32) -> Vec<Tuple> {
+        let tuple = |number| Tuple { service: number % 3, dimensions: [number; DIMENSIONS] };
+        (0..count).map(tuple).collect()
+    }
+
+    fn record(nth: u32) -> Record {
+        let mixed = nth.wrapping_mul(0x9e37_79b1) >> 8;
+        Record {
+            customer: nth,
+            tuple: mixed % 7,
+            minute: Minute(29_000_000 + mixed / 7 % 5),
+            latency_us: nth % 900,
+            count: nth % 4,
+            status: 200,
+            partition: (mixed / 35 % 2) as u16,
+            class: Class { timed: nth % 5 > 0, ..Class::default() },
+        }
+    }
+
+    #[test]
+    fn rows_are_those_of_a_recount_however_records_are_cut_into_runs() {
+        let order = TupleOrder::new(&tuples(7), &(0..7).rev().collect::<Vec<u32>>());
+        let records: Vec<Record> = (0..3_000).map(record).collect();
+        type Key = (u32, u32, u32, u16);
+        let mut recounted: BTreeMap<Key, (Measures, Vec<Latencies>)> = BTreeMap::new();
+        for one in records.iter().filter(|one| one.count > 0) {
+            let key = order.dimension_key(one.tuple, one.minute, one.partition);
+            let (measures, latencies) = recounted.entry(key).or_default();
+            measures.add(&one.measures());
+            latencies.extend(one.class.timed.then(|| Latencies::of(one)));
+        }
+        recounted.values_mut().for_each(|(_, latencies)| latencies.sort_unstable());
+        for run in [1, 7, 1_000, 3_000] {
+            let runs = records.par_chunks(run).map(|run| run.iter());
+            let rows = DimensionRows::new(runs, &order);
+            let row = |number| {
+                let (tuple, minute, partition) = rows.key(number);
+                let mut latencies = vec![Latencies::default()];
+                let measures = rows.sums(number, &mut latencies);
+                latencies.sort_unstable();
+                (order.dimension_key(tuple, minute, partition), (measures, latencies))
+            };
+            let all: Vec<_> = (0..rows.len()).map(row).collect();
+            assert!(all.into_iter().eq(recounted.clone()), "runs of {run}");
+        }
+        let none = DimensionRows::new(rayon::iter::empty::<std::slice::Iter<Record>>(), &order);
+        assert!(none.is_empty());
+    }
+}
