@@ -18,11 +18,11 @@ use crate::source::chunk::Tail;
 use crate::state::block::{Block, Rooms};
 
 /// How many pieces are read ahead of those that make blocks of them, for each thread.
-const PIECES_PER_THREAD: usize = 4;
+const PIECES_PER_THREAD: usize = 2;
 
 /// How many pieces are read and not counted, for each thread: about as many as become blocks in
 /// the time of a commit.
-const BLOCKS_PER_THREAD: usize = 24;
+const BLOCKS_PER_THREAD: usize = 16;
 
 /// How much nicer the threads are that work during a commit: a tenth of the share of another that
 /// wants the core. Not nicer: where other programs want the cores, the piece that they have in
@@ -192,4 +192,76 @@ impl Drop for Over<'_> {
 fn yield_cores() {
     #[cfg(target_os = "linux")]
     let _ = rustix::process::nice(NICER);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::block::BlockBuilder;
+
+    fn block(first: u64) -> Made {
+        let mut builder = BlockBuilder::new(0, false);
+        builder.begin(0, first);
+        (builder.finish(first + 1), None)
+    }
+
+    /// So many promises, with who is to keep them.
+    fn promises(count: usize) -> (Ready, Vec<SyncSender<Answer>>) {
+        let (promise, promised) = sync_channel(count);
+        let answers = (0..count).map(|_| {
+            let (answer, answered) = sync_channel(1);
+            promise.send(answered).unwrap();
+            answer
+        });
+        (Ready { promised, first: None }, answers.collect())
+    }
+
+    #[test]
+    fn blocks_are_taken_in_their_order_whoever_is_ready_first() {
+        let (mut ready, answers) = promises(5);
+        let take = |ready: &mut Ready| {
+            let mut made = Vec::new();
+            let ended = ready.take(&mut made);
+            (made.iter().map(|(block, _)| block.first).collect::<Vec<_>>(), ended)
+        };
+        let answer = |at: usize| answers[at].send(Ok(Some(block(at as u64)))).unwrap();
+        [1, 0, 3].into_iter().for_each(answer);
+        let (made, ended) = take(&mut ready);
+        assert_eq!(made, [0, 1], "2 is not ready");
+        assert!(ended.is_none());
+        answer(2);
+        answers[4].send(Err(PipelineError::Overload)).unwrap();
+        let (made, ended) = take(&mut ready);
+        assert_eq!(made, [2, 3], "what stands before an error is counted");
+        assert!(matches!(ended, Some(Err(PipelineError::Overload))));
+        assert!(matches!(take(&mut ready), (none, Some(Ok(()))) if none.is_empty()), "the end");
+    }
+
+    #[test]
+    fn jobs_wait_for_their_phase_and_are_dropped_when_all_is_over() {
+        let gate = Gate::default();
+        let (sender, jobs) = sync_channel(4);
+        let jobs = Mutex::new(jobs);
+        let send = |piece| sender.send(Job { piece, answer: sync_channel(1).0 }).unwrap();
+        let took = |phase| gate.next(phase, &jobs).map(|job: Job<i32>| job.piece);
+        send(1);
+        assert_eq!(took(Phase::Counting), Some(1));
+        thread::scope(|scope| {
+            let beside = scope.spawn(|| took(Phase::Committing));
+            send(2);
+            assert_eq!(
+                took(Phase::Counting),
+                Some(2),
+                "no commit runs, so that nobody else takes it"
+            );
+            send(3);
+            gate.set(Phase::Committing);
+            assert_eq!(beside.join().unwrap(), Some(3));
+        });
+        send(4);
+        drop(Over(&gate));
+        drop(sender);
+        assert_eq!(took(Phase::Counting), None);
+        assert_eq!(took(Phase::Committing), None);
+    }
 }

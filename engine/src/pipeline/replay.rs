@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::mpsc::channel;
 
 use super::overlap::Made;
 use super::{Decoding, Pipeline, PipelineError, Start, Unit};
@@ -28,7 +29,7 @@ impl Pipeline {
         let decode = self.options().decode.clone();
         let decode = settled_decode(&label, decode, &opened.head)?;
         let is_new = self.number_of(&opened.partition).is_none();
-        let Opened { partition, mut chunks, offset, tail, .. } = opened;
+        let Opened { partition, chunks, offset, tail, .. } = opened;
         let (name, label, unit) = (&*partition, &*label, Unit::Bytes);
         let number = self.partition(Start { name, label, decode, unit, offset, tail })?;
         if is_new && path != Path::new("-") {
@@ -41,10 +42,14 @@ impl Pipeline {
         let (decode, seed) =
             (self.partitions[usize::from(number)].decode.clone(), self.state.seed());
         let decoding = Decoding { options: &options, decode: &decode, number, seed };
+        let (back, spares) = channel();
+        let mut chunks = chunks.reusing(spares);
         let make = |tools: &mut _, chunk: io::Result<Chunk>| {
             let chunk = chunk.map_err(fail)?;
             let block = decoding.block(tools, &chunk);
             let is_moved = block.next == chunk.next;
+            // Nobody reads any more at the end.
+            let _ = back.send(chunk.bytes);
             Ok(Some((block, is_moved.then_some(chunk.tail))))
         };
         self.drain(

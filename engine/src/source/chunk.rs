@@ -6,12 +6,16 @@
 //! [`LINE_BYTES_MAX`] whatever the stream holds.
 
 use std::io::{self, Read};
+use std::sync::mpsc::Receiver;
 
 use sha2::{Digest, Sha256};
 
 /// How much is read at a time: enough that a chunk keeps a core busy for some ten
 /// milliseconds, little enough that the chunks in work stay near the cache.
 pub const CHUNK_BYTES: usize = 2 << 20;
+
+/// How much longer a chunk's memory is: most lines are shorter.
+const SPARE_BYTES: usize = 4 << 10;
 
 /// A longer line is not looked at: it becomes a dead letter.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
@@ -109,12 +113,20 @@ pub struct Chunks<R> {
     carry: Vec<u8>,
     tail: Tail,
     ended: bool,
+    /// Bytes of chunks that nobody needs any more.
+    spares: Option<Receiver<Vec<u8>>>,
 }
 
 impl<R: Read> Chunks<R> {
     /// Reads on from `offset`, before which `tail` stands.
     pub fn new(reader: R, pace: Pace, offset: u64, tail: Tail) -> Chunks<R> {
-        Chunks { reader, pace, offset, carry: Vec::new(), tail, ended: false }
+        Chunks { reader, pace, offset, carry: Vec::new(), tail, ended: false, spares: None }
+    }
+
+    /// The same, reading into the bytes of chunks that come back by `spares`: memory that stands
+    /// in the cache and need not be cleared.
+    pub fn reusing(self, spares: Receiver<Vec<u8>>) -> Chunks<R> {
+        Chunks { spares: Some(spares), ..self }
     }
 
     /// The next chunk; `None` at the end of the stream.
@@ -123,7 +135,7 @@ impl<R: Read> Chunks<R> {
     /// What the stream says; the chunks handed out before stay valid.
     pub fn next_chunk(&mut self) -> io::Result<Option<Chunk>> {
         while !self.ended {
-            let mut bytes = std::mem::take(&mut self.carry);
+            let mut bytes = self.carried();
             self.fill(&mut bytes)?;
             match memchr::memrchr(b'\n', &bytes) {
                 Some(last) => {
@@ -149,12 +161,30 @@ impl<R: Read> Chunks<R> {
         Ok(Some(self.hand_out(kind, bytes)))
     }
 
+    /// What was carried over, in memory that has room for what is read next.
+    fn carried(&mut self) -> Vec<u8> {
+        let carry = std::mem::take(&mut self.carry);
+        let has_room = |spare: &Vec<u8>| spare.capacity() >= carry.len() + CHUNK_BYTES;
+        let spare = self.spares.as_ref().and_then(|spares| spares.try_recv().ok());
+        match spare.filter(has_room) {
+            Some(mut spare) => {
+                spare.clear();
+                spare.extend_from_slice(&carry);
+                spare
+            }
+            None => carry,
+        }
+    }
+
     /// Appends up to [`CHUNK_BYTES`] of the stream to `bytes`; less at its end or, if eager, sooner.
     fn fill(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
         let before = bytes.len();
         if self.pace == Pace::Full {
-            // Into memory that nobody has to write zeros to first.
-            bytes.reserve_exact(CHUNK_BYTES);
+            // Into memory that nobody has to write zeros to first, with room for a line that is
+            // carried over when it is used again.
+            if bytes.capacity() < bytes.len() + CHUNK_BYTES {
+                bytes.reserve_exact(CHUNK_BYTES + SPARE_BYTES);
+            }
             let filled = self.reader.by_ref().take(CHUNK_BYTES as u64).read_to_end(bytes)?;
             self.ended = filled < CHUNK_BYTES;
             return Ok(());
@@ -223,6 +253,24 @@ mod tests {
             offset = chunk.next;
         }
         assert_eq!(offset, text.len() as u64 + 3);
+    }
+
+    #[test]
+    fn chunks_are_the_same_in_memory_that_is_used_again() {
+        let lines = (0..200_000).map(|n: u64| format!("{}\n", "x".repeat((n * n % 97) as usize)));
+        let text = lines.collect::<String>() + "end";
+        let (back, spares) = std::sync::mpsc::channel();
+        let new = |text| Chunks::new(text, Pace::Full, 0, Tail::default());
+        let mut reusing = new(text.as_bytes()).reusing(spares);
+        let mut places = std::collections::HashSet::new();
+        for expected in chunks(text.as_bytes()) {
+            let chunk = reusing.next_chunk().unwrap().expect("as many as without");
+            assert_eq!(chunk, expected);
+            places.insert(chunk.bytes.as_ptr());
+            back.send(chunk.bytes).unwrap();
+        }
+        assert!(reusing.next_chunk().unwrap().is_none());
+        assert!(places.len() <= 3, "one for whole chunks, and those of the end");
     }
 
     #[test]
