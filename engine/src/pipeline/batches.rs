@@ -10,15 +10,17 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, BinaryBuilder, DictionaryArray, Int64Array, RecordBatch, StringArray,
+    ArrayRef, AsArray, BinaryArray, DictionaryArray, Int64Array, RecordBatch, StringArray,
     StringBuilder, TimestampMicrosecondArray, UInt32Array,
 };
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{Field, Schema, UInt32Type};
 use rayon::prelude::*;
 
 use crate::model::Measures;
+use crate::slo::tally::Tally;
 use crate::state::block::{DIMENSIONS, Record};
-use crate::state::rows::{CustomerRows, Latencies, ShardRows, encoded, sum_records};
+use crate::state::rows::{CustomerRows, ShardRows, sum_records};
 use crate::state::{Cut, State};
 use crate::table::SlicedFile;
 use crate::table::schema::Grain;
@@ -171,7 +173,7 @@ impl<'a> Build<'a> {
         let key = rows.iter().map(|row| (row[0].minute, row[0].tuple));
         let mut columns = self.customer_key(places, key);
         let mut sums = MeasureColumns::with_room(places.len());
-        rows.iter().for_each(|row| sums.push(|latencies| sum_records(row, latencies)));
+        rows.iter().for_each(|row| sums.push(|tally| sum_records(row, tally)));
         columns.extend(sums.finish());
         columns.extend(self.source(rows.iter().map(|row| row[0].partition)));
         columns
@@ -207,9 +209,7 @@ impl<'a> Build<'a> {
         let mut columns = vec![minutes(keys.clone().map(|(_, minute, _)| minute))];
         columns.extend(self.whole_tuple(keys.clone().map(|(tuple, ..)| tuple)));
         let mut sums = MeasureColumns::with_room(places.len());
-        places
-            .iter()
-            .for_each(|place| sums.push(|latencies| rows.sums(place.row as usize, latencies)));
+        places.iter().for_each(|place| sums.push(|tally| rows.sums(place.row as usize, tally)));
         columns.extend(sums.finish());
         columns.extend(self.source(keys.map(|(.., partition)| partition)));
         columns
@@ -304,44 +304,44 @@ pub fn batch(grain: Grain, columns: Vec<ArrayRef>) -> RecordBatch {
 /// The columns of [`Measures`] and of the histogram, row by row.
 struct MeasureColumns {
     counts: [Vec<i64>; 7],
-    latency: BinaryBuilder,
-    /// What is used again from row to row.
-    latencies: Vec<Latencies>,
-    slots: Vec<(u16, u64)>,
-    encoded: Vec<u8>,
+    tally: Tally,
+    /// The histograms one after the other, and where each ends; no bytes where nothing was timed.
+    latency: Vec<u8>,
+    ends: Vec<i32>,
 }
 
 impl MeasureColumns {
     fn with_room(rows: usize) -> MeasureColumns {
-        // Nearly all histograms have one to three slots.
-        let latency = BinaryBuilder::with_capacity(rows, rows * 48);
+        let mut ends = Vec::with_capacity(rows + 1);
+        ends.push(0);
         MeasureColumns {
             counts: std::array::from_fn(|_| Vec::with_capacity(rows)),
-            latency,
-            latencies: Vec::new(),
-            slots: Vec::new(),
-            encoded: Vec::new(),
+            tally: Tally::default(),
+            // Nearly all histograms have one to three slots.
+            latency: Vec::with_capacity(rows * 48),
+            ends,
         }
     }
 
-    /// Adds a row of what `sums` gives, with its latencies; no bytes where nothing was timed.
-    fn push(&mut self, sums: impl FnOnce(&mut Vec<Latencies>) -> Measures) {
+    /// Adds a row of what `sums` gives, with its latencies.
+    fn push(&mut self, sums: impl FnOnce(&mut Tally) -> Measures) {
         let Measures { valid, bad, excluded, timed, slow, latency_sum_us, latency_max_us } =
-            sums(&mut self.latencies);
+            sums(&mut self.tally);
         let counts = [valid, bad, excluded, timed, slow, latency_sum_us, latency_max_us];
         for (column, count) in self.counts.iter_mut().zip(counts) {
             column.push(signed(count));
         }
-        self.encoded.clear();
-        encoded(&mut self.latencies, &mut self.slots, &mut self.encoded);
-        self.latency.append_option((!self.encoded.is_empty()).then_some(&self.encoded));
+        self.tally.take_v2(&mut self.latency);
+        self.ends.push(i32::try_from(self.latency.len()).expect("the rows of a batch are few"));
     }
 
-    fn finish(mut self) -> Vec<ArrayRef> {
+    fn finish(self) -> Vec<ArrayRef> {
         let counts = self.counts.into_iter();
         let mut columns: Vec<ArrayRef> =
             counts.map(|counts| Arc::new(Int64Array::from(counts)) as ArrayRef).collect();
-        columns.push(Arc::new(self.latency.finish()));
+        let timed = self.ends.windows(2).map(|ends| ends[0] < ends[1]).collect();
+        let ends = OffsetBuffer::new(self.ends.into());
+        columns.push(Arc::new(BinaryArray::new(ends, self.latency.into(), Some(timed))));
         columns
     }
 }

@@ -7,7 +7,7 @@
 //! are busy, and be too far ahead to be of use where they are not.
 //!
 //! Invariants: blocks are counted in the order of their pieces; what stands before a piece that
-//! cannot be read is counted; memory is bounded by [`PIECES_PER_THREAD`] and [`BLOCKS_PER_THREAD`].
+//! cannot be read is counted; memory is bounded by [`PIECES_PER_THREAD`] and what the source says.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -19,10 +19,6 @@ use crate::state::block::{Block, Rooms};
 
 /// How many pieces are read ahead of those that make blocks of them, for each thread.
 const PIECES_PER_THREAD: usize = 2;
-
-/// How many pieces are read and not counted, for each thread: about as many as become blocks in
-/// the time of a commit.
-const BLOCKS_PER_THREAD: usize = 16;
 
 /// How much nicer the threads are that work during a commit: a tenth of the share of another that
 /// wants the core. Not nicer: where other programs want the cores, the piece that they have in
@@ -37,13 +33,14 @@ type Answer = Result<Option<Made>, PipelineError>;
 
 impl Pipeline {
     /// Makes blocks of `pieces`, each thread with `tools` of its own; gives them to `count`, as
-    /// many as are ready. Commits whenever an epoch is full.
+    /// many as are ready. Commits whenever an epoch is full. For each thread, `ahead` pieces at
+    /// most are read and not counted.
     ///
     /// # Errors
     /// What `make` says, after all before it was counted, and as [`Pipeline::commit`].
     pub(super) fn drain<P: Send, T>(
         &mut self,
-        pieces: impl Iterator<Item = P> + Send,
+        (pieces, ahead): (impl Iterator<Item = P> + Send, usize),
         tools: impl Fn(Rooms) -> T + Sync,
         make: impl Fn(&mut T, P) -> Answer + Sync,
         mut count: impl FnMut(&mut Pipeline, Vec<Made>),
@@ -51,7 +48,7 @@ impl Pipeline {
         let threads = rayon::current_num_threads();
         let rooms = self.rooms;
         let (sender, jobs) = sync_channel(threads * PIECES_PER_THREAD);
-        let (promise, promised) = sync_channel(threads * BLOCKS_PER_THREAD);
+        let (promise, promised) = sync_channel(threads * ahead);
         let (jobs, gate) = (Mutex::new(jobs), Gate::default());
         let work = |phase| {
             if phase == Phase::Committing {

@@ -13,6 +13,10 @@ use crate::decode::{self, Format};
 use crate::source::chunk::Chunk;
 use crate::source::file::{FileChunks, Opened, SourceError, chunks_before};
 
+/// How many chunks are read and not counted, for each thread: about as many as are decoded beside
+/// a commit.
+const AHEAD_PER_THREAD: usize = 16;
+
 impl Pipeline {
     /// Counts an opened source to its end, and commits whenever an epoch is full; the last one
     /// stays open for the caller. `progress` is told the offset from time to time.
@@ -53,7 +57,7 @@ impl Pipeline {
             Ok(Some((block, is_moved.then_some(chunk.tail))))
         };
         self.drain(
-            std::iter::from_fn(move || chunks.next_chunk().transpose()),
+            (std::iter::from_fn(move || chunks.next_chunk().transpose()), AHEAD_PER_THREAD),
             |rooms| decoding.tools(rooms),
             make,
             |pipeline, made| {

@@ -21,5 +21,6 @@ pub mod period;
 pub mod pool;
 pub mod silent;
 pub mod sli;
+pub mod tally;
 pub mod verdict;
 pub mod window;

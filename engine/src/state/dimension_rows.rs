@@ -15,8 +15,10 @@ use foldhash::fast::RandomState;
 use rayon::prelude::*;
 
 use super::block::Record;
-use super::rows::{Latencies, TupleOrder};
+use super::rows::TupleOrder;
 use crate::model::Measures;
+use crate::slo::histogram::slot_of;
+use crate::slo::tally::Tally;
 use crate::time::Minute;
 
 /// A row, or what one run of records has of it.
@@ -32,6 +34,14 @@ pub struct DimensionRow {
     pub measures: Measures,
     /// Where its run's latencies of it are.
     latencies: Range<u32>,
+}
+
+/// The latencies of one record. Packed, since there is one for each event of an epoch.
+#[derive(Clone, Copy, Default)]
+#[repr(C, packed(2))]
+struct Latencies {
+    slot: u16,
+    count: u32,
 }
 
 /// What a run of records has of all rows.
@@ -94,14 +104,13 @@ impl DimensionRows {
         (row.tuple, row.minute, row.partition)
     }
 
-    /// The sums of row `number`; its latencies go to `latencies` in place of what was there.
-    pub fn sums(&self, number: usize, latencies: &mut Vec<Latencies>) -> Measures {
+    /// The sums of row `number`; its latencies are added to `tally`.
+    pub fn sums(&self, number: usize, tally: &mut Tally) -> Measures {
         let mut measures = Measures::default();
-        latencies.clear();
         for piece in self.pieces_of(number) {
-            let (row, of_row) = self.piece(piece);
+            let (row, latencies) = self.piece(piece);
             measures.add(&row.measures);
-            latencies.extend_from_slice(of_row);
+            latencies.iter().for_each(|one| tally.add(one.slot, one.count));
         }
         measures
     }
@@ -143,7 +152,7 @@ impl Run {
             if class.timed {
                 // Until they have a place: how many there are.
                 row.latencies.end += 1;
-                timed.push((*before, Latencies::of(record)));
+                timed.push((*before, latencies_of(record)));
             }
         });
         let mut end = 0;
@@ -161,6 +170,10 @@ impl Run {
         }
         Run { rows, latencies }
     }
+}
+
+fn latencies_of(record: &Record) -> Latencies {
+    Latencies { slot: slot_of(record.latency_us), count: record.count }
 }
 
 #[cfg(test)]
@@ -196,26 +209,35 @@ mod tests {
         let order = TupleOrder::new(&tuples(7), &(0..7).rev().collect::<Vec<u32>>());
         let records: Vec<Record> = (0..3_000).map(record).collect();
         type Key = (u32, u32, u32, u16);
-        let mut recounted: BTreeMap<Key, (Measures, Vec<Latencies>)> = BTreeMap::new();
+        let encoded = |mut tally: Tally| {
+            let mut bytes = Vec::new();
+            tally.take_v2(&mut bytes);
+            bytes
+        };
+        let mut recounted: BTreeMap<Key, (Measures, Tally)> = BTreeMap::new();
         for one in records.iter().filter(|one| one.count > 0) {
             let key = order.dimension_key(one.tuple, one.minute, one.partition);
-            let (measures, latencies) = recounted.entry(key).or_default();
+            let (measures, tally) = recounted.entry(key).or_default();
             measures.add(&one.measures());
-            latencies.extend(one.class.timed.then(|| Latencies::of(one)));
+            if one.class.timed {
+                tally.record(one.latency_us, one.count);
+            }
         }
-        recounted.values_mut().for_each(|(_, latencies)| latencies.sort_unstable());
+        let recounted: Vec<_> = recounted
+            .into_iter()
+            .map(|(key, (measures, tally))| (key, measures, encoded(tally)))
+            .collect();
         for run in [1, 7, 1_000, 3_000] {
             let runs = records.par_chunks(run).map(|run| run.iter());
             let rows = DimensionRows::new(runs, &order);
             let row = |number| {
                 let (tuple, minute, partition) = rows.key(number);
-                let mut latencies = vec![Latencies::default()];
-                let measures = rows.sums(number, &mut latencies);
-                latencies.sort_unstable();
-                (order.dimension_key(tuple, minute, partition), (measures, latencies))
+                let mut tally = Tally::default();
+                let measures = rows.sums(number, &mut tally);
+                (order.dimension_key(tuple, minute, partition), measures, encoded(tally))
             };
             let all: Vec<_> = (0..rows.len()).map(row).collect();
-            assert!(all.into_iter().eq(recounted.clone()), "runs of {run}");
+            assert_eq!(all, recounted, "runs of {run}");
         }
         let none = DimensionRows::new(rayon::iter::empty::<std::slice::Iter<Record>>(), &order);
         assert!(none.is_empty());

@@ -10,8 +10,8 @@ use super::block::Record;
 use super::dimensions::Tuple;
 use super::records::Records;
 use crate::model::{Counts, Measures, Outcome};
-use crate::slo::histogram::{encode_v2, slot_of};
 use crate::slo::sli::one;
+use crate::slo::tally::Tally;
 use crate::time::Minute;
 
 /// A row of the grain `sli`, without its customer.
@@ -251,49 +251,16 @@ fn by_customer(records: &Records, customers: usize) -> (Vec<Record>, Vec<u32>) {
     (grouped, sizes)
 }
 
-/// The latencies of one record: the slot above, how many below, so that they sort as one word.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Latencies(u64);
-
-impl Latencies {
-    /// Those of a record that is timed.
-    pub fn of(record: &Record) -> Latencies {
-        Latencies((u64::from(slot_of(record.latency_us)) << u32::BITS) | u64::from(record.count))
-    }
-
-    fn slot(self) -> u16 {
-        (self.0 >> u32::BITS) as u16
-    }
-
-    fn count(self) -> u64 {
-        u64::from(self.0 as u32)
-    }
-}
-
-/// The sums of records; their latencies go to `latencies` in place of what was there.
-pub fn sum_records(records: &[Record], latencies: &mut Vec<Latencies>) -> Measures {
+/// The sums of records; their latencies are added to `tally`.
+pub fn sum_records(records: &[Record], tally: &mut Tally) -> Measures {
     let mut measures = Measures::default();
-    latencies.clear();
     for record in records {
         measures.add(&record.measures());
         if record.class.timed {
-            latencies.push(Latencies::of(record));
+            tally.record(record.latency_us, record.count);
         }
     }
     measures
-}
-
-/// Writes the histogram of latencies, if there are any, to the end of `arena`, by way of `slots`.
-pub fn encoded(latencies: &mut [Latencies], slots: &mut Vec<(u16, u64)>, arena: &mut Vec<u8>) {
-    if latencies.is_empty() {
-        return;
-    }
-    latencies.sort_unstable();
-    slots.clear();
-    for same in latencies.chunk_by(|a, b| a.slot() == b.slot()) {
-        slots.push((same[0].slot(), same.iter().map(|one| one.count()).sum()));
-    }
-    encode_v2(slots, arena);
 }
 
 /// What one record adds to further SLI `sli`.
