@@ -106,6 +106,17 @@ impl<'a> Event<'a> {
     }
 }
 
+/// A word that a decoder gives the service and dimensions of an event: events of *one* decoder
+/// that have the same word have the same texts there. The reverse does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Alike(pub u64);
+
+impl Alike {
+    /// That of an event of which the decoder does not know: all bits, so that what has one of an
+    /// unknown part has this one.
+    pub const NONE: Alike = Alike(u64::MAX);
+}
+
 /// An [`Event`] without its service and dimensions, which many events share: a reader that knows
 /// those by number need not look at their texts again.
 #[derive(Clone, Copy, Debug, PartialEq)]

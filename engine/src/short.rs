@@ -32,6 +32,28 @@ pub fn same(a: &[u8], b: &[u8]) -> bool {
     }
 }
 
+/// How many bytes [`ends`] tells whole.
+pub const ENDS_BYTES: usize = 16;
+
+/// The begin and the end of a text: texts of one length up to [`ENDS_BYTES`] are equal where these
+/// are.
+///
+/// ```
+/// use ninefold_engine::short::ends;
+/// assert!(ends(b"cust_0004711") != ends(b"cust_0004712"));
+/// assert_eq!(ends(b"one of 17 letters"), ends(b"one of X7 letters"));
+/// ```
+pub fn ends(text: &[u8]) -> [u64; 2] {
+    let half = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
+    match (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+        (Some(first), Some(last)) => [u64::from_le_bytes(*first), u64::from_le_bytes(*last)],
+        _ => match (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+            (Some(first), Some(last)) => [half(first), half(last)],
+            _ => [text.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0],
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +67,7 @@ mod tests {
                 let mut other = text.clone();
                 other[at] ^= 0x80;
                 assert!(!same(&text, &other), "{length} {at}");
+                assert!(ends(&text) != ends(&other) || length as usize > ENDS_BYTES);
             }
         }
     }

@@ -22,57 +22,62 @@ use foldhash::fast::RandomState;
 
 use super::access::{self, Access, Request};
 use super::route::{ROUTE_MALFORMED, request_line, write_route};
+use super::window::{Window, find, plain_end};
 use super::{Read, clock};
-use crate::model::{Event, Latency};
+use crate::model::{Alike, Event, Latency};
 use crate::short;
 use crate::time::digits;
 
-/// Reads a usual line; `None` where [`decode`] is to decide.
+/// Reads a usual line, the first `length` bytes of `text`, into `event`, which is as by default;
+/// `None` where [`decode`] is to decide, whatever stands in `event` then.
 pub(super) fn usual<'a>(
     access: &'a Access,
-    line: &'a str,
+    text: &'a str,
+    length: usize,
     memo: &'a mut Memo,
-) -> Option<Event<'a>> {
-    let bytes = line.as_bytes();
-    let address_end = memchr::memchr(b' ', bytes).filter(|end| *end > 0)?;
+    event: &mut Event<'a>,
+) -> Option<Alike> {
+    let bytes = text.as_bytes();
+    let address_end = find(bytes, 0, length, b' ').filter(|end| *end > 0)?;
     let user_start = address_end + 3;
     if bytes.get(address_end..user_start)? != b" - " || *bytes.get(user_start)? == b'[' {
         return None;
     }
-    let user_end = user_start + memchr::memchr(b' ', &bytes[user_start..])?;
-    let (before, rest) = bytes[user_end..].split_first_chunk::<2>()?;
-    let (time, rest) = rest.split_first_chunk::<26>()?;
-    if before != b" [" || !rest.starts_with(b"] \"") {
+    let user_end = find(bytes, user_start, length, b' ')?;
+    let [b' ', b'[', time @ .., b']', b' ', b'"'] = bytes[user_end..].first_chunk::<31>()? else {
         return None;
-    }
-    let ts_ms = clock::in_years(memo.minute.ts_ms(time)?).ok()?;
-    let request_start = user_end + 2 + time.len() + 3;
-    let after = &bytes[request_start..];
-    let request_length = memchr::memchr2(b'"', b'\\', after)?;
-    let (status, size_start) = match after.get(request_length..request_length + 6)? {
-        [b'"', b' ', status @ .., b' '] => (digits(status)?, request_length + 6),
-        _ => return None,
     };
-    let size = &after[size_start..];
-    let size_length = memchr::memchr(b' ', size).unwrap_or(size.len());
-    let (size, extra) = size.split_at(size_length);
-    let is_size = size == b"-" || (!size.is_empty() && size.iter().all(u8::is_ascii_digit));
-    if !is_size || extra.ends_with(b"ms") {
+    let request_start = user_end + 31;
+    let request_end = plain_end(bytes, request_start);
+    let [b'"', b' ', status @ .., b' '] = bytes[request_end..].first_chunk::<6>()? else {
+        return None;
+    };
+    let size_start = request_end + 6;
+    let size_end = match Window::at(bytes, size_start).number() {
+        (_, 0) if bytes.get(size_start) == Some(&b'-') => size_start + 1,
+        (_, 0) => return None,
+        (_, digits) => size_start + digits,
+    };
+    // The only way to get here from behind the line's end is by its size.
+    if size_end > length || (size_end < length && bytes[size_end] != b' ') {
         return None;
     }
-    let request = line.get(request_start..request_start + request_length)?;
-    let (address, user) = (&line[..address_end], &line[user_start..user_end]);
-    let peer = Peer { host: "-", address, user };
+    if bytes[..length].ends_with(b"ms") {
+        return None;
+    }
+    let address = text.get(..address_end)?;
+    let peer = Peer { host: "-", address, user: text.get(user_start..user_end)? };
     let field = |name: &str| peer.field(name);
-    Some(Event {
-        ts_ms,
-        customer: access.customer(address, field).ok()?,
-        service: access.service(),
-        route: memo.requests.route(request, access),
-        attributes: access.attributes(field),
-        status: u16::try_from(status).ok().filter(|status| (100..=599).contains(status))?,
-        ..Event::default()
-    })
+    let (route, alike) = memo.requests.route(text.get(request_start..request_end)?, access);
+    event.ts_ms = clock::in_years(memo.minute.ts_ms(time)?).ok()?;
+    event.customer = access.customer(address, field).ok()?;
+    event.service = access.service();
+    event.route = route;
+    event.attributes = access.attributes(field);
+    let status = u16::try_from(digits(status)?).ok();
+    event.status = status.filter(|status| (100..=599).contains(status))?;
+    // Attributes are of the line, not of its request.
+    Some(if access.attributes.is_empty() { alike } else { Alike::NONE })
 }
 
 /// What is remembered of lines before; for speed alone.
@@ -118,18 +123,24 @@ struct KnownRequests {
     hasher: RandomState,
     /// None before the first request.
     places: Vec<KnownRequest>,
+    /// How many requests have come to a place.
+    taken: u64,
 }
 
 #[derive(Clone, Default)]
 struct KnownRequest {
     request: String,
     route: String,
+    /// How many had come before: no other request has the same.
+    number: u64,
 }
 
 impl KnownRequests {
-    /// The route of a request line.
-    fn route(&mut self, request: &str, access: &Access) -> &str {
-        self.places.resize(KNOWN_REQUESTS, KnownRequest::default());
+    /// The route of a request line, and what events of this request are alike by.
+    fn route(&mut self, request: &str, access: &Access) -> (&str, Alike) {
+        if self.places.is_empty() {
+            self.places.resize(KNOWN_REQUESTS, KnownRequest::default());
+        }
         let hash = self.hasher.hash_one(request.as_bytes());
         let known = &mut self.places[hash as usize % KNOWN_REQUESTS];
         let is_known = short::same(known.request.as_bytes(), request.as_bytes());
@@ -142,11 +153,13 @@ impl KnownRequests {
                 None => ROUTE_MALFORMED.clone_into(&mut known.route),
             }
             known.request.clear();
+            known.number = self.taken;
+            self.taken += 1;
             if request.len() <= KNOWN_REQUEST_BYTES_MAX {
                 known.request.push_str(request);
             }
         }
-        &known.route
+        (&known.route, Alike(known.number))
     }
 }
 
@@ -296,6 +309,8 @@ impl<'a> Tail<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -441,6 +456,12 @@ mod tests {
         })
     }
 
+    /// What the one pass makes of a line.
+    fn one_pass<'a>(access: &'a Access, line: &'a str, memo: &'a mut Memo) -> Option<Event<'a>> {
+        let mut event = Event::default();
+        usual(access, line, line.len(), memo, &mut event).map(|_| event)
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
@@ -448,23 +469,65 @@ mod tests {
         fn the_one_pass_gives_what_the_other_reader_gives(
             lines in prop::collection::vec(line(), 1..8),
             field in prop::sample::select(&[None, Some("user"), Some("host"), Some("x")][..]),
+            // Records of a log follow each other without a newline.
+            separator in prop::sample::select(&["\n", "\r\n", ""][..]),
+            with_attributes in any::<bool>(),
         ) {
             let options = Options {
                 customer_field: field.map(str::to_owned),
-                attributes: vec!["user".into()],
+                attributes: if with_attributes { vec!["user".into()] } else { Vec::new() },
                 routes: vec!["/v1/orders/{order}".into()],
                 ..Options::default()
             };
             let (access, mut memo) = (Access::new(&options), Memo::default());
-            for line in lines {
-                let line = String::from_utf8_lossy(&line);
+            let line_of = |line: &Vec<u8>| String::from_utf8_lossy(line).into_owned();
+            let lines: Vec<String> = lines.iter().map(line_of).collect();
+            let text = lines.join(separator);
+            let mut routes = HashMap::new();
+            let mut start = 0;
+            for line in &lines {
                 let mut route = String::new();
-                let other = decode(&access, &line, &mut route);
-                if let Some(event) = usual(&access, &line, &mut memo) {
+                let other = decode(&access, line, &mut route);
+                let mut event = Event::default();
+                let read = usual(&access, &text[start..], line.len(), &mut memo, &mut event);
+                if let Some(alike) = read {
+                    if alike != Alike::NONE {
+                        let known = routes.entry(alike).or_insert(event.route.to_owned());
+                        prop_assert_eq!(&*known, event.route);
+                        prop_assert_eq!(event.attributes, Event::default().attributes);
+                    }
                     prop_assert_eq!(Ok(event), other, "{}", line);
                 }
+                start += line.len() + separator.len();
             }
         }
+    }
+
+    #[test]
+    fn a_line_that_is_cut_off_is_not_read_on() {
+        let (access, mut memo) = (Access::new(&Options::default()), Memo::default());
+        let text = format!(r#"cust_1 - - {TIME} "GET / HTTP/1.1" 200 5 "-""#);
+        for length in 0..text.len() {
+            let (mut route, mut event) = (String::new(), Event::default());
+            let other = decode(&access, &text[..length], &mut route);
+            if usual(&access, &text, length, &mut memo, &mut event).is_some() {
+                assert_eq!(Ok(event), other, "{length}");
+            }
+        }
+    }
+
+    #[test]
+    fn requests_are_alike_by_their_route_also_where_one_takes_the_place_of_another() {
+        let (access, mut memo) = (Access::new(&Options::default()), Memo::default());
+        let mut routes = HashMap::new();
+        for n in (0..5_000).map(|n| n * n % 700) {
+            let line = format!(r#"cust_1 - - {TIME} "GET /page-{n} HTTP/1.1" 200 5"#);
+            let mut event = Event::default();
+            let alike = usual(&access, &line, line.len(), &mut memo, &mut event).unwrap();
+            assert_eq!(event.route, format!("GET /page-{n}"));
+            assert_eq!(*routes.entry(alike).or_insert(n), n);
+        }
+        assert!(routes.len() < 4_000, "some are known again");
     }
 
     #[test]
@@ -475,7 +538,7 @@ mod tests {
                 let line = format!(r#"cust_1 - - {TIME} "{request}" 200 {end}"#);
                 let mut route = String::new();
                 let other = decode(&access, &line, &mut route).ok();
-                assert!(other.is_some() && usual(&access, &line, &mut memo) == other, "{line}");
+                assert!(other.is_some() && one_pass(&access, &line, &mut memo) == other, "{line}");
             }
         }
     }

@@ -4,7 +4,7 @@
 //! line may take any form of that family. A [`Decoder`] reads lines of one format. Each line
 //! is read by itself, whatever came before it, so that the blocks of a file may be decoded in
 //! any order by any number of decoders with the same result. What a decoder remembers between
-//! lines (buffers, the order of the keys) is for speed alone.
+//! lines (buffers, the order of the keys, values that repeat) is for speed alone.
 //!
 //! Bad input is data: a line that is no event is [`Line::Dead`] with a reason in a few words.
 //! The CRI prefix of a container runtime (`2025-12-31T17:37:40.493+01:00 stdout F `) is taken
@@ -19,6 +19,7 @@
 //! | `aws` | ALB and CloudFront |
 //! | `parquet` | rows with the native names as columns |
 //! | `value` | the rules of the native fields, whatever they are read from |
+//! | `window` | sixteen bytes of a text at once |
 //! | `access` | what all access logs share: customer, attributes, address |
 //! | `clock` | the forms of time in access logs |
 //! | `json` | wanted values out of one JSON object |
@@ -41,11 +42,12 @@ mod ndjson;
 pub mod parquet;
 pub mod route;
 mod value;
+mod window;
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::model::Event;
+use crate::model::{Alike, Event};
 pub use detect::{UnknownFormat, detect};
 
 /// What one line (without its newline) turned out to be.
@@ -211,6 +213,8 @@ pub struct Options {
 /// ```
 pub struct Decoder {
     family: Family,
+    /// The line with its invalid UTF-8 replaced.
+    lossy: String,
     scratch: Scratch,
 }
 
@@ -230,8 +234,6 @@ enum Family {
 /// Buffers that texts of an event may borrow from, reused from line to line.
 #[derive(Default)]
 struct Scratch {
-    /// The line with its invalid UTF-8 replaced.
-    lossy: String,
     /// Texts that hold escapes, without them.
     texts: String,
     /// The route.
@@ -260,21 +262,22 @@ impl Decoder {
             Format::Cloudfront => Family::Cloudfront(access()),
             Format::Parquet => Family::Columnar,
         };
-        Decoder { family, scratch: Scratch::default() }
+        Decoder { family, lossy: String::new(), scratch: Scratch::default() }
     }
 
     /// Reads one line, without its newline; a carriage return at its end is taken off.
     pub fn decode<'a>(&'a mut self, line: &'a [u8]) -> Line<'a> {
         let mut event = Event::default();
         match self.decode_into(line, &mut event) {
-            Ok(true) => Line::Event(event),
-            Ok(false) => Line::Skip,
+            Ok(Some(_)) => Line::Event(event),
+            Ok(None) => Line::Skip,
             Err(reason) => Line::Dead(reason),
         }
     }
 
-    /// The same into an event that is as by default, which spares moving it; false for
-    /// [`Line::Skip`]. Only where it says true does `event` hold anything of use.
+    /// The same into an event that is as by default, which spares moving it; `None` for
+    /// [`Line::Skip`]. Only where it says what the event is alike does `event` hold anything of
+    /// use.
     ///
     /// # Errors
     /// The reason that makes the line a dead letter.
@@ -282,36 +285,68 @@ impl Decoder {
         &'a mut self,
         line: &'a [u8],
         event: &mut Event<'a>,
-    ) -> Result<bool, String> {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if is_skipped(line) {
-            return Ok(false);
-        }
-        let Decoder { family, scratch } = self;
-        match family {
-            Family::Native(native) => native.decode(line, &mut scratch.texts, event)?,
-            family => *event = family.decode_text(line, scratch)?,
-        }
-        Ok(true)
+    ) -> Read<Option<Alike>> {
+        let Decoder { family, lossy, scratch } = self;
+        let text = match (std::str::from_utf8(line), &family) {
+            (Ok(text), _) => text,
+            (Err(_), _) if is_skipped(line) => return Ok(None),
+            (Err(_), Family::Native(_)) => return Err("the line is not UTF-8".to_owned()),
+            (Err(_), _) => replaced(line, lossy),
+        };
+        family.decode(text, text.len(), scratch, event)
+    }
+
+    /// The same for the line that is the first `length` bytes of `text`: the whole of what a line
+    /// stands in need be looked at for invalid UTF-8 but once, and readers may look ahead.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode_into`].
+    ///
+    /// # Panics
+    /// If the text is shorter.
+    pub fn decode_first<'a>(
+        &'a mut self,
+        text: &'a str,
+        length: usize,
+        event: &mut Event<'a>,
+    ) -> Read<Option<Alike>> {
+        self.family.decode(text, length, &mut self.scratch, event)
     }
 }
 
 impl Family {
-    /// Reads a line of an access log.
-    fn decode_text<'a>(&'a self, line: &'a [u8], scratch: &'a mut Scratch) -> Read<Event<'a>> {
-        let Scratch { lossy: buffer, texts, route, memo } = scratch;
-        let line = without_cri(lossy(line, buffer));
-        match self {
-            Family::Envoy(log) if line.starts_with('[') => envoy::decode(log.access(), line, route),
-            Family::Json(log) | Family::Envoy(log) => log.decode(line, texts, route),
-            Family::Combined(access) => match combined::usual(access, line, memo) {
-                Some(event) => Ok(event),
-                None => combined::decode(access, line, route),
-            },
-            Family::Alb(access) => aws::alb(access, line, route),
-            Family::Cloudfront(access) => aws::cloudfront(access, line, route),
-            Family::Native(_) | Family::Columnar => Err("the format has no such lines".to_owned()),
+    /// Reads the line that is the first `length` bytes of `text`; `None` where it is skipped.
+    fn decode<'a>(
+        &'a mut self,
+        text: &'a str,
+        length: usize,
+        scratch: &'a mut Scratch,
+        event: &mut Event<'a>,
+    ) -> Read<Option<Alike>> {
+        let line = &text.as_bytes()[..length];
+        let length = line.strip_suffix(b"\r").unwrap_or(line).len();
+        if is_skipped(&line[..length]) {
+            return Ok(None);
         }
+        let Scratch { texts, route, memo } = scratch;
+        // Usual lines have no prefix, and a reader that takes one pass tells them by itself.
+        let line = || without_cri(&text[..length]);
+        *event = match self {
+            Family::Native(native) => return native.decode(text, length, texts, event).map(Some),
+            Family::Combined(access) => match combined::usual(access, text, length, memo, event) {
+                Some(alike) => return Ok(Some(alike)),
+                None => combined::decode(access, line(), route),
+            },
+            Family::Json(log) => log.decode(line(), texts, route),
+            Family::Envoy(log) => match line() {
+                line if line.starts_with('[') => envoy::decode(log.access(), line, route),
+                line => log.decode(line, texts, route),
+            },
+            Family::Alb(access) => aws::alb(access, line(), route),
+            Family::Cloudfront(access) => aws::cloudfront(access, line(), route),
+            Family::Columnar => Err("the format has no such lines".to_owned()),
+        }?;
+        Ok(Some(Alike::NONE))
     }
 }
 
@@ -324,13 +359,10 @@ fn is_skipped(line: &[u8]) -> bool {
     }
 }
 
-/// The line as text; invalid UTF-8 is replaced in a buffer.
+/// The line with its invalid UTF-8 replaced, in a buffer.
 ///
 /// Access logs hold what clients sent, and a request of garbage is still a request.
-fn lossy<'a>(line: &'a [u8], buffer: &'a mut String) -> &'a str {
-    if let Ok(text) = std::str::from_utf8(line) {
-        return text;
-    }
+fn replaced<'a>(line: &[u8], buffer: &'a mut String) -> &'a str {
     buffer.clear();
     buffer.push_str(&String::from_utf8_lossy(line));
     buffer

@@ -5,11 +5,13 @@
 //! here decides, which alone refuses. A property test holds the two against each other.
 
 mod fast;
+mod passages;
+mod values;
 
 use super::json::{self, Found};
 use super::value::{self, Row, Text, slot};
 use super::{Options, Read, without_cri};
-use crate::model::Event;
+use crate::model::{Alike, Event};
 
 /// The reader of native lines.
 pub(super) struct Ndjson {
@@ -23,21 +25,20 @@ impl Ndjson {
         Ndjson { fast: fast::Fast::new(&names), names }
     }
 
-    /// Reads one line into `event`, which is as by default; texts that hold escapes are put into
-    /// `texts`.
+    /// Reads the line that is the first `length` bytes of `text` into `event`, which is as by
+    /// default; texts that hold escapes are put into `texts`.
     pub(super) fn decode<'a>(
         &mut self,
-        line: &'a [u8],
+        text: &'a str,
+        length: usize,
         texts: &'a mut String,
         event: &mut Event<'a>,
-    ) -> Read<()> {
-        let Ok(line) = std::str::from_utf8(line) else {
-            return Err("the line is not UTF-8".to_owned());
-        };
-        if self.fast.decode(line, event).is_none() {
-            *event = strict(&self.names, without_cri(line), texts)?;
+    ) -> Read<Alike> {
+        if let Some(alike) = self.fast.decode(text, length, event) {
+            return Ok(alike);
         }
-        Ok(())
+        *event = strict(&self.names, without_cri(&text[..length]), texts)?;
+        Ok(Alike::NONE)
     }
 }
 

@@ -41,9 +41,9 @@ use arrow::array::{ArrayRef, BinaryBuilder};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use crate::decode::{self, Decoder, Line};
+use crate::decode::{self, Decoder};
 use crate::failpoint;
-use crate::model::Event;
+use crate::model::{Alike, Event};
 use crate::notify::outbox::Sent;
 use crate::slo::pool::Pools;
 use crate::slo::sli::Slis;
@@ -882,14 +882,16 @@ fn decode_chunk(
             for mark in marks {
                 let payload = &chunk.bytes[start..mark.end as usize];
                 start = mark.end as usize;
-                match decode_record(decoder, mark, payload) {
-                    Ok(event) => builder.push(&event, slis, mark.offset),
+                let mut event = Event::default();
+                match decode_record(decoder, mark, payload, &mut event) {
+                    Ok(alike) => builder.push_alike(&event, alike, slis, mark.offset),
                     Err(reason) => builder.push_dead(mark.offset, reason, payload, mark.time_ms),
                 }
             }
             return builder.finish(chunk.next);
         }
     }
+    let text = std::str::from_utf8(&chunk.bytes).ok();
     let mut start = 0;
     while start < chunk.bytes.len() {
         let rest = &chunk.bytes[start..];
@@ -897,9 +899,13 @@ fn decode_chunk(
         let line = &rest[..length.unwrap_or(rest.len())];
         let offset = chunk.first + start as u64;
         let mut event = Event::default();
-        match decoder.decode_into(line, &mut event) {
-            Ok(true) => builder.push(&event, slis, offset),
-            Ok(false) => {}
+        let read = match text {
+            Some(text) => decoder.decode_first(&text[start..], line.len(), &mut event),
+            None => decoder.decode_into(line, &mut event),
+        };
+        match read {
+            Ok(Some(alike)) => builder.push_alike(&event, alike, slis, offset),
+            Ok(None) => {}
             Err(_) if length.is_none() => return builder.finish(chunk.first),
             Err(reason) => builder.push_dead(offset, reason, line, None),
         }
@@ -914,23 +920,21 @@ fn decode_record<'a>(
     decoder: &'a mut Decoder,
     mark: &RecordMark,
     payload: &'a [u8],
-) -> Result<Event<'a>, String> {
+    event: &mut Event<'a>,
+) -> Result<Alike, String> {
     if mark.length_bytes > payload.len() as u64 {
         return Err(overlong("record"));
     }
-    let event = match decoder.decode(payload) {
-        Line::Event(event) => event,
-        Line::Skip => return Err("record is empty or a format header".to_owned()),
-        Line::Dead(reason) => return Err(reason),
-    };
-    let Some(time_ms) = mark.time_ms else { return Ok(event) };
+    let read = decoder.decode_into(payload, event)?;
+    let alike = read.ok_or_else(|| "record is empty or a format header".to_owned())?;
+    let Some(time_ms) = mark.time_ms else { return Ok(alike) };
     if event.ts_ms > time_ms.saturating_add(AHEAD_MS_MAX) {
         return Err("ts is more than 5 minutes after the time of its record".to_owned());
     }
     if event.ts_ms < time_ms.saturating_sub(AGE_MS_MAX) {
         return Err("ts is more than 13 months before the time of its record".to_owned());
     }
-    Ok(event)
+    Ok(alike)
 }
 
 fn overlong(what: &str) -> String {

@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-use crate::model::{ATTRIBUTES_MAX, Bare, Event, Latency, Measures};
+use crate::model::{ATTRIBUTES_MAX, Alike, Bare, Event, Latency, Measures};
 use crate::short;
 use crate::slo::sli::{Class, Slis};
 use crate::time::{Day, Minute};
@@ -97,6 +97,13 @@ impl ShardPart {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, end)| &self.names[start as usize..*end as usize])
     }
+
+    /// The customer of a local number.
+    fn customer(&self, id: u32) -> &str {
+        let id = id as usize;
+        let start = if id == 0 { 0 } else { self.ends[id - 1] };
+        &self.names[start as usize..self.ends[id] as usize]
+    }
 }
 
 /// A line that was refused.
@@ -162,6 +169,8 @@ pub struct BlockBuilder {
     coverage: Vec<u8>,
     /// The tuple of the line before: many logs repeat it.
     tuple_before: u32,
+    /// Tuples by what their decoder knows them by.
+    alike: HashTable<KnownAlike>,
     rooms: Rooms,
 }
 
@@ -176,13 +185,22 @@ impl Rooms {
     }
 }
 
+/// A customer, in half a line of the cache: a short name need not be looked up in its part.
 #[derive(Clone, Copy)]
 struct LocalCustomer {
     hash: u64,
-    start: u32,
-    end: u32,
-    shard: u8,
+    /// Of its name: [`short::ends`].
+    ends: [u64; 2],
     id: u32,
+    length: u16,
+    shard: u8,
+}
+
+#[derive(Clone, Copy)]
+struct KnownAlike {
+    alike: Alike,
+    day: Day,
+    tuple: u32,
 }
 
 impl BlockBuilder {
@@ -196,6 +214,7 @@ impl BlockBuilder {
             tuples: HashTable::new(),
             coverage: Vec::new(),
             tuple_before: 0,
+            alike: HashTable::new(),
             rooms: Rooms::default(),
         }
     }
@@ -211,12 +230,36 @@ impl BlockBuilder {
         self.customers.clear();
         self.tuples.clear();
         self.coverage.clear();
+        self.alike.clear();
     }
 
     /// Counts one event of the line at `offset`, sorted by `slis`.
     pub fn push(&mut self, event: &Event<'_>, slis: &Slis, offset: u64) {
-        let tuple = self.tuple(event, slis, Minute::of_ms(event.ts_ms).day());
+        self.push_alike(event, Alike::NONE, slis, offset);
+    }
+
+    /// The same for an event whose decoder says what it is alike; one decoder for each block.
+    pub fn push_alike(&mut self, event: &Event<'_>, alike: Alike, slis: &Slis, offset: u64) {
+        let tuple = self.tuple_alike(event, alike, slis);
         self.push_bare(&event.bare(), tuple, slis, offset);
+    }
+
+    /// The tuple of an event, by its word if that was seen in this block.
+    fn tuple_alike(&mut self, event: &Event<'_>, alike: Alike, slis: &Slis) -> u32 {
+        let day = Minute::of_ms(event.ts_ms).day();
+        if alike == Alike::NONE {
+            return self.tuple(event, slis, day);
+        }
+        let hash = self.hasher.hash_one(alike);
+        let same = |known: &KnownAlike| known.alike == alike && known.day == day;
+        if let Some(known) = self.alike.find(hash, same) {
+            return known.tuple;
+        }
+        let tuple = self.tuple(event, slis, day);
+        let hasher = &self.hasher;
+        let rehash = |known: &KnownAlike| hasher.hash_one(known.alike);
+        self.alike.insert_unique(hash, KnownAlike { alike, day, tuple }, rehash);
+        tuple
     }
 
     /// The same for an event whose service and dimensions are those of a [`tuple`] of its day.
@@ -274,20 +317,20 @@ impl BlockBuilder {
     fn customer(&mut self, name: &str) -> LocalCustomer {
         let hash = self.hasher.hash_one(name.as_bytes());
         let shard = shard_of_hash(hash);
+        let (ends, length) = (short::ends(name.as_bytes()), name.len() as u16);
         let part = &mut self.block.parts[shard];
-        let names = &part.names;
-        let text = |known: &LocalCustomer| &names[known.start as usize..known.end as usize];
         let same = |known: &LocalCustomer| {
-            known.hash == hash && short::same(text(known).as_bytes(), name.as_bytes())
+            known.hash == hash
+                && (known.ends, known.length) == (ends, length)
+                && (name.len() <= short::ENDS_BYTES || part.customer(known.id) == name)
         };
         if let Some(known) = self.customers.find(hash, same) {
             return *known;
         }
-        let start = part.names.len() as u32;
+        let id = part.ends.len() as u32;
         part.names.push_str(name);
-        let (end, id) = (part.names.len() as u32, part.ends.len() as u32);
-        part.ends.push(end);
-        let customer = LocalCustomer { hash, start, end, shard: shard as u8, id };
+        part.ends.push(part.names.len() as u32);
+        let customer = LocalCustomer { hash, ends, id, length, shard: shard as u8 };
         self.customers.insert_unique(hash, customer, |known| known.hash);
         customer
     }
@@ -385,4 +428,57 @@ fn same_tuple(tuple: &LocalTuple, day: Day, texts: &[&str; 1 + DIMENSIONS]) -> b
 pub fn id_hash(id: &str) -> u128 {
     let half = |seed| u128::from(FixedState::with_seed(seed).hash_one(id.as_bytes()));
     (half(0x6e69_6e65) << 64) | half(0x666f_6c64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a block holds, its customers by name.
+    fn shown(block: &Block) -> String {
+        let customers: Vec<Vec<&str>> =
+            block.parts.iter().map(|part| part.customers().collect()).collect();
+        let records: Vec<&Vec<Record>> = block.parts.iter().map(|part| &part.records).collect();
+        format!("{:?} {records:?} {customers:?}", block.tuples)
+    }
+
+    #[test]
+    fn what_events_are_alike_by_changes_no_block() {
+        let slis = Slis::default();
+        let texts: Vec<String> = (0..40).map(|n| format!("value {}", n % 20)).collect();
+        // Some have equal ends, some are longer than what is kept of a name.
+        let names: Vec<String> = (0..300)
+            .map(|n| format!("{}customer {n} end", "of a long name ".repeat(n % 3)))
+            .collect();
+        let mut builders = [BlockBuilder::new(7, false), BlockBuilder::new(7, false)];
+        for block in 0..3_usize {
+            builders.iter_mut().for_each(|builder| builder.begin(0, 0));
+            for n in 0..4_000 {
+                // Each block in an order of its own.
+                let n = (n + 50 * block) % 4_000;
+                let (service, route) = (n * 7 % 40, n / 3 % 40);
+                let event = Event {
+                    ts_ms: 1_764_547_200_000 + (n as i64 / 120 % 3) * 86_400_000,
+                    customer: &names[(n * n) % names.len()],
+                    service: &texts[service],
+                    route: &texts[route],
+                    status: 200,
+                    ..Event::default()
+                };
+                // Two words may stand for the same texts, and some events have none.
+                let word = Alike((service * 40 + route) as u64);
+                let alike = if n % 5 == 0 { Alike::NONE } else { word };
+                builders[0].push(&event, &slis, n as u64);
+                builders[1].push_alike(&event, alike, &slis, n as u64);
+            }
+            let [one, other] = builders.each_mut().map(|builder| builder.finish(4_000));
+            assert_eq!(one.read, 4_000);
+            assert!(shown(&one) == shown(&other), "block {block}");
+            let mut known: Vec<&str> = one.parts.iter().flat_map(ShardPart::customers).collect();
+            let count = known.len();
+            known.sort_unstable();
+            known.dedup();
+            assert_eq!(known.len(), count, "a customer has one number");
+        }
+    }
 }

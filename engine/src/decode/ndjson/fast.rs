@@ -1,29 +1,78 @@
 //! The usual native line in one pass: a flat object, no escapes, plain integers.
 //!
-//! The key that followed the last time is tried first, so that a source which writes its keys
-//! in one order costs one comparison a key; any other order costs a search. Every byte that the
-//! answer relies on is checked: the line is valid UTF-8 (the caller's `&str`), it has the
-//! grammar of an object from its first byte to its last, known keys stand at most once and hold
-//! values that their rule takes. Whatever is not so (an escape, a nested value, white space
-//! other than one space after `:` and `,`, a number in another form, a value to refuse) ends in
-//! `None`: the strict reader decides.
+//! What was read before is tried first, and compared sixteen bytes at a time. What stands between
+//! two values is one [`Joint`]: the comma, the key, the colon. The value of a service or dimension
+//! is one [`Passage`] with the joint behind it. A source which writes its keys in one order costs
+//! one comparison a field; any other order costs a search. Every byte that the answer relies on
+//! is checked: the text is valid UTF-8 (a `&str`), the line has the grammar of an object from its
+//! first byte to its last, known keys stand at most once and hold values that their rule takes.
+//! Whatever is not so (an escape, a nested value, white space other than one space after `:` and
+//! `,`, a number in another form, a value to refuse) ends in `None`: the strict reader decides.
+//!
+//! The text may go on behind the line. The place in it only ever grows, so that a reader which
+//! has gone too far is not at the line's end when it meets the end of an object.
 
+use super::passages::{Passage, Passages};
+use super::values::Values;
 use crate::decode::value::{self, SLOTS, slot};
-use crate::model::{Event, LATENCY_US_MAX, Latency, SERVICE_DEFAULT};
+use crate::decode::window::{WIDTH, Window, plain_end};
+use crate::model::{Alike, Event, LATENCY_US_MAX, Latency, SERVICE_DEFAULT};
 use crate::short;
 use crate::time::{TS_MS_END, TS_MS_MIN, parse_rfc3339};
 
-/// The slot of keys that are not known; also of the place before the first key.
+/// The slot of keys that are not known.
 const OTHER: usize = SLOTS;
 
-/// The reader with its guess of the next key.
+/// What comes before the first key.
+const START: usize = SLOTS + 1;
+
+/// In the place of a slot: the object has ended.
+pub(super) const END: usize = SLOTS + 2;
+
+/// The reader with what it remembers of lines before.
 pub(super) struct Fast {
     /// `"name":` of each slot; empty where the configuration names no such field.
     keys: [Vec<u8>; SLOTS],
-    /// Which slot followed each slot the last time.
-    after: [usize; SLOTS + 1],
+    /// What followed each slot the last time.
+    joints: [Joint; SLOTS + 2],
+    passages: Passages,
+    values: Values,
     /// Whether no two fields share a name: those are left to the strict reader.
     usable: bool,
+}
+
+/// What stands between two values, or before the first, with the slot that it leads to.
+#[derive(Clone, Copy)]
+struct Joint {
+    slot: usize,
+    length: usize,
+    /// The bytes, and where they are: in a long one what comes behind the first window too.
+    text: [Window; 2],
+    mask: [Window; 2],
+}
+
+impl Joint {
+    /// One that is never met.
+    const NONE: Joint =
+        Joint { slot: OTHER, length: 0, text: [Window::NEVER; 2], mask: [Window::NEVER; 2] };
+
+    /// One that is longer than two windows is never met either.
+    fn of(bytes: &[u8], slot: usize) -> Joint {
+        let length = bytes.len();
+        if length > 2 * WIDTH {
+            return Joint { slot, ..Joint::NONE };
+        }
+        let mask = [Window::mask(length), Window::mask(length.saturating_sub(WIDTH))];
+        Joint { slot, length, text: [Window::at(bytes, 0), Window::at(bytes, WIDTH)], mask }
+    }
+
+    #[inline(always)]
+    fn is_at(&self, line: Line<'_>, at: usize) -> bool {
+        let same = |part: usize| {
+            Window::at(line.bytes, at + part * WIDTH).and(self.mask[part]) == self.text[part]
+        };
+        same(0) && (self.length <= WIDTH || same(1))
+    }
 }
 
 impl Fast {
@@ -34,255 +83,273 @@ impl Fast {
         }
         let twice = |(index, name): (usize, &String)| names[..index].contains(name);
         let usable = !names.iter().enumerate().any(twice);
-        Fast { keys, after: [OTHER; SLOTS + 1], usable }
+        let joints = [Joint::NONE; SLOTS + 2];
+        Fast { keys, joints, passages: Passages::default(), values: Values::default(), usable }
     }
 
-    /// Reads a usual line into `event`, which is as by default; `None` where the strict reader is
-    /// to decide, whatever stands in `event` then.
-    pub(super) fn decode<'a>(&mut self, line: &'a str, event: &mut Event<'a>) -> Option<()> {
-        let mut cursor = Cursor { line, bytes: line.as_bytes(), at: 0 };
-        if !self.usable || !cursor.eat(b'{') {
+    /// Reads a usual line, the first `length` bytes of `text`, into `event`, which is as by
+    /// default; `None` where the strict reader is to decide, whatever stands in `event` then.
+    pub(super) fn decode<'a>(
+        &mut self,
+        text: &'a str,
+        length: usize,
+        event: &mut Event<'a>,
+    ) -> Option<Alike> {
+        if !self.usable {
             return None;
         }
-        let mut draft = Draft { event, seen: 0 };
-        let mut before = OTHER;
-        loop {
-            let slot = self.key(&mut cursor, before)?;
-            cursor.eat(b' ');
-            draft.value(slot, &mut cursor)?;
-            before = slot;
-            if cursor.eat(b',') {
-                cursor.eat(b' ');
+        let line = Line { text, bytes: text.as_bytes() };
+        // One bit a slot.
+        let mut seen = 0_u32;
+        let mut alike = 0;
+        let (mut slot, mut at) = self.joint(START, line, 0)?;
+        while slot != END {
+            if slot < OTHER && seen & (1 << slot) != 0 {
+                return None;
+            }
+            seen |= 1 << slot;
+            if let Some(field) = field_of(slot) {
+                let Some(passage) = self.passage(slot, field, line, at) else {
+                    return self.give_up(line, at);
+                };
+                *place_of(event, field) = line.text.get(at + 1..at + 1 + passage.value)?;
+                alike |= passage.alike;
+                (slot, at) = (passage.next, at + passage.length);
             } else {
-                break;
+                let Some(end) = value(slot, line, at, event) else {
+                    return self.give_up(line, at);
+                };
+                (slot, at) = self.joint(slot, line, end)?;
             }
         }
-        (cursor.eat(b'}') && cursor.at == line.len() && draft.is_whole()).then_some(())
+        (at == length && is_whole(seen, event)).then_some(Alike(alike))
     }
 
-    /// Reads a key with its colon: the one that was guessed, or by a search.
-    fn key(&mut self, cursor: &mut Cursor<'_>, before: usize) -> Option<usize> {
-        let rest = &cursor.bytes[cursor.at..];
-        if let Some(key) = self.keys.get(self.after[before])
-            && !key.is_empty()
-            && rest.get(..key.len()).is_some_and(|found| short::same(found, key))
-        {
-            cursor.at += key.len();
-            return Some(self.after[before]);
+    /// The value at `at` is none. A joint without a space is met where there is one too, so the
+    /// next line is to learn its joints anew if that is why.
+    #[cold]
+    fn give_up(&mut self, line: Line<'_>, at: usize) -> Option<Alike> {
+        if line.eat(at, b' ').is_some() {
+            self.joints = [Joint::NONE; SLOTS + 2];
         }
-        let start = cursor.at;
-        cursor.string()?;
-        if !cursor.eat(b':') {
-            return None;
+        None
+    }
+
+    /// What stands at `at`, behind a value: the slot of the next, and where that begins; or the end
+    /// of the object, and where that is.
+    #[inline(always)]
+    fn joint(&mut self, before: usize, line: Line<'_>, at: usize) -> Option<(usize, usize)> {
+        let joint = &self.joints[before];
+        if joint.is_at(line, at) {
+            return Some((joint.slot, at + joint.length));
         }
-        let found = &cursor.bytes[start..cursor.at];
+        self.other_joint(before, line, at)
+    }
+
+    /// The same for one that is not known.
+    fn other_joint(
+        &mut self,
+        before: usize,
+        line: Line<'_>,
+        start: usize,
+    ) -> Option<(usize, usize)> {
+        if let Some(end) = line.eat(start, b'}').filter(|_| before != START) {
+            return Some((END, end));
+        }
+        let mut at = line.eat(start, if before == START { b'{' } else { b',' })?;
+        if before != START {
+            at = line.eat(at, b' ').unwrap_or(at);
+        }
+        let (_, key_end) = line.string(at)?;
+        let end = line.eat(key_end, b':')?;
+        let found = &line.bytes[at..end];
         let slot = self.keys.iter().position(|key| short::same(key, found)).unwrap_or(OTHER);
-        self.after[before] = slot;
-        Some(slot)
+        let end = line.eat(end, b' ').unwrap_or(end);
+        self.joints[before] = Joint::of(&line.bytes[start..end], slot);
+        Some((slot, end))
+    }
+
+    /// The value of a service or dimension at `at`, with the joint behind it.
+    #[inline(always)]
+    fn passage(&mut self, slot: usize, field: usize, line: Line<'_>, at: usize) -> Option<Passage> {
+        match self.passages.find(slot, line.bytes, at) {
+            Some(passage) => Some(passage),
+            None => self.other_passage(slot, field, line, at),
+        }
+    }
+
+    /// The same for one that is not known.
+    fn other_passage(
+        &mut self,
+        slot: usize,
+        field: usize,
+        line: Line<'_>,
+        at: usize,
+    ) -> Option<Passage> {
+        let (text, behind) = line.string(at)?;
+        let alike = self.values.bits(field, text.as_bytes()).unwrap_or(Alike::NONE.0);
+        let (next, end) = self.joint(slot, line, behind)?;
+        let passage = Passage { next, length: end - at, value: text.len(), alike };
+        self.passages.keep(slot, line.bytes, at, passage);
+        Some(passage)
     }
 }
 
-/// A place in the line.
-struct Cursor<'a> {
-    line: &'a str,
-    bytes: &'a [u8],
-    at: usize,
+/// Which of the service (0) and the dimensions has a slot.
+#[inline(always)]
+fn field_of(slot: usize) -> Option<usize> {
+    match slot {
+        slot::SERVICE => Some(0),
+        slot::ROUTE => Some(1),
+        slot::RELEASE => Some(2),
+        slot::COHORT => Some(3),
+        slot::REGION => Some(4),
+        slot::ATTRIBUTE..SLOTS => Some(5 + slot - slot::ATTRIBUTE),
+        _ => None,
+    }
 }
 
-impl<'a> Cursor<'a> {
-    fn eat(&mut self, byte: u8) -> bool {
-        let is_here = self.bytes.get(self.at) == Some(&byte);
-        self.at += usize::from(is_here);
-        is_here
+/// Where it stands in an event.
+#[inline(always)]
+fn place_of<'e, 'a>(event: &'e mut Event<'a>, field: usize) -> &'e mut &'a str {
+    match field {
+        0 => &mut event.service,
+        1 => &mut event.route,
+        2 => &mut event.release,
+        3 => &mut event.cohort,
+        4 => &mut event.region,
+        _ => &mut event.attributes[field - 5],
+    }
+}
+
+/// Reads the value of any other slot at `at`; `None` where it is not of the usual form. Where it
+/// ends.
+#[inline(always)]
+fn value<'a>(slot: usize, line: Line<'a>, at: usize, event: &mut Event<'a>) -> Option<usize> {
+    let end;
+    match slot {
+        slot::TS => (event.ts_ms, end) = ts(line, at)?,
+        slot::CUSTOMER => (event.customer, end) = line.string(at)?,
+        slot::STATUS => {
+            let (status, behind) = line.integer(at)?;
+            event.status = value::status("", i64::try_from(status).ok()).ok()?;
+            end = behind;
+        }
+        slot::OUTCOME => {
+            let (outcome, behind) = line.string(at)?;
+            event.outcome = Some(value::outcome("", outcome).ok()?);
+            end = behind;
+        }
+        slot::LATENCY_MS => {
+            let (us, behind) = line.thousandths(at)?;
+            (event.latency, end) = (latency(us)?, behind);
+        }
+        slot::LATENCY_US => {
+            let (us, behind) = line.integer(at)?;
+            (event.latency, end) = (latency(us)?, behind);
+        }
+        slot::ID => (event.id, end) = line.string(at)?,
+        slot::COUNT => {
+            let (count, behind) = line.integer(at)?;
+            event.count = value::count("", i64::try_from(count).ok()).ok()?;
+            end = behind;
+        }
+        _ => end = line.skip(at)?,
+    }
+    Some(end)
+}
+
+/// Whether all that is required was seen; an empty service is the default one.
+#[inline(always)]
+fn is_whole(seen: u32, event: &mut Event<'_>) -> bool {
+    let has = |slot: usize| seen & (1 << slot) != 0;
+    if event.service.is_empty() {
+        event.service = SERVICE_DEFAULT;
+    }
+    has(slot::TS)
+        && value::customer("", event.customer).is_ok()
+        && (has(slot::STATUS) || has(slot::OUTCOME))
+        && !(has(slot::LATENCY_MS) && has(slot::LATENCY_US))
+}
+
+#[inline(always)]
+fn ts(line: Line<'_>, at: usize) -> Option<(i64, usize)> {
+    let (ms, end) = if line.bytes.get(at) == Some(&b'"') {
+        let (text, end) = line.string(at)?;
+        (parse_rfc3339(text.as_bytes())?, end)
+    } else {
+        let (ms, end) = line.integer(at)?;
+        (i64::try_from(ms).ok()?, end)
+    };
+    (TS_MS_MIN..TS_MS_END).contains(&ms).then_some((ms, end))
+}
+
+fn latency(us: u64) -> Option<Latency> {
+    let us = u32::try_from(us).ok().filter(|us| *us <= LATENCY_US_MAX)?;
+    Some(Latency::Us(us))
+}
+
+/// The text from the begin of a line. Each reader gives what stands at a place, and where it ends.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    text: &'a str,
+    bytes: &'a [u8],
+}
+
+impl<'a> Line<'a> {
+    #[inline(always)]
+    fn eat(self, at: usize, byte: u8) -> Option<usize> {
+        (self.bytes.get(at) == Some(&byte)).then_some(at + 1)
     }
 
     /// A string without escapes.
-    fn string(&mut self) -> Option<&'a str> {
-        if !self.eat(b'"') {
-            return None;
-        }
-        let start = self.at;
-        let end = start + plain_length(&self.bytes[start..])?;
-        self.at = end + 1;
-        self.line.get(start..end)
+    #[inline(always)]
+    fn string(self, at: usize) -> Option<(&'a str, usize)> {
+        let start = self.eat(at, b'"')?;
+        let end = plain_end(self.bytes, start);
+        let behind = self.eat(end, b'"')?;
+        Some((self.text.get(start..end)?, behind))
     }
 
-    /// An integer without sign, of at most 18 digits, as JSON writes it.
-    fn integer(&mut self) -> Option<u64> {
-        let start = self.at;
-        let mut number = 0_u64;
-        // A time in milliseconds has 13 digits: the first eight at once.
-        if let Some(eight) = self.bytes[self.at..].first_chunk().and_then(eight_digits) {
-            (number, self.at) = (eight, self.at + 8);
-        }
-        while let Some(digit) = self.bytes.get(self.at).filter(|byte| byte.is_ascii_digit()) {
-            if self.at - start == 18 {
-                return None;
-            }
-            number = number * 10 + u64::from(digit - b'0');
-            self.at += 1;
-        }
-        let length = self.at - start;
-        (length == 1 || (length > 1 && self.bytes[start] != b'0')).then_some(number)
-    }
-
-    /// A value that a comma or the end of the object follows at once.
-    fn ends_here(&self) -> Option<()> {
-        matches!(self.bytes.get(self.at), Some(b',' | b'}')).then_some(())
+    /// An integer without sign, of at most 15 digits, as JSON writes it.
+    #[inline(always)]
+    fn integer(self, at: usize) -> Option<(u64, usize)> {
+        let (number, digits) = Window::at(self.bytes, at).number();
+        let is_plain = digits == 1 || (digits > 1 && self.bytes[at] != b'0');
+        is_plain.then_some((number, at + digits))
     }
 
     /// A number of milliseconds with at most three decimals, as microseconds.
     ///
     /// With these limits the product in `f64` that the strict reader rounds is within a
     /// millionth of the same integer, so that both give the same.
-    fn thousandths(&mut self) -> Option<u64> {
-        let whole = self.integer().filter(|whole| *whole <= u64::from(LATENCY_US_MAX))?;
-        if !self.eat(b'.') {
-            return Some(whole * 1_000);
+    fn thousandths(self, at: usize) -> Option<(u64, usize)> {
+        let (whole, end) = self.integer(at)?;
+        if whole > u64::from(LATENCY_US_MAX) {
+            return None;
         }
-        let start = self.at;
-        let mut decimals = 0;
-        while let Some(digit) = self.bytes.get(self.at).filter(|byte| byte.is_ascii_digit()) {
-            decimals = decimals * 10 + u64::from(digit - b'0');
-            self.at += 1;
-            if self.at - start > 3 {
-                return None;
-            }
-        }
-        let scale = match self.at - start {
+        let Some(point) = self.eat(end, b'.') else { return Some((whole * 1_000, end)) };
+        let (decimals, digits) = Window::at(self.bytes, point).number();
+        let scale = match digits {
             1 => 100,
             2 => 10,
             3 => 1,
             _ => return None,
         };
-        Some(whole * 1_000 + decimals * scale)
+        Some((whole * 1_000 + decimals * scale, point + digits))
     }
 
     /// Passes over the value of an unknown key: a plain string or integer, or a constant.
-    fn skip(&mut self) -> Option<()> {
-        match self.bytes.get(self.at)? {
-            b'"' => self.string().map(|_| ()),
-            b'0'..=b'9' => self.integer().map(|_| ()),
+    fn skip(self, at: usize) -> Option<usize> {
+        match self.bytes.get(at)? {
+            b'"' => self.string(at).map(|(_, end)| end),
+            b'0'..=b'9' => self.integer(at).map(|(_, end)| end),
             _ => {
-                let rest = &self.bytes[self.at..];
                 let constants: [&[u8]; 3] = [b"null", b"true", b"false"];
+                let rest = &self.bytes[at..];
                 let constant = constants.iter().find(|constant| rest.starts_with(constant))?;
-                self.at += constant.len();
-                Some(())
+                Some(at + constant.len())
             }
         }
     }
-}
-
-/// The number that eight digits write; `None` where one of them is none.
-fn eight_digits(bytes: &[u8; 8]) -> Option<u64> {
-    let word = u64::from_le_bytes(*bytes);
-    // A digit is 0x30 to 0x39: its high half is 3, also with 6 added.
-    let high = 0xf0f0_f0f0_f0f0_f0f0;
-    let threes = 0x3030_3030_3030_3030;
-    if word & high != threes || word.wrapping_add(0x0606_0606_0606_0606) & high != threes {
-        return None;
-    }
-    // Digits to pairs, pairs to fours, fours to the eight: the first digit is the lowest byte.
-    let pairs = (word & 0x0f0f_0f0f_0f0f_0f0f).wrapping_mul(1 + (10 << 8)) >> 8;
-    let fours = (pairs & 0x00ff_00ff_00ff_00ff).wrapping_mul(1 + (100 << 16)) >> 16;
-    let eight = (fours & 0x0000_ffff_0000_ffff).wrapping_mul(1 + (10_000 << 32)) >> 32;
-    Some(eight)
-}
-
-/// How many bytes come before the quote that ends a string; `None` where an escape, a control
-/// character or the end of the line comes first. Eight bytes at a time.
-fn plain_length(bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    // The high bit of each byte that is zero. A borrow may set bits above a true hit, never
-    // below it, and the lowest is the one that is used.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
-    let mut at = 0;
-    while let Some((chunk, _)) = bytes[at..].split_first_chunk::<8>() {
-        let word = u64::from_le_bytes(*chunk);
-        let quotes = zeros(word ^ (ONES * u64::from(b'"')));
-        let escapes = zeros(word ^ (ONES * u64::from(b'\\')));
-        let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        let hits = quotes | escapes | controls;
-        if hits != 0 {
-            let hit = at + hits.trailing_zeros() as usize / 8;
-            return (bytes[hit] == b'"').then_some(hit);
-        }
-        at += 8;
-    }
-    let is_special = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
-    let hit = at + bytes[at..].iter().position(is_special)?;
-    (bytes[hit] == b'"').then_some(hit)
-}
-
-/// What was read of a line so far.
-struct Draft<'e, 'a> {
-    event: &'e mut Event<'a>,
-    /// One bit a slot.
-    seen: u32,
-}
-
-impl<'a> Draft<'_, 'a> {
-    /// Reads the value of `slot`; `None` where it is not of the usual form or stands twice.
-    fn value(&mut self, slot: usize, cursor: &mut Cursor<'a>) -> Option<()> {
-        if slot == OTHER {
-            cursor.skip()?;
-            return cursor.ends_here();
-        }
-        if self.seen & (1 << slot) != 0 {
-            return None;
-        }
-        self.seen |= 1 << slot;
-        let event = &mut *self.event;
-        match slot {
-            slot::TS => event.ts_ms = ts(cursor)?,
-            slot::CUSTOMER => event.customer = cursor.string()?,
-            slot::SERVICE => event.service = cursor.string()?,
-            slot::ROUTE => event.route = cursor.string()?,
-            slot::STATUS => {
-                let status = i64::try_from(cursor.integer()?).ok();
-                event.status = value::status("", status).ok()?;
-            }
-            slot::OUTCOME => event.outcome = Some(value::outcome("", cursor.string()?).ok()?),
-            slot::LATENCY_MS => event.latency = latency(cursor.thousandths()?)?,
-            slot::LATENCY_US => event.latency = latency(cursor.integer()?)?,
-            slot::RELEASE => event.release = cursor.string()?,
-            slot::COHORT => event.cohort = cursor.string()?,
-            slot::REGION => event.region = cursor.string()?,
-            slot::ID => event.id = cursor.string()?,
-            slot::COUNT => {
-                let count = i64::try_from(cursor.integer()?).ok();
-                event.count = value::count("", count).ok()?;
-            }
-            _ => event.attributes[slot - slot::ATTRIBUTE] = cursor.string()?,
-        }
-        cursor.ends_here()
-    }
-
-    /// Whether all that is required was seen; an empty service is the default one.
-    fn is_whole(&mut self) -> bool {
-        let has = |slot: usize| self.seen & (1 << slot) != 0;
-        if self.event.service.is_empty() {
-            self.event.service = SERVICE_DEFAULT;
-        }
-        has(slot::TS)
-            && value::customer("", self.event.customer).is_ok()
-            && (has(slot::STATUS) || has(slot::OUTCOME))
-            && !(has(slot::LATENCY_MS) && has(slot::LATENCY_US))
-    }
-}
-
-fn ts(cursor: &mut Cursor<'_>) -> Option<i64> {
-    let ms = if cursor.bytes.get(cursor.at) == Some(&b'"') {
-        parse_rfc3339(cursor.string()?.as_bytes())?
-    } else {
-        i64::try_from(cursor.integer()?).ok()?
-    };
-    (TS_MS_MIN..TS_MS_END).contains(&ms).then_some(ms)
-}
-
-fn latency(us: u64) -> Option<Latency> {
-    let us = u32::try_from(us).ok().filter(|us| *us <= LATENCY_US_MAX)?;
-    Some(Latency::Us(us))
 }
