@@ -88,6 +88,8 @@ pub struct Cells {
     newest_cells: u8,
     /// How often it is looked at until its blocks are filled up again; 0 where they are full.
     loose: u8,
+    /// A minute of the first block that is not full, if some are not.
+    loose_from: Minute,
     list: Vec<Cell>,
 }
 
@@ -213,7 +215,10 @@ impl Cells {
             false => both.len().div_ceil(both.len().div_ceil(BLOCK_CELLS)),
         };
         self.replace(at, &both, length);
-        self.loose = if is_newest { self.loose } else { CALM_LOOKS };
+        if !is_newest {
+            let known = if self.loose > 0 { self.loose_from } else { Minute(u32::MAX) };
+            (self.loose, self.loose_from) = (CALM_LOOKS, known.min(both[0].minute));
+        }
     }
 
     /// Puts cells, in their order, in the place of a block: in blocks of `length` each.
@@ -255,10 +260,15 @@ impl Cells {
     /// would if all minutes had come in their order.
     pub fn tighten(&mut self) {
         if std::mem::take(&mut self.loose) > 0 {
-            let cells: Vec<Cell> = self.blocks.iter().flat_map(Block::cells).collect();
-            let list = std::mem::take(&mut self.list);
-            *self = Cells { list, ..Cells::default() };
+            let loose = self.blocks.drain(self.block_from(self.loose_from)..);
+            let mut cells = Vec::with_capacity(BLOCK_CELLS * loose.len());
+            for block in loose {
+                cells.extend(block.cells());
+                self.block_bytes -= block.heap_bytes();
+            }
+            self.newest_cells = BLOCK_CELLS as u8;
             self.append(&cells);
+            self.blocks.shrink_to(self.blocks.len() + self.blocks.len() / 8);
         }
     }
 
@@ -428,7 +438,7 @@ impl Cells {
         list.shrink_to_fit();
         let block_bytes = blocks.iter().map(Block::heap_bytes).sum();
         let newest_cells = blocks.last().map_or(0, |block| block.cells().count()) as u8;
-        Some(Cells { blocks, block_bytes, last, newest_cells, loose: 0, list })
+        Some(Cells { blocks, block_bytes, last, newest_cells, list, ..Cells::default() })
     }
 
     /// How much memory it has behind its own size, in bytes.
