@@ -5,6 +5,9 @@
 //! (blocks to shards, as `replay` does), `live` (the same, and into the series that a running
 //! service answers from) and `cut` (records to rows). Decoding is left out: the events lie
 //! decoded in memory. A stage that takes as long on two threads as on one does not scale.
+//!
+//! `minutes` is what a minute costs its series: of one partition, in order; and of twelve that are
+//! read two hours apart, as those of a backlog are.
 
 use criterion::measurement::WallTime;
 use criterion::{
@@ -14,7 +17,9 @@ use ninefold_benches::{Derived, Input, SHARD_SEED, ndjson, size, threads};
 use ninefold_engine::model::{Event, Measures};
 use ninefold_engine::slo::sli::Slis;
 use ninefold_engine::state::block::{Block, BlockBuilder};
+use ninefold_engine::state::cells::Cells;
 use ninefold_engine::state::{Cut, State};
+use ninefold_engine::time::{DAY_MINUTES, Minute};
 use rayon::prelude::*;
 
 /// Events of a block: about as many lines as a chunk of a file has.
@@ -91,6 +96,33 @@ fn stages(group: &mut BenchmarkGroup<'_, WallTime>, customers: u32, count: usize
     group.bench_function(name("cut"), |bench| bench.iter_with_large_drop(cut));
 }
 
+/// The minutes of a day as partitions bring them that are read two hours apart, each at a pace of
+/// its own.
+fn minutes(partitions: u64) -> Vec<Minute> {
+    let of_partition = |nth: u64| {
+        let (begin, pace) = (nth * 12_000, 80 + nth * 7 % 41);
+        let steps = (1..).scan(0, move |at, step: u64| {
+            *at += 1 + (step * 31 + nth * 17) * step % 24;
+            Some(*at)
+        });
+        let of_day = steps.take_while(|at| *at < u64::from(DAY_MINUTES));
+        of_day.map(move |at| (begin + at * pace, Minute(29_409_120 + at as u32)))
+    };
+    let mut arrivals: Vec<(u64, Minute)> = (0..partitions).flat_map(of_partition).collect();
+    arrivals.sort_unstable();
+    arrivals.into_iter().map(|(_, minute)| minute).collect()
+}
+
+/// Adds events of 20 ms.
+fn counted(minutes: &[Minute]) -> Cells {
+    let (latency_sum_us, latency_max_us) = (20_000, 20_000);
+    let one =
+        Measures { valid: 1, timed: 1, latency_sum_us, latency_max_us, ..Measures::default() };
+    let mut cells = Cells::default();
+    minutes.iter().for_each(|minute| cells.add(*minute, &one));
+    cells
+}
+
 fn apply(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("apply");
     group.sample_size(10);
@@ -98,6 +130,15 @@ fn apply(criterion: &mut Criterion) {
         for count in [1, 2] {
             stages(&mut group, customers, count);
         }
+    }
+    for partitions in [1, 12] {
+        let minutes = minutes(partitions);
+        let sum = counted(&minutes).sum(Minute(0)..=Minute(u32::MAX));
+        assert_eq!(sum.valid, minutes.len() as u64, "every event stands in its minute");
+        group.throughput(Throughput::Elements(minutes.len() as u64));
+        group.bench_function(format!("minutes/{partitions}"), |bench| {
+            bench.iter(|| counted(&minutes));
+        });
     }
     group.finish();
 }

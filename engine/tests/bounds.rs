@@ -24,7 +24,8 @@ use ninefold_engine::slo::objective::Objectives;
 use ninefold_engine::source::chunk::{Chunk, ChunkKind, Tail};
 use ninefold_engine::state::State;
 use ninefold_engine::state::series::Series;
-use ninefold_engine::table::Table;
+use ninefold_engine::table::read::SeriesPart;
+use ninefold_engine::table::{Filter, Table};
 use ninefold_engine::time::{MINUTE_MS, Minute};
 use options::options;
 use parquet::arrow::ArrowWriter;
@@ -295,4 +296,45 @@ fn an_epoch_is_full_at_its_bytes() {
     pipeline.commit().unwrap();
     assert!(!pipeline.epoch_is_full());
     assert_eq!(pipeline.memory_use().parts[0].used, 0);
+}
+
+/// Files of a day have names that say nothing of their order.
+#[test]
+fn minutes_that_come_from_the_table_take_no_more_than_those_that_were_counted() {
+    let mut random = Random(1);
+    let mut text = String::new();
+    for nth in 0..8_640 {
+        let (ts, latency) = (START_MS + nth * 2 * MINUTE_MS, random.below(50));
+        text.push_str(&format!(
+            "{{\"ts\":{ts},\"customer\":\"c{}\",\"service\":\"s\",\"route\":\"POST /b\",\
+             \"status\":200,\"latency_ms\":{latency}}}\n",
+            random.below(10)
+        ));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut counted = pipeline(&folder, usize::MAX);
+    let number = begin(&mut counted, 0, Tail::default());
+    // Some four hours each.
+    for chunk in &chunks(text.as_bytes(), 12_000) {
+        counted.ingest(number, std::slice::from_ref(chunk));
+        counted.commit().unwrap();
+    }
+    let filter = Filter::of_minutes(Minute(0)..=Minute(u32::MAX));
+    let first = |mut part: SeriesPart| {
+        let mut first = Minute(u32::MAX);
+        while part.next_rows(|row| first = first.min(row.minute)).unwrap() {}
+        first
+    };
+    let parts = counted.table().series_parts(&filter).unwrap();
+    let firsts: Vec<Minute> = parts.into_iter().map(first).collect();
+    assert!(firsts.len() > 60 && firsts.is_sorted(), "{firsts:?}");
+
+    let mut folded = pipeline(&folder, usize::MAX);
+    folded.recover(Minute(0)..=Minute(u32::MAX)).unwrap();
+    let bytes_of = |state: &mut State| -> usize {
+        state.pack_before(Minute(u32::MAX));
+        state.all_series().iter().map(|series| series.bytes_of_minutes()).sum()
+    };
+    let (live, again) = (bytes_of(&mut counted.state), bytes_of(&mut folded.state));
+    assert!(again <= live * 102 / 100, "{again} bytes from the table, {live} live");
 }

@@ -306,6 +306,7 @@ impl Pipeline {
         let watching = Watching { each: None, between: Some(&mut tidy) };
         fold_wanted(&self.table, slis, &need, (&Wanted::All, None), state, watching)?;
         pack(&mut self.state);
+        self.state.tighten();
         self.bound_restored();
         Ok(())
     }

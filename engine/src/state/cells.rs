@@ -19,9 +19,15 @@
 //! Invariants: blocks are in the order of their minutes and share none; within a block each
 //! minute stands once; the list is sorted by minute, one cell per minute. A minute may stand
 //! both in a block and in the list (it was late): its counts are the sum of both.
+//!
+//! Late minutes come in runs where partitions are read hours apart: each adds to a stretch of its
+//! own. So the list may then be longer, and is relieved of the minutes of one block at a time,
+//! where there are the most of them; they are written between the bytes that the block has. A
+//! block that this makes too long is cut, so that *loose* blocks are left; they are filled up
+//! again once no more late minutes come.
 
 use std::iter::Peekable;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::slice;
 
 use super::series::Cell;
@@ -33,8 +39,16 @@ use crate::time::Minute;
 /// in less than a microsecond.
 const BLOCK_CELLS: usize = 64;
 
-/// The longest list: what makes it longer packs its older half.
+/// The longest list of a series whose minutes come in their order: its older half is packed then.
 const LIST_CELLS: usize = 16;
+
+/// The longest list of a series with late minutes in it, so that several of them are merged into
+/// a block at once.
+const LATE_LIST_CELLS: usize = 32;
+
+/// How often a series is looked at, without late minutes in between, before its blocks are filled
+/// up again.
+const CALM_LOOKS: u8 = 2;
 
 /// First minute, length of the cells, length of the sum.
 const END_BYTES: usize = 4 + 2 + 1;
@@ -71,7 +85,11 @@ pub struct Cells {
     /// The newest packed minute.
     last: Minute,
     /// How many minutes the newest block has.
-    newest_cells: usize,
+    newest_cells: u8,
+    /// How often it is looked at until its blocks are filled up again; 0 where they are full.
+    loose: u8,
+    /// A minute of the first block that is not full, if some are not.
+    loose_from: Minute,
     list: Vec<Cell>,
 }
 
@@ -91,15 +109,19 @@ impl Cells {
             }
             _ => self.insert(self.list.len(), Cell { minute, measures: *measures }),
         }
-        if self.list.len() > LIST_CELLS {
-            self.pack_first(self.list.len() / 2);
-        }
     }
 
-    fn insert(&mut self, at: usize, cell: Cell) {
+    fn insert(&mut self, mut at: usize, cell: Cell) {
+        let is_late = self.list.first().is_some_and(|first| self.is_late(first));
+        if self.list.len() >= if is_late { LATE_LIST_CELLS } else { LIST_CELLS } {
+            self.pack_some();
+            at = self.list.partition_point(|listed| listed.minute < cell.minute);
+        }
         if self.list.len() == self.list.capacity() {
-            // From one on: most series of a large fleet have one minute at a time.
-            self.list.reserve_exact(self.list.len().max(1));
+            // From one on: most series of a large fleet have one minute at a time. A list that was
+            // shrunk gets no larger than others.
+            let length = self.list.len();
+            self.list.reserve_exact((length + 1).next_power_of_two() - length);
         }
         self.list.insert(at, cell);
     }
@@ -108,9 +130,9 @@ impl Cells {
     pub fn pack_before(&mut self, minute: Minute) {
         let count = self.list.partition_point(|cell| cell.minute < minute);
         if count > 0 {
-            self.pack_first(count);
-            self.list.shrink_to_fit();
+            self.pack(0..count);
         }
+        self.list.shrink_to_fit();
     }
 
     /// Drops the minutes before `minute`; of the packed ones whole blocks, so that up to a block
@@ -125,59 +147,147 @@ impl Cells {
         self.list.first().is_some_and(|cell| cell.minute < minute)
     }
 
-    /// Packs the first `count` minutes of the list, one or more.
-    fn pack_first(&mut self, count: usize) {
+    /// Packs those minutes of the list that go to the same block, where these are the most; or,
+    /// where they are more, the older half of those behind all that are packed.
+    fn pack_some(&mut self) {
+        let late = self.list.partition_point(|cell| self.is_late(cell));
+        let mut most = late..late + (self.list.len() - late).div_ceil(2);
+        let (mut start, mut at) = (0, self.block_from(self.list[0].minute));
+        while start < late {
+            let count;
+            (at, count) = self.of_block(&self.list[start..late], at);
+            if count > most.len() {
+                most = start..start + count;
+            }
+            start += count;
+        }
+        self.pack(most);
+    }
+
+    /// Packs a part of the list.
+    fn pack(&mut self, part: Range<usize>) {
         let mut list = std::mem::take(&mut self.list);
-        let is_late = |cell: &Cell| !self.blocks.is_empty() && cell.minute <= self.last;
-        let (mut late, newer) = list[..count].split_at(list[..count].partition_point(is_late));
-        while let Some(cell) = late.first() {
-            let at = self.block_from(cell.minute);
-            let next = self.blocks.get(at + 1).map(Block::first);
-            let is_of_block = |cell: &Cell| next.is_none_or(|next| cell.minute < next);
-            let (of_block, others) = late.split_at(late.partition_point(is_of_block));
-            let both = Merged::new(self.blocks[at].cells(), of_block.iter().copied());
-            self.replace(at, &both.collect::<Vec<Cell>>());
-            late = others;
+        let cells = &list[part.clone()];
+        let late = cells.partition_point(|cell| self.is_late(cell));
+        let (mut late, newer) = cells.split_at(late);
+        while let Some(first) = late.first() {
+            let (at, count) = self.of_block(late, self.block_from(first.minute));
+            self.merge(at, &late[..count]);
+            late = &late[count..];
         }
         self.append(newer);
-        list.drain(..count);
+        list.drain(part);
         self.list = list;
     }
 
-    /// Puts cells, in their order, in the place of a block.
-    fn replace(&mut self, at: usize, cells: &[Cell]) {
+    /// Whether a minute comes before one that is packed.
+    fn is_late(&self, cell: &Cell) -> bool {
+        !self.blocks.is_empty() && cell.minute <= self.last
+    }
+
+    /// The block that the first of some late minutes goes to, which is no earlier than `from`, and
+    /// how many of them do.
+    fn of_block(&self, late: &[Cell], from: usize) -> (usize, usize) {
+        let is_before = |block: &&Block| block.first() <= late[0].minute;
+        let at = from + self.blocks[from + 1..].iter().take_while(is_before).count();
+        let next = self.blocks.get(at + 1).map(Block::first);
+        (at, next.map_or(late.len(), |next| late.partition_point(|cell| cell.minute < next)))
+    }
+
+    /// Adds late minutes to a block.
+    fn merge(&mut self, at: usize, late: &[Cell]) {
+        let block = &self.blocks[at];
         let is_newest = at + 1 == self.blocks.len();
-        // A full block in the middle is split in halves, which have room for more.
-        let is_split = cells.len() > BLOCK_CELLS && !is_newest;
-        let runs = cells.chunks(if is_split { BLOCK_CELLS / 2 } else { BLOCK_CELLS });
-        if is_newest {
-            self.newest_cells = runs.clone().last().map_or(0, <[Cell]>::len);
+        if let Some((merged, count)) = block.merged(late) {
+            self.block_bytes = self.block_bytes - block.heap_bytes() + merged.heap_bytes();
+            self.blocks[at] = merged;
+            if is_newest {
+                self.newest_cells = count as u8;
+            }
+            self.loose = if self.loose > 0 { CALM_LOOKS } else { 0 };
+            return;
+        }
+        let both: Vec<Cell> = Merged::new(block.cells(), late.iter().copied()).collect();
+        // Where minutes go on behind a block it stays full, as the newest one does; else it is cut
+        // in parts alike, which have room for more.
+        let length = match is_newest || both.ends_with(late) {
+            true => BLOCK_CELLS,
+            false => both.len().div_ceil(both.len().div_ceil(BLOCK_CELLS)),
+        };
+        self.replace(at, &both, length);
+        if !is_newest {
+            let known = if self.loose > 0 { self.loose_from } else { Minute(u32::MAX) };
+            (self.loose, self.loose_from) = (CALM_LOOKS, known.min(both[0].minute));
+        }
+    }
+
+    /// Puts cells, in their order, in the place of a block: in blocks of `length` each.
+    fn replace(&mut self, at: usize, cells: &[Cell], length: usize) {
+        let runs = cells.chunks(length);
+        if at + 1 == self.blocks.len() {
+            self.newest_cells = runs.clone().last().map_or(0, <[Cell]>::len) as u8;
         }
         let blocks: Vec<Block> =
             runs.map(|cells| Block::default().with(Minute(0), cells)).collect();
         self.block_bytes += blocks.iter().map(Block::heap_bytes).sum::<usize>();
         self.block_bytes -= self.blocks[at].heap_bytes();
+        self.reserve(blocks.len().saturating_sub(1));
         self.blocks.splice(at..=at, blocks);
+    }
+
+    /// Makes room for more blocks: an eighth of what there are.
+    fn reserve(&mut self, count: usize) {
+        if self.blocks.len() + count > self.blocks.capacity() {
+            self.blocks.reserve_exact(count + self.blocks.len() / 8);
+        }
+    }
+
+    /// Whether late minutes have left blocks that are not full.
+    pub fn is_loose(&self) -> bool {
+        self.loose > 0
+    }
+
+    /// Takes note that it was looked at: after a few looks without late minutes in between,
+    /// [`Cells::tighten`].
+    pub fn settle(&mut self) {
+        match self.loose {
+            0 | 1 => self.tighten(),
+            _ => self.loose -= 1,
+        }
+    }
+
+    /// Fills up the blocks that late minutes have left with room, so that they take what they
+    /// would if all minutes had come in their order.
+    pub fn tighten(&mut self) {
+        if std::mem::take(&mut self.loose) > 0 {
+            let loose = self.blocks.drain(self.block_from(self.loose_from)..);
+            let mut cells = Vec::with_capacity(BLOCK_CELLS * loose.len());
+            for block in loose {
+                cells.extend(block.cells());
+                self.block_bytes -= block.heap_bytes();
+            }
+            self.newest_cells = BLOCK_CELLS as u8;
+            self.append(&cells);
+            self.blocks.shrink_to(self.blocks.len() + self.blocks.len() / 8);
+        }
     }
 
     /// Packs minutes behind all that are packed.
     fn append(&mut self, mut cells: &[Cell]) {
         while !cells.is_empty() {
-            if self.blocks.is_empty() || self.newest_cells == BLOCK_CELLS {
-                if self.blocks.len() == self.blocks.capacity() {
-                    self.blocks.reserve_exact(1 + self.blocks.len() / 8);
-                }
+            if self.blocks.is_empty() || usize::from(self.newest_cells) == BLOCK_CELLS {
+                self.reserve(1);
                 self.blocks.push(Block::default());
                 self.newest_cells = 0;
             }
-            let room = BLOCK_CELLS - self.newest_cells;
+            let room = BLOCK_CELLS - usize::from(self.newest_cells);
             let (fit, others) = cells.split_at(room.min(cells.len()));
             let newest = self.blocks.last_mut().expect("one with room");
             self.block_bytes -= newest.heap_bytes();
             *newest = newest.with(self.last, fit);
             self.block_bytes += newest.heap_bytes();
-            (self.last, self.newest_cells) =
-                (fit[fit.len() - 1].minute, self.newest_cells + fit.len());
+            self.last = fit[fit.len() - 1].minute;
+            self.newest_cells += fit.len() as u8;
             cells = others;
         }
     }
@@ -306,7 +416,7 @@ impl Cells {
         self.drop_blocks(self.block_from(minute));
         if let Some(oldest) = self.blocks.first().filter(|block| block.first() < minute) {
             let cells: Vec<Cell> = oldest.cells().filter(|cell| cell.minute >= minute).collect();
-            self.replace(0, &cells);
+            self.replace(0, &cells, BLOCK_CELLS);
         }
     }
 
@@ -327,8 +437,8 @@ impl Cells {
         let mut list: Vec<Cell> = list.iter().flat_map(Block::cells).collect();
         list.shrink_to_fit();
         let block_bytes = blocks.iter().map(Block::heap_bytes).sum();
-        let newest_cells = blocks.last().map_or(0, |block| block.cells().count());
-        Some(Cells { blocks, block_bytes, last, newest_cells, list })
+        let newest_cells = blocks.last().map_or(0, |block| block.cells().count()) as u8;
+        Some(Cells { blocks, block_bytes, last, newest_cells, list, ..Cells::default() })
     }
 
     /// How much memory it has behind its own size, in bytes.
@@ -450,8 +560,13 @@ impl Block {
             before = cell.minute.0;
             sum.add(&cell.measures);
         }
+        Block::ended(bytes, first, &sum)
+    }
+
+    /// The block of packed cells, the first of which is `first` and which are `sum` together.
+    fn ended(mut bytes: Vec<u8>, first: Minute, sum: &Measures) -> Block {
         let cells_length = bytes.len();
-        push_cell(&mut bytes, 1, &sum);
+        push_cell(&mut bytes, 1, sum);
         let sum_length = (bytes.len() - cells_length) as u8;
         let cells_length = u16::try_from(cells_length).expect("64 cells of at most 76 bytes");
         bytes.extend_from_slice(&first.0.to_le_bytes());
@@ -459,6 +574,52 @@ impl Block {
         bytes.push(sum_length);
         // Copied, since what is too large by less than a half would stay so.
         Block(Box::from(&bytes[..]))
+    }
+
+    /// This one with late minutes in their places, and how many it has then; `None` where they
+    /// are too many for a block. What stands between two of them is copied as it is.
+    fn merged(&self, mut late: &[Cell]) -> Option<(Block, usize)> {
+        let first = self.first().min(late[0].minute);
+        let (mut sum, mut reader) = (self.sum(), self.reader());
+        late.iter().for_each(|cell| sum.add(&cell.measures));
+        let mut bytes = Vec::with_capacity(self.0.len() + 32 * (late.len() + 1));
+        // The minutes before the next cell as it is read, and as it is written.
+        let (mut minute, mut before) = (minute_before(self.first()), minute_before(first));
+        let (mut copied, mut count) = (0, late.len());
+        while reader.at < reader.bytes.len() {
+            let start = reader.at;
+            minute = minute.wrapping_add(reader.skip());
+            count += 1;
+            if late.first().is_some_and(|late| late.minute.0 <= minute) {
+                bytes.extend_from_slice(&reader.bytes[copied..start]);
+                reader.at = start;
+                let (_, mut measures) = reader.cell();
+                while let Some((cell, others)) = late.split_first()
+                    && cell.minute.0 <= minute
+                {
+                    late = others;
+                    if cell.minute.0 == minute {
+                        measures.add(&cell.measures);
+                        count -= 1;
+                    } else {
+                        push_cell(&mut bytes, cell.minute.0.wrapping_sub(before), &cell.measures);
+                        before = cell.minute.0;
+                    }
+                }
+                push_cell(&mut bytes, minute.wrapping_sub(before), &measures);
+                copied = reader.at;
+            }
+            before = minute;
+        }
+        if count > BLOCK_CELLS {
+            return None;
+        }
+        bytes.extend_from_slice(&reader.bytes[copied..]);
+        for cell in late {
+            push_cell(&mut bytes, cell.minute.0.wrapping_sub(before), &cell.measures);
+            before = cell.minute.0;
+        }
+        Some((Block::ended(bytes, first, &sum), count))
     }
 
     /// First minute, length of the cells, length of the sum.
@@ -540,6 +701,24 @@ impl CellReader<'_> {
             };
         }
         (apart, measures)
+    }
+
+    /// Minutes since the cell before; the measures are passed over.
+    #[inline]
+    fn skip(&mut self) -> u32 {
+        let flags = self.bytes[self.at];
+        self.at += 1;
+        let apart = self.number_if(flags & APART != 0, 1) as u32;
+        for _ in 0..(flags & (VALID | BAD | EXCLUDED | TIMED | SLOW)).count_ones() {
+            self.number_if(true, 0);
+        }
+        if flags & UNTIMED == 0 {
+            self.latency_us();
+            if flags & LONGEST != 0 {
+                self.latency_us();
+            }
+        }
+        apart
     }
 
     /// What [`push_latency`] writes.
@@ -721,6 +900,16 @@ mod tests {
 
     use super::*;
 
+    const GOOD: Measures = Measures {
+        valid: 1,
+        bad: 0,
+        excluded: 0,
+        timed: 0,
+        slow: 0,
+        latency_sum_us: 0,
+        latency_max_us: 0,
+    };
+
     fn measures() -> impl Strategy<Value = Measures> {
         let count = || prop_oneof![4 => 0_u64..3, 2 => 0_u64..2_000, 1 => 0..1_u64 << 40];
         let parts = (count(), count(), count(), count(), count(), count(), any::<u32>());
@@ -749,10 +938,49 @@ mod tests {
         })
     }
 
+    /// Of up to a dozen sources, each of which goes forward from an hour of its own.
+    fn interleaved() -> impl Strategy<Value = Vec<(Minute, Measures)>> {
+        let steps = prop::collection::vec((0_usize..12, 0_u32..20, measures()), 1..600);
+        (1_usize..13, 0_u32..200, steps).prop_map(|(sources, apart, steps)| {
+            let mut now: Vec<u32> = (0..sources as u32).map(|nth| 50_000 + nth * apart).collect();
+            let arrive = |(source, step, measures)| {
+                let now = &mut now[source % sources];
+                *now += step;
+                (Minute(*now), measures)
+            };
+            steps.into_iter().map(arrive).collect()
+        })
+    }
+
+    /// Holds what is counted of the blocks against the blocks, and all invariants.
+    fn check(cells: &Cells) {
+        let blocks: Vec<Vec<Minute>> =
+            cells.blocks.iter().map(|one| one.cells().map(|cell| cell.minute).collect()).collect();
+        assert!(blocks.concat().is_sorted_by(|a, b| a < b), "blocks in order, no minute twice");
+        assert!(blocks.iter().all(|block| (1..=BLOCK_CELLS).contains(&block.len())));
+        for (block, minutes) in cells.blocks.iter().zip(&blocks) {
+            let mut sum = Measures::default();
+            block.cells().for_each(|cell| sum.add(&cell.measures));
+            assert_eq!((block.first(), block.sum()), (minutes[0], sum));
+        }
+        if let Some(newest) = blocks.last() {
+            assert_eq!(usize::from(cells.newest_cells), newest.len());
+            assert_eq!(Some(&cells.last), newest.last());
+        }
+        let bytes = cells.blocks.iter().map(Block::heap_bytes).sum::<usize>();
+        assert_eq!(cells.block_bytes, bytes);
+        assert!(cells.list.is_sorted_by(|a, b| a.minute < b.minute));
+        assert!(cells.list.capacity() <= LATE_LIST_CELLS);
+        if cells.loose == 0 {
+            let full = blocks.iter().rev().skip(1).all(|block| block.len() == BLOCK_CELLS);
+            assert!(full, "blocks that are not loose are full");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_window_equals_the_sum_of_a_map(
-            arrivals in arrivals(),
+            arrivals in prop_oneof![arrivals(), interleaved()],
             windows in prop::collection::vec((0_u32..400_000, 0_u32..50_000), 20),
             pack_every in 1_usize..50,
         ) {
@@ -762,7 +990,14 @@ mod tests {
                 map.entry(*minute).or_default().add(measures);
                 if nth % pack_every == 0 {
                     cells.pack_before(minute.minus(30));
+                    cells.settle();
                 }
+            }
+            check(&cells);
+            if pack_every % 2 == 0 {
+                cells.tighten();
+                check(&cells);
+                prop_assert!(!cells.is_loose());
             }
             let found: Vec<(Minute, Measures)> =
                 cells.iter().map(|cell| (cell.minute, cell.measures)).collect();
@@ -816,13 +1051,63 @@ mod tests {
             cells.pack_before(Minute(u32::MAX));
             cells.heap_bytes() as f64 / 10_000.0
         };
-        let good = Measures { valid: 1, ..Measures::default() };
-        let timed = Measures { timed: 1, latency_sum_us: 15_000, latency_max_us: 15_000, ..good };
-        assert!(month(good, 1) < 1.6, "{}", month(good, 1));
-        assert!(month(good, 90) < 2.9, "{}", month(good, 90));
+        let timed = Measures { timed: 1, latency_sum_us: 15_000, latency_max_us: 15_000, ..GOOD };
+        assert!(month(GOOD, 1) < 1.6, "{}", month(GOOD, 1));
+        assert!(month(GOOD, 90) < 2.9, "{}", month(GOOD, 90));
         assert!(month(timed, 1) < 4.0, "{}", month(timed, 1));
         let slower = Measures { latency_sum_us: 60_000, latency_max_us: 60_000, ..timed };
         assert!(month(slower, 1) < 5.3, "{}", month(slower, 1));
+    }
+
+    /// Some five hundred minutes of a month with one event each, in an order by hours of each day.
+    fn month(seed: u32, order: impl Fn(u32) -> u32) -> Vec<(Minute, Measures)> {
+        let mut now = 29_000_160;
+        let month = (0..500).map(|nth| {
+            now += 1 + mixed(seed * 1_000 + nth) % 171;
+            let us = 2_000 + u64::from(mixed(now) % 50_000);
+            let timed = Measures { timed: 1, latency_sum_us: us, latency_max_us: us, ..GOOD };
+            (Minute(now), timed)
+        });
+        let mut month: Vec<(Minute, Measures)> = month.collect();
+        month.sort_by_key(|(minute, _)| (minute.day(), order(minute.0 / 60), *minute));
+        month
+    }
+
+    fn mixed(number: u32) -> u32 {
+        let mixed = (number ^ (number >> 16)).wrapping_mul(0x45d9_f3b5);
+        (mixed ^ (mixed >> 15)).wrapping_mul(0x2c1b_3c6d) >> 7
+    }
+
+    #[test]
+    fn minutes_in_any_order_take_what_they_take_in_their_own() {
+        let folded = |seed: u32, order: &dyn Fn(u32) -> u32| {
+            let mut cells = Cells::default();
+            for (nth, (minute, measures)) in month(seed, order).iter().enumerate() {
+                cells.add(*minute, measures);
+                if nth % 2 == 0 {
+                    cells.pack_before(Minute(u32::MAX));
+                }
+            }
+            cells.pack_before(Minute(u32::MAX));
+            cells
+        };
+        let (mut full, mut loose, mut tight) = (0, 0, 0);
+        for seed in 0..20 {
+            let expected = folded(seed, &|hour| hour);
+            assert!(!expected.is_loose());
+            let mut cells = folded(seed, &mixed);
+            full += expected.heap_bytes();
+            loose += cells.heap_bytes();
+            for _ in 0..CALM_LOOKS {
+                assert!(cells.is_loose());
+                cells.settle();
+            }
+            check(&cells);
+            assert!(!cells.is_loose() && cells == expected);
+            tight += cells.heap_bytes();
+        }
+        assert!(loose > full * 105 / 100, "nothing to mend: {loose} of {full} bytes");
+        assert!(tight <= full * 101 / 100, "{tight} of {full} bytes");
     }
 
     #[test]

@@ -159,16 +159,8 @@ impl State {
             (newest, of_shard.map(|newest| shard.fold(start, folding(newest))))
         });
         let work: Vec<(Option<Minute>, Option<_>)> = work.collect();
-        for (newest, pools) in work {
-            self.newest = self.newest.max(newest);
-            for ((pool, service, minute), cell) in pools.into_iter().flatten() {
-                if cell.measures != Measures::default() {
-                    self.fleet.add(minute, &cell.measures);
-                }
-                let name = self.dimensions.values.text(service);
-                self.pools.add((pool, service), name, minute, &cell);
-            }
-        }
+        self.newest = work.iter().map(|(newest, _)| *newest).max().unwrap_or(before);
+        self.add_to_pools(work.into_iter().filter_map(|(_, pools)| pools));
         if live && self.newest > before {
             self.forget();
         }
@@ -247,6 +239,12 @@ impl State {
     /// Packs the minutes before `minute` of all series.
     pub fn pack_before(&mut self, minute: Minute) {
         self.shards.par_iter_mut().for_each(|shard| shard.pack_before(minute));
+    }
+
+    /// Packs as closely as can be what is packed of all series, so that it takes no more than if
+    /// every minute had come in its order.
+    pub fn tighten(&mut self) {
+        self.shards.par_iter_mut().for_each(Shard::tighten);
     }
 
     /// How often a customer was evicted.
@@ -477,19 +475,27 @@ impl State {
             pools
         };
         let work: Vec<PoolCells> = self.shards.par_iter_mut().enumerate().map(of_shard).collect();
+        self.add_to_pools(work);
+    }
+
+    /// Adds what shards have folded to the pools, and to the fleet.
+    fn add_to_pools(&mut self, work: impl IntoIterator<Item = PoolCells>) {
         // Sorted, since minutes are cheapest to add in their order.
         let mut pools: BTreeMap<(u16, u32, Minute), PoolCell> = BTreeMap::new();
         for (place, mut cell) in work.into_iter().flatten() {
-            pools.entry(place).or_insert_with(|| PoolCell::new(further)).take(&mut cell);
+            let new = || PoolCell::new(self.further);
+            pools.entry(place).or_insert_with(new).take(&mut cell);
         }
         let mut fleet: BTreeMap<Minute, Measures> = BTreeMap::new();
         for ((pool, service, minute), cell) in &pools {
             fleet.entry(*minute).or_default().add(&cell.measures);
-            let name = dimensions.values.text(*service);
+            let name = self.dimensions.values.text(*service);
             self.pools.add((*pool, *service), name, *minute, cell);
         }
-        for (minute, measures) in &fleet {
-            self.fleet.add(*minute, measures);
+        for (minute, measures) in fleet {
+            if measures != Measures::default() {
+                self.fleet.add(minute, &measures);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //! Invariants: a minute's counts stand in [`Cells`], none empty; a window's sum is the sum of
 //! its minutes, so it equals a recount of the raw events whatever order they came in.
 
+use std::iter;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -128,15 +129,21 @@ impl Series {
 
     /// Whether [`Series::forget`] has something to do.
     pub fn has_older(&self, oldest: Minute) -> bool {
+        let mut all = iter::once(&self.cells).chain(self.further.iter().map(|cells| &cells.0));
         self.histograms.first().is_some_and(|(minute, _)| *minute <= oldest)
-            || self.cells.has_unpacked_before(oldest)
-            || self.further.iter().any(|cells| cells.0.has_unpacked_before(oldest))
+            || all.any(|cells| cells.has_unpacked_before(oldest) || cells.is_loose())
     }
 
     /// Packs the minutes before `minute`.
     pub fn pack_before(&mut self, minute: Minute) {
         self.cells.pack_before(minute);
         self.further.iter_mut().for_each(|cells| cells.0.pack_before(minute));
+    }
+
+    /// Packs as closely as can be what is packed, as [`Cells::tighten`].
+    pub fn tighten(&mut self) {
+        self.cells.tighten();
+        self.further.iter_mut().for_each(|cells| cells.0.tighten());
     }
 
     /// Drops the minutes before `minute`, as [`Cells::drop_before`].
@@ -224,7 +231,8 @@ impl Series {
         is_sorted.then_some(Series { customer, service, cells, histograms, further })
     }
 
-    /// Drops the latencies up to a minute, and packs what stands before it.
+    /// Drops the latencies up to a minute, and packs what stands before it; more closely where no
+    /// late minutes came for some time, as [`Cells::settle`].
     pub fn forget(&mut self, oldest: Minute) {
         let keep_from = self.histograms.partition_point(|(minute, _)| *minute <= oldest);
         if keep_from > 0 {
@@ -232,6 +240,8 @@ impl Series {
             self.histograms.shrink_to_fit();
         }
         self.pack_before(oldest);
+        self.cells.settle();
+        self.further.iter_mut().for_each(|cells| cells.0.settle());
     }
 }
 

@@ -6,7 +6,7 @@
 //! they hold what came since.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use super::batch::Part;
@@ -381,24 +381,35 @@ impl Shard {
         let start = (self.tidy_next * part).min(self.accounts.len());
         let end = (start + part).min(self.accounts.len());
         self.tidy_next = (self.tidy_next + 1) % TIDY_PARTS;
-        let mut freed = 0;
-        for (_, series) in self.accounts[start..end].iter_mut().flat_map(|one| &mut one.series) {
-            if series.has_older(oldest) {
-                let before = series.bytes() as isize;
-                series.forget(oldest);
-                freed += before - series.bytes() as isize;
-            }
-        }
-        self.grow(-freed);
+        let is_due = |series: &Series| series.has_older(oldest);
+        self.tidy(start..end, is_due, |series| series.forget(oldest));
     }
 
     /// Packs the minutes before `minute` of all series.
     pub fn pack_before(&mut self, minute: Minute) {
+        self.tidy(0..self.accounts.len(), |_| true, |series| series.pack_before(minute));
+    }
+
+    /// Packs as closely as can be what is packed of all series.
+    pub fn tighten(&mut self) {
+        self.tidy(0..self.accounts.len(), |_| true, Series::tighten);
+    }
+
+    /// Tidies those series of some accounts of which `is_due` says so, and counts by how much
+    /// they grow with it.
+    fn tidy(
+        &mut self,
+        accounts: Range<usize>,
+        is_due: impl Fn(&Series) -> bool,
+        work: impl Fn(&mut Series),
+    ) {
         let mut grown = 0;
-        for (_, series) in self.accounts.iter_mut().flat_map(|account| &mut account.series) {
-            let before = series.bytes() as isize;
-            series.pack_before(minute);
-            grown += series.bytes() as isize - before;
+        for (_, series) in self.accounts[accounts].iter_mut().flat_map(|one| &mut one.series) {
+            if is_due(series) {
+                let before = series.bytes() as isize;
+                work(series);
+                grown += series.bytes() as isize - before;
+            }
         }
         self.grow(grown);
     }

@@ -221,7 +221,7 @@ impl Table {
     }
 
     /// The rows of [`Grain::Series`] that pass `filter`, in parts that can be read side by side:
-    /// one for each file, the oldest days first.
+    /// one for each file, the oldest first as far as the log says of what minutes they are.
     ///
     /// # Errors
     /// As [`Table::scan`].

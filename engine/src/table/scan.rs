@@ -188,8 +188,9 @@ impl Scan {
         let of_grain = live.iter().filter(|file| file.grain == grain.name()).count();
         let mut files: Vec<LiveFile> =
             live.iter().filter(|file| file.may_hold(grain, filter)).cloned().collect();
-        // What is folded minute by minute comes cheapest in the order of time.
-        files.sort_by_key(|file| file.day);
+        // What is folded minute by minute comes cheapest in the order of time. Names of files say
+        // nothing of that.
+        files.sort_by_key(|file| (file.day, file.minutes));
         Ok(Scan {
             files: files.into(),
             query: Arc::new(Query {
