@@ -189,7 +189,7 @@ const RESERVE_BYTES: u64 = 64 << 20;
 /// Ten seconds of uncommitted lines are re-read after a crash: a second's work.
 const COMMIT_INTERVAL_MS: u64 = 10_000;
 /// Bounds the memory of an epoch: about a second of the fastest stream on two cores.
-const EPOCH_EVENTS_MAX: usize = 2_000_000;
+const EPOCH_EVENTS_MAX: usize = 1_000_000;
 /// Less than what service managers wait before they kill.
 const STOP_TIMEOUT_MS: u64 = 30_000;
 /// A few dozen log entries are followed after a crash; three gigabytes of memory are written at

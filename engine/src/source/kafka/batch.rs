@@ -19,6 +19,8 @@ pub struct Batch {
     next: u64,
     marks: Vec<RecordMark>,
     bytes: Vec<u8>,
+    /// How many records and bytes the last chunk had: the next will be like it.
+    room: (usize, usize),
     /// Of the last record that was handed out, or that was cut; `None` before the first record.
     tail: Option<Tail>,
     /// Whether that is the tail of the newest record.
@@ -28,8 +30,15 @@ pub struct Batch {
 impl Batch {
     /// An empty one, whose first chunk begins at `offset`.
     pub fn new(offset: u64) -> Batch {
-        let (marks, bytes) = (Vec::new(), Vec::new());
-        Batch { first: offset, next: offset, marks, bytes, tail: None, is_cut: false }
+        Batch {
+            first: offset,
+            next: offset,
+            marks: Vec::new(),
+            bytes: Vec::new(),
+            room: (0, 0),
+            tail: None,
+            is_cut: false,
+        }
     }
 
     /// Takes the next record. What of its payload is longer than [`LINE_BYTES_MAX`] is cut.
@@ -39,6 +48,10 @@ impl Batch {
     pub fn push(&mut self, offset: u64, time_ms: Option<i64>, payload: &[u8]) {
         assert!(offset >= self.next, "records come in their order");
         let kept = &payload[..payload.len().min(LINE_BYTES_MAX)];
+        if self.marks.is_empty() {
+            self.marks.reserve(self.room.0);
+            self.bytes.reserve(self.room.1);
+        }
         self.bytes.extend_from_slice(kept);
         let end = u32::try_from(self.bytes.len()).expect("a batch is handed out long before");
         self.marks.push(RecordMark { offset, end, length_bytes: payload.len() as u64, time_ms });
@@ -104,6 +117,7 @@ impl Batch {
             return None;
         }
         self.tail = self.tail();
+        self.room = (self.marks.len(), self.bytes.len());
         let chunk = Chunk {
             first: self.first,
             next: self.next,
