@@ -100,10 +100,10 @@ impl Cells {
     /// If a sum leaves 64 bits.
     pub fn add(&mut self, minute: Minute, measures: &Measures) {
         match self.list.last_mut() {
-            Some(last) if last.minute == minute => return last.measures.add(measures),
+            Some(last) if last.minute == minute => last.measures.add(measures),
             Some(last) if last.minute > minute => {
                 match self.list.binary_search_by_key(&minute, |cell| cell.minute) {
-                    Ok(at) => return self.list[at].measures.add(measures),
+                    Ok(at) => self.list[at].measures.add(measures),
                     Err(at) => self.insert(at, Cell { minute, measures: *measures }),
                 }
             }
