@@ -18,9 +18,9 @@ use crate::time::{Day, Minute};
 /// How many rows become one block.
 const BLOCK_ROWS: u64 = 16_384;
 
-/// How many blocks are read and not counted, for each thread: more of them take memory, and save
-/// no time.
-const AHEAD_PER_THREAD: usize = 4;
+/// How many blocks are read and not counted, for each thread: about as many as are made beside a
+/// commit.
+const AHEAD_PER_THREAD: usize = 16;
 
 /// What every Parquet file begins with.
 const MAGIC: [u8; 4] = *b"PAR1";

@@ -15,7 +15,7 @@ use crate::source::file::{FileChunks, Opened, SourceError, chunks_before};
 
 /// How many chunks are read and not counted, for each thread: about as many as are decoded beside
 /// a commit.
-const AHEAD_PER_THREAD: usize = 16;
+const AHEAD_PER_THREAD: usize = 32;
 
 impl Pipeline {
     /// Counts an opened source to its end, and commits whenever an epoch is full; the last one
