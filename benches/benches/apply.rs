@@ -16,6 +16,7 @@ use criterion::{
 use ninefold_benches::{Derived, Input, SHARD_SEED, ndjson, size, threads};
 use ninefold_engine::model::{Event, Measures};
 use ninefold_engine::slo::sli::Slis;
+use ninefold_engine::slo::tally::Tally;
 use ninefold_engine::state::block::{Block, BlockBuilder};
 use ninefold_engine::state::cells::Cells;
 use ninefold_engine::state::{Cut, State};
@@ -61,8 +62,9 @@ fn check_cut(cut: &Cut, input: &Input) {
         let records = rows.flat_map(|row| shard.series(row));
         records.for_each(|record| series.add(&record.measures()));
     }
-    for row in cut.dimensions.iter().flat_map(|(rows, _)| rows) {
-        dimensions.add(&row.sums.measures);
+    let mut tally = Tally::default();
+    for row in 0..cut.dimensions.len() {
+        dimensions.add(&cut.dimensions.sums(row, &mut tally));
     }
     let total = input.truth.total;
     let found = (series.valid, series.bad, series.excluded);

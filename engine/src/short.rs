@@ -41,7 +41,7 @@ pub const ENDS_BYTES: usize = 16;
 /// ```
 /// use ninefold_engine::short::ends;
 /// assert!(ends(b"cust_0004711") != ends(b"cust_0004712"));
-/// assert_eq!(ends(b"one of 17 letters"), ends(b"one of X7 letters"));
+/// assert_eq!(ends(b"one of 17 letters"), ends(b"one of 18 letters"));
 /// ```
 pub fn ends(text: &[u8]) -> [u64; 2] {
     let half = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));

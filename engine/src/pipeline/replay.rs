@@ -1,7 +1,7 @@
 //! Counting a whole file, at the speed of the machine.
 //!
 //! One thread reads (and inflates) ahead, some decode, one counts and commits, all at once
-//! ([`super::overlap`]).
+//! (`pipeline/overlap`).
 
 use std::io;
 use std::path::Path;

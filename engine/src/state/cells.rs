@@ -1,7 +1,7 @@
 //! The minutes of one series, packed: a few bytes for a quiet minute, exact.
 //!
 //! The newest minutes, and late ones, stand unpacked in a short list. The others are packed in
-//! *blocks* ([`packed`]) of up to `BLOCK_CELLS` minutes, each a piece of memory of its own.
+//! *blocks* (`cells/packed`) of up to `BLOCK_CELLS` minutes, each a piece of memory of its own.
 //! Windows add the sums of whole blocks, and decode two at most. A minute that ages is appended to
 //! the newest block; a full block stays where it is, so that a million series that grow alike
 //! leave no holes behind in the allocator's sizes.

@@ -200,7 +200,7 @@ mod tests {
             count: nth % 4,
             status: 200,
             partition: (mixed / 35 % 2) as u16,
-            class: Class { timed: nth % 5 > 0, ..Class::default() },
+            class: Class { timed: !nth.is_multiple_of(5), ..Class::default() },
         }
     }
 
