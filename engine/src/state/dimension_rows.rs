@@ -63,13 +63,17 @@ pub struct DimensionRows {
 }
 
 impl DimensionRows {
-    /// The rows of runs of records. It is fastest where records of one row stand close to each
-    /// other in a run.
-    pub fn new<'a, R>(runs: impl IndexedParallelIterator<Item = R>, order: &TupleOrder) -> Self
+    /// The rows of runs of records, each of about `room`. It is fastest where records of one row
+    /// stand close to each other in a run.
+    pub fn new<'a, R>(
+        runs: impl IndexedParallelIterator<Item = R>,
+        room: usize,
+        order: &TupleOrder,
+    ) -> Self
     where
         R: Iterator<Item = &'a Record>,
     {
-        let runs: Vec<Run> = runs.map(|records| Run::of(records, order.tuples())).collect();
+        let runs: Vec<Run> = runs.map(|records| Run::of(records, room, order.tuples())).collect();
         let keyed = |(number, run): (u32, &Run)| {
             let keyed = |(at, row): (u32, &DimensionRow)| {
                 (order.dimension_key(row.tuple, row.minute, row.partition), number, at)
@@ -129,13 +133,13 @@ impl DimensionRows {
 }
 
 impl Run {
-    /// What records have of all rows; there are `tuples` tuples.
-    fn of<'a>(records: impl Iterator<Item = &'a Record>, tuples: usize) -> Run {
+    /// What about `room` records have of all rows; there are `tuples` tuples.
+    fn of<'a>(records: impl Iterator<Item = &'a Record>, room: usize, tuples: usize) -> Run {
         let mut numbers: HashMap<(u32, Minute, u16), u32, RandomState> = HashMap::default();
         let mut rows: Vec<DimensionRow> = Vec::new();
         // By tuple, the row of its record before, which mostly is of the same minute.
         let mut row_before = vec![u32::MAX; tuples];
-        let mut timed: Vec<(u32, Latencies)> = Vec::new();
+        let mut timed: Vec<(u32, Latencies)> = Vec::with_capacity(room);
         records.filter(|record| record.count > 0).for_each(|record| {
             let Record { tuple, minute, partition, class, .. } = *record;
             let before = &mut row_before[tuple as usize];
@@ -229,7 +233,7 @@ mod tests {
             .collect();
         for run in [1, 7, 1_000, 3_000] {
             let runs = records.par_chunks(run).map(|run| run.iter());
-            let rows = DimensionRows::new(runs, &order);
+            let rows = DimensionRows::new(runs, run, &order);
             let row = |number| {
                 let (tuple, minute, partition) = rows.key(number);
                 let mut tally = Tally::default();
@@ -239,7 +243,7 @@ mod tests {
             let all: Vec<_> = (0..rows.len()).map(row).collect();
             assert_eq!(all, recounted, "runs of {run}");
         }
-        let none = DimensionRows::new(rayon::iter::empty::<std::slice::Iter<Record>>(), &order);
+        let none = DimensionRows::new(rayon::iter::empty::<std::slice::Iter<Record>>(), 0, &order);
         assert!(none.is_empty());
     }
 }

@@ -95,10 +95,6 @@ impl PartialEq for Seal {
 /// The most that may add up to one sum: what the table's columns hold.
 const LOAD_MAX: u128 = i64::MAX as u128;
 
-/// Into how many runs records are cut to be summed by dimension, for each thread: enough to even
-/// out their load, few enough that most rows are of one run.
-const RUNS_PER_THREAD: usize = 2;
-
 /// The rows of an epoch, still by number.
 pub struct Cut {
     /// Of each shard.
@@ -175,12 +171,14 @@ impl State {
         };
         // Part by part over all shards, as they came: what shares a row is met together.
         let parts = self.shards.iter().map(|shard| shard.records.parts()).max().unwrap_or(0);
-        let size = parts.div_ceil(rayon::current_num_threads() * RUNS_PER_THREAD).max(1);
+        // A run for each thread: the fewer there are, the more of a row is in one.
+        let threads = rayon::current_num_threads();
+        let size = parts.div_ceil(threads).max(1);
         let of_part = |part| self.shards.iter().flat_map(move |shard| shard.records.part(part));
         let starts: Vec<usize> = (0..parts).step_by(size).collect();
         let runs = starts.par_iter().map(|start| (*start..start + size).flat_map(of_part));
         // One after the other: a core that still has a whole run to do would be waited for.
-        let dimensions = DimensionRows::new(runs, &order);
+        let dimensions = DimensionRows::new(runs, self.pending() / threads, &order);
         let shards = self.shards.par_iter().map(of_shard).collect();
         Cut { shards, dimensions }
     }

@@ -19,7 +19,7 @@ pub struct Batch {
     next: u64,
     marks: Vec<RecordMark>,
     bytes: Vec<u8>,
-    /// How many records and bytes the last chunk had: the next will be like it.
+    /// For how many records and bytes there is room at once: the next chunk will be like the last.
     room: (usize, usize),
     /// Of the last record that was handed out, or that was cut; `None` before the first record.
     tail: Option<Tail>,
@@ -117,7 +117,8 @@ impl Batch {
             return None;
         }
         self.tail = self.tail();
-        self.room = (self.marks.len(), self.bytes.len());
+        // An eighth more: what does not fit moves everything to twice the room.
+        self.room = (self.marks.len() * 9 / 8, self.bytes.len() * 9 / 8);
         let chunk = Chunk {
             first: self.first,
             next: self.next,
