@@ -20,14 +20,18 @@ use crate::state::block::{Block, Rooms};
 /// How many pieces are read ahead of those that make blocks of them, for each thread.
 const PIECES_PER_THREAD: usize = 2;
 
+/// How many blocks are counted at once, for each thread, whatever is ready: by so much an epoch
+/// may be larger than it should.
+const COUNTED_PER_THREAD: usize = 4;
+
 /// A block, and what stands before its end; `None` where it has not moved to the end of its piece.
 pub(super) type Made = (Block, Option<Tail>);
 
 type Answer = Result<Option<Made>, PipelineError>;
 
 impl Pipeline {
-    /// Makes blocks of `pieces`, each thread with `tools` of its own; gives them to `count`, as
-    /// many as are ready. Commits whenever an epoch is full. For each thread, `ahead` pieces at
+    /// Makes blocks of `pieces`, each thread with `tools` of its own; gives them to `count`, some
+    /// that are ready at a time. Commits whenever an epoch is full. For each thread, `ahead` pieces at
     /// most are read and not counted.
     ///
     /// # Errors
@@ -72,7 +76,7 @@ impl Pipeline {
             let mut ready = Ready { promised, first: None };
             loop {
                 let mut made = Vec::new();
-                let ended = ready.take(&mut made);
+                let ended = ready.take(threads * COUNTED_PER_THREAD, &mut made);
                 if !made.is_empty() {
                     count(self, made);
                 }
@@ -103,9 +107,9 @@ struct Ready {
 }
 
 impl Ready {
-    /// Waits for the next block; takes it and all behind it that are ready. How the pieces have
-    /// ended, if they have.
-    fn take(&mut self, made: &mut Vec<Made>) -> Option<Result<(), PipelineError>> {
+    /// Waits for the next block; takes it and those behind it that are ready, up to `most`. How the
+    /// pieces have ended, if they have.
+    fn take(&mut self, most: usize, made: &mut Vec<Made>) -> Option<Result<(), PipelineError>> {
         let Some(next) = self.first.take().or_else(|| self.promised.recv().ok()) else {
             return Some(Ok(()));
         };
@@ -114,6 +118,9 @@ impl Ready {
             match answer {
                 Ok(block) => made.extend(block),
                 Err(error) => return Some(Err(error)),
+            }
+            if made.len() >= most {
+                return None;
             }
             let next = self.promised.try_recv().ok()?;
             answer = match next.try_recv() {
@@ -222,18 +229,21 @@ mod tests {
         let (mut ready, answers) = promises(5);
         let take = |ready: &mut Ready| {
             let mut made = Vec::new();
-            let ended = ready.take(&mut made);
+            let ended = ready.take(2, &mut made);
             (made.iter().map(|(block, _)| block.first).collect::<Vec<_>>(), ended)
         };
         let answer = |at: usize| answers[at].send(Ok(Some(block(at as u64)))).unwrap();
-        [1, 0, 3].into_iter().for_each(answer);
+        [3, 0].into_iter().for_each(answer);
         let (made, ended) = take(&mut ready);
-        assert_eq!(made, [0, 1], "2 is not ready");
+        assert_eq!(made, [0], "1 is not ready");
         assert!(ended.is_none());
-        answer(2);
+        [1, 2].into_iter().for_each(answer);
+        let (made, ended) = take(&mut ready);
+        assert_eq!(made, [1, 2], "no more than two at once");
+        assert!(ended.is_none());
         answers[4].send(Err(PipelineError::Overload)).unwrap();
         let (made, ended) = take(&mut ready);
-        assert_eq!(made, [2, 3], "what stands before an error is counted");
+        assert_eq!(made, [3], "what stands before an error is counted");
         assert!(matches!(ended, Some(Err(PipelineError::Overload))));
         assert!(matches!(take(&mut ready), (none, Some(Ok(()))) if none.is_empty()), "the end");
     }
