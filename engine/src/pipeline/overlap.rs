@@ -166,8 +166,7 @@ impl Gate {
     fn next<P>(&self, phase: Phase, jobs: &Mutex<Receiver<Job<P>>>) -> Option<Job<P>> {
         loop {
             let is_other = |now: &mut Phase| *now != phase && *now != Phase::Over;
-            let now = self.changed.wait_while(self.phase(), is_other);
-            drop(now);
+            drop(self.changed.wait_while(self.phase(), is_other));
             let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()?;
             if *self.phase() != Phase::Over {
                 return Some(job);

@@ -22,16 +22,11 @@ use crate::slo::tally::Tally;
 use crate::time::Minute;
 
 /// A row, or what one run of records has of it.
-#[derive(Clone, Debug)]
-pub struct DimensionRow {
-    /// Service and all dimensions.
-    pub tuple: u32,
-    /// When.
-    pub minute: Minute,
-    /// From which partition.
-    pub partition: u16,
-    /// How much.
-    pub measures: Measures,
+struct DimensionRow {
+    tuple: u32,
+    minute: Minute,
+    partition: u16,
+    measures: Measures,
     /// Where its run's latencies of it are.
     latencies: Range<u32>,
 }
@@ -102,7 +97,7 @@ impl DimensionRows {
         self.ends.is_empty()
     }
 
-    /// The key of row `number`.
+    /// The key of row `number`: service and all dimensions, minute, partition.
     pub fn key(&self, number: usize) -> (u32, Minute, u16) {
         let (row, _) = self.piece(self.pieces_of(number).start);
         (row.tuple, row.minute, row.partition)
