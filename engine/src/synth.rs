@@ -17,7 +17,7 @@ mod incident;
 mod line;
 mod numeric;
 mod population;
-mod random;
+pub(crate) mod random;
 mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -40,13 +40,14 @@ use parquet::schema::types::ColumnPath;
 use rayon::prelude::*;
 
 use super::schema::{Grain, STATS_COLUMNS, timestamp};
+use pages::{Chunk, PAGE_ROWS};
+
+mod columns;
+mod packed;
+mod pages;
 
 /// Rows of a row group: large enough for encodings to pay, small enough to skip by.
 pub(crate) const GROUP_ROWS: usize = 100_000;
-
-/// Rows of a data page: a customer of one service has at most 1,440 minutes a day, so two pages
-/// at most hold them.
-const PAGE_ROWS: usize = 4_096;
 
 /// Rows that one core builds at a time: small enough to spread a row group over some cores.
 const SLICE_ROWS: usize = 16_384;
@@ -130,10 +131,18 @@ impl Encoder {
 
     /// Appends one row group.
     pub fn push(&mut self, group: &[RecordBatch]) -> Result<(), ParquetError> {
-        let (factory, schema, index) = (&self.factory, &self.schema, self.groups);
-        let (chunks, ()) =
-            rayon::join(|| encode_group(factory, schema, index, group), || self.stats.add(group));
-        append_group(&mut self.writer, chunks?)?;
+        let writers = self.factory.create_column_writers(self.groups)?;
+        let (schema, writer) = (&self.schema, &self.writer);
+        let (columns, ()) =
+            rayon::join(|| encode_group(schema, writer, writers, group), || self.stats.add(group));
+        let mut group = self.writer.next_row_group()?;
+        for column in columns? {
+            match column {
+                Column::Ours(Chunk { bytes, close }) => group.append_column(&bytes, close)?,
+                Column::Theirs(chunk) => chunk.append_to_row_group(&mut group)?,
+            }
+        }
+        group.close()?;
         self.groups += 1;
         Ok(())
     }
@@ -163,36 +172,32 @@ fn writer_of(
     SerializedFileWriter::new(Vec::new(), descriptor.root_schema_ptr(), properties)
 }
 
-fn append_group(
-    writer: &mut SerializedFileWriter<Vec<u8>>,
-    chunks: Vec<ArrowColumnChunk>,
-) -> Result<(), ParquetError> {
-    let mut group = writer.next_row_group()?;
-    for chunk in chunks {
-        chunk.append_to_row_group(&mut group)?;
-    }
-    group.close()?;
-    Ok(())
+/// A column of a row group, encoded by us or by the library.
+enum Column {
+    Ours(Chunk),
+    Theirs(ArrowColumnChunk),
 }
 
 fn encode_group(
-    factory: &ArrowRowGroupWriterFactory,
     schema: &SchemaRef,
-    index: usize,
+    file: &SerializedFileWriter<Vec<u8>>,
+    writers: Vec<ArrowColumnWriter>,
     group: &[RecordBatch],
-) -> Result<Vec<ArrowColumnChunk>, ParquetError> {
-    let writers = factory.create_column_writers(index)?;
-    let columns = writers.into_par_iter().enumerate();
-    columns
-        .map(|(column, mut writer): (usize, ArrowColumnWriter)| {
-            for batch in group {
-                for leaf in compute_leaves(schema.field(column), batch.column(column))? {
-                    writer.write(&leaf)?;
-                }
+) -> Result<Vec<Column>, ParquetError> {
+    let encode = |(at, mut writer): (usize, ArrowColumnWriter)| {
+        let parts: Vec<&ArrayRef> = group.iter().map(|batch| batch.column(at)).collect();
+        let descriptor = file.schema_descr().column(at);
+        if let Some(ours) = columns::encode(&parts, &descriptor, file.properties())? {
+            return Ok(Column::Ours(ours));
+        }
+        for part in parts {
+            for leaf in compute_leaves(schema.field(at), part)? {
+                writer.write(&leaf)?;
             }
-            writer.close()
-        })
-        .collect()
+        }
+        Ok(Column::Theirs(writer.close()?))
+    };
+    writers.into_par_iter().enumerate().map(encode).collect()
 }
 
 /// How many rows each group of a file has: equal sizes, at most [`GROUP_ROWS`], at least one.

@@ -1,0 +1,495 @@
+//! The columns that we put into pages ourselves: texts that come as numbers, and numbers.
+//!
+//! The library looks each text of a row up in a dictionary that it makes, though the text has come
+//! as a number of one; it packs differences value by value. Here a page is made at a time. What is
+//! read from it is the same, which the tests hold against the library's own; all else, as well as
+//! what has bounds that would have to be cut, is left to the library.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType, UInt32Type};
+use parquet::basic::Encoding;
+use parquet::bloom_filter::Sbbf;
+use parquet::errors::ParquetError;
+use parquet::file::properties::{
+    BloomFilterProperties, DEFAULT_COLUMN_INDEX_TRUNCATE_LENGTH, EnabledStatistics,
+    WriterProperties,
+};
+use parquet::schema::types::ColumnDescPtr;
+
+use super::packed;
+use super::pages::{Bounds, Chunk, PAGE_ROWS, Pages};
+
+/// One column of a row group, of which `parts` are some rows each. `None` if it is none of ours.
+///
+/// # Errors
+/// If zstd fails, or a page is longer than the format can say.
+pub(super) fn encode(
+    parts: &[&ArrayRef],
+    descriptor: &ColumnDescPtr,
+    properties: &WriterProperties,
+) -> Result<Option<Chunk>, ParquetError> {
+    if parts.iter().all(|part| part.is_empty()) {
+        return Ok(None);
+    }
+    let path = descriptor.path();
+    let compression = properties.compression(path);
+    let statistics = properties.statistics_enabled(path);
+    let pages = |encoding| Pages::new(descriptor, compression, encoding);
+    if properties.dictionary_enabled(path) {
+        let Some(column) = Numbered::of(parts, statistics) else { return Ok(None) };
+        if column.size() > properties.column_dictionary_page_size_limit(path) {
+            return Ok(None);
+        }
+        return column.encode(pages(Encoding::RLE_DICTIONARY)?, statistics).map(Some);
+    }
+    match properties.encoding(path) {
+        Some(encoding @ Encoding::DELTA_BINARY_PACKED) => {
+            let Some(values) = integers(parts) else { return Ok(None) };
+            encode_integers(&values, pages(encoding)?, statistics).map(Some)
+        }
+        Some(encoding @ Encoding::DELTA_BYTE_ARRAY) => {
+            let Some(runs) = pages_of_runs(parts) else { return Ok(None) };
+            let bloom_filter = properties.bloom_filter_properties(path);
+            encode_runs(&runs, pages(encoding)?, statistics, bloom_filter).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The values of a column of integers or times that are all there.
+fn integers(parts: &[&ArrayRef]) -> Option<Vec<i64>> {
+    let mut all = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+    for part in parts {
+        if part.null_count() > 0 {
+            return None;
+        }
+        let times = || Some(part.as_primitive_opt::<TimestampMicrosecondType>()?.values());
+        let values = part.as_primitive_opt::<Int64Type>().map(|part| part.values()).or_else(times);
+        all.extend_from_slice(values?);
+    }
+    Some(all)
+}
+
+fn encode_integers(
+    values: &[i64],
+    mut pages: Pages,
+    statistics: EnabledStatistics,
+) -> Result<Chunk, ParquetError> {
+    let mut bounds = Vec::new();
+    for values in values.chunks(PAGE_ROWS) {
+        pages.page(values.len(), None, |page| packed::deltas(values, page))?;
+        let range = values.iter().min().copied().zip(values.iter().max().copied());
+        bounds.push(Bounds { range, nulls: 0 });
+    }
+    pages.close(statistics, &bounds, None)
+}
+
+/// Stands for an absent value among places.
+const ABSENT: u32 = u32::MAX;
+
+/// A text column by number of one dictionary.
+struct Numbered<'a> {
+    /// The texts that occur, in their order, so that a place bounds as its text does.
+    texts: Vec<&'a str>,
+    /// The place of each row's text, or [`ABSENT`].
+    places: Vec<u32>,
+}
+
+impl<'a> Numbered<'a> {
+    /// `None` if there is more than one dictionary, or a text is too long to be a bound.
+    fn of(parts: &[&'a ArrayRef], statistics: EnabledStatistics) -> Option<Numbered<'a>> {
+        let numbers = parts.iter().map(|part| part.as_dictionary_opt::<UInt32Type>());
+        let numbers: Vec<_> = numbers.collect::<Option<_>>()?;
+        let dictionary = numbers.first()?.values();
+        if !numbers.iter().all(|part| Arc::ptr_eq(part.values(), dictionary)) {
+            return None;
+        }
+        let dictionary = texts_of(dictionary)?;
+        let mut stands = vec![false; dictionary.len()];
+        let keys = || numbers.iter().flat_map(|part| part.keys().iter());
+        keys().flatten().for_each(|number| stands[number as usize] = true);
+        let standing = (0..dictionary.len()).filter(|number| stands[*number]);
+        let texts = standing.map(|number| (dictionary.value(number), number));
+        let mut texts: Vec<(&str, usize)> = texts.collect();
+        texts.sort_unstable();
+        let mut places = vec![ABSENT; dictionary.len()];
+        for (place, (_, number)) in (0..).zip(&texts) {
+            places[*number] = place;
+        }
+        let of_row = |number: Option<u32>| number.map_or(ABSENT, |number| places[number as usize]);
+        let rows = keys().map(of_row).collect();
+        let texts: Vec<&str> = texts.into_iter().map(|(text, _)| text).collect();
+        let bounded =
+            statistics == EnabledStatistics::None || texts.iter().all(|text| is_bound(text));
+        bounded.then_some(Numbered { texts, places: rows })
+    }
+
+    /// Bytes of the dictionary.
+    fn size(&self) -> usize {
+        self.texts.iter().map(|text| text.len() + size_of::<u32>()).sum()
+    }
+
+    fn encode(
+        &self,
+        mut pages: Pages,
+        statistics: EnabledStatistics,
+    ) -> Result<Chunk, ParquetError> {
+        pages.dictionary(&self.texts)?;
+        let width = packed::width(self.texts.len().saturating_sub(1) as u64);
+        let mut bounds = Vec::new();
+        let (mut levels, mut there) = (Vec::new(), Vec::new());
+        for places in self.places.chunks(PAGE_ROWS) {
+            there.clear();
+            there.extend(places.iter().copied().filter(|place| *place != ABSENT));
+            let nulls = places.len() - there.len();
+            if nulls > 0 {
+                levels.clear();
+                levels.extend(places.iter().map(|place| u32::from(*place != ABSENT)));
+            }
+            pages.page(places.len(), (nulls > 0).then_some(&levels[..]), |page| {
+                page.push(width as u8);
+                packed::runs(&there, width, page);
+            })?;
+            if statistics != EnabledStatistics::None {
+                let text = |place: Option<&u32>| place.map(|place| self.texts[*place as usize]);
+                let range = text(there.iter().min()).zip(text(there.iter().max()));
+                bounds.push(Bounds { range, nulls });
+            }
+        }
+        pages.close(statistics, &bounds, None)
+    }
+}
+
+/// Rows of one page that follow each other and have one text.
+struct Run<'a> {
+    text: &'a str,
+    rows: usize,
+}
+
+/// The pages of a text column by number in which rows of one text follow each other. `None` if a
+/// text is absent, or too long to be a bound.
+fn pages_of_runs<'a>(parts: &[&'a ArrayRef]) -> Option<Vec<Vec<Run<'a>>>> {
+    let mut pages: Vec<Vec<Run>> = Vec::new();
+    let mut room = 0;
+    for part in parts {
+        let part = part.as_dictionary_opt::<UInt32Type>().filter(|part| part.null_count() == 0)?;
+        let texts = texts_of(part.values())?;
+        for same in part.keys().values().chunk_by(|a, b| a == b) {
+            let text = texts.value(same[0] as usize);
+            if !is_bound(text) {
+                return None;
+            }
+            let mut left = same.len();
+            while left > 0 {
+                if room == 0 {
+                    pages.push(Vec::new());
+                    room = PAGE_ROWS;
+                }
+                let rows = left.min(room);
+                pages.last_mut().expect("one was pushed").push(Run { text, rows });
+                left -= rows;
+                room -= rows;
+            }
+        }
+    }
+    Some(pages)
+}
+
+fn encode_runs(
+    pages_of_runs: &[Vec<Run>],
+    mut pages: Pages,
+    statistics: EnabledStatistics,
+    bloom_filter: Option<&BloomFilterProperties>,
+) -> Result<Chunk, ParquetError> {
+    let mut bounds = Vec::new();
+    let (mut shared, mut own, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+    for runs in pages_of_runs {
+        (shared.clear(), own.clear(), ends.clear());
+        let mut last = "";
+        for Run { text, rows } in runs {
+            let same = last.bytes().zip(text.bytes()).take_while(|(a, b)| a == b).count();
+            shared.push(same as i64);
+            own.push((text.len() - same) as i64);
+            ends.extend_from_slice(&text.as_bytes()[same..]);
+            // The others share all of it.
+            shared.extend(std::iter::repeat_n(text.len() as i64, rows - 1));
+            own.extend(std::iter::repeat_n(0, rows - 1));
+            last = text;
+        }
+        pages.page(shared.len(), None, |page| {
+            packed::deltas(&shared, page);
+            packed::deltas(&own, page);
+            page.extend_from_slice(&ends);
+        })?;
+        let texts = || runs.iter().map(|run| run.text);
+        bounds.push(Bounds { range: texts().min().zip(texts().max()), nulls: 0 });
+    }
+    let filter = |properties: &BloomFilterProperties| {
+        let texts = || pages_of_runs.iter().flatten().map(|run| run.text);
+        let mut filter = Sbbf::new_with_ndv_fpp(texts().count() as u64, properties.fpp())?;
+        texts().for_each(|text| filter.insert(text));
+        Ok::<_, ParquetError>(filter)
+    };
+    pages.close(statistics, &bounds, bloom_filter.map(filter).transpose()?)
+}
+
+/// The texts of a dictionary that lacks none.
+fn texts_of(values: &ArrayRef) -> Option<&StringArray> {
+    values.as_string_opt().filter(|texts: &&StringArray| texts.null_count() == 0)
+}
+
+/// Whether a text is short enough to be a bound as it is.
+fn is_bound(text: &str) -> bool {
+    DEFAULT_COLUMN_INDEX_TRUNCATE_LENGTH.is_none_or(|most| text.len() <= most)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{
+        BinaryArray, DictionaryArray, Int64Array, RecordBatch, TimestampMicrosecondArray,
+        UInt32Array,
+    };
+    use arrow::compute::{cast, concat_batches};
+    use arrow::datatypes::{DataType, Field};
+    use bytes::Bytes;
+    use parquet::arrow::ArrowWriter;
+    use parquet::arrow::arrow_reader::{
+        ArrowReaderOptions, ParquetRecordBatchReaderBuilder as Reader,
+    };
+    use parquet::arrow::arrow_writer::ArrowWriterOptions;
+    use parquet::basic::BoundaryOrder;
+    use parquet::file::metadata::PageIndexPolicy;
+    use parquet::file::page_index::column_index::ColumnIndexMetaData;
+
+    use super::super::{Encoder, bounds_of, properties, writer_of};
+    use super::*;
+    use crate::synth::random::Random;
+    use crate::table::schema::{Grain, timestamp};
+
+    /// Texts of which one is empty, one not ASCII, and one, if wanted, too long to be a bound.
+    fn texts(random: &mut Random, long: bool) -> ArrayRef {
+        let text = |n: u64| match n {
+            0 => String::new(),
+            1 => "größer".to_owned(),
+            2 if long => "x".repeat(65),
+            _ => format!("{}", n * 7 % 1_000),
+        };
+        Arc::new(StringArray::from_iter_values((0..1 + random.below(300)).map(text)))
+    }
+
+    /// A column of random values, all of them, some or none there, each for some rows or one.
+    fn column(random: &mut Random, field: &Field, rows: usize, texts: &ArrayRef) -> ArrayRef {
+        let (absent, run) = (random.below(3), 1 + random.below(40));
+        let mask = u64::MAX.checked_shr(random.below(65) as u32).unwrap_or(0);
+        let mut value = random.bits();
+        let values: Vec<u64> = (0..rows)
+            .map(|_| {
+                if random.below(run) == 0 {
+                    value = random.bits();
+                }
+                value & mask
+            })
+            .collect();
+        let there: Vec<bool> =
+            (0..rows).map(|_| absent == 0 || absent == 1 && random.below(3) > 0).collect();
+        let some = || values.iter().zip(&there).map(|(value, there)| there.then_some(*value));
+        let number = |value: u64| (value % texts.len() as u64) as u32;
+        match (field.data_type(), field.name().as_str()) {
+            (DataType::Utf8, "customer") => {
+                let numbers = UInt32Array::from_iter_values(values.iter().copied().map(number));
+                Arc::new(DictionaryArray::new(numbers, Arc::clone(texts)))
+            }
+            (DataType::Utf8, _) => {
+                let numbers = some().map(|value| value.map(number)).collect();
+                Arc::new(DictionaryArray::<UInt32Type>::new(numbers, Arc::clone(texts)))
+            }
+            (DataType::Int64, "slow") => {
+                Arc::new(some().map(|value| Some(value? as i64)).collect::<Int64Array>())
+            }
+            (DataType::Int64, _) => {
+                Arc::new(Int64Array::from_iter_values(values.iter().map(|value| *value as i64)))
+            }
+            (DataType::Timestamp(..), _) => {
+                let times = values.iter().map(|value| *value as i64);
+                let times = TimestampMicrosecondArray::from_iter_values(times);
+                Arc::new(times.with_data_type(timestamp()))
+            }
+            _ => {
+                let bytes: Vec<Option<[u8; 8]>> =
+                    some().map(|value| value.map(u64::to_le_bytes)).collect();
+                Arc::new(bytes.iter().map(|bytes| bytes.as_ref()).collect::<BinaryArray>())
+            }
+        }
+    }
+
+    fn parts(random: &mut Random, grain: Grain, texts: &ArrayRef) -> Vec<RecordBatch> {
+        let part = |random: &mut Random| {
+            let rows = [0, 1, 4_095, 4_096, 4_097, 9_000][random.below(6) as usize];
+            let schema = grain.schema();
+            let columns = schema.fields().iter();
+            RecordBatch::try_from_iter_with_nullable(
+                columns.map(|field| (field.name(), column(random, field, rows, texts), true)),
+            )
+        };
+        (0..1 + random.below(4)).map(|_| part(random).unwrap()).collect()
+    }
+
+    /// A file as the library writes it, of texts that are no numbers.
+    fn library(grain: Grain, parts: &[RecordBatch]) -> Vec<u8> {
+        let schema = grain.schema();
+        let options = ArrowWriterOptions::new()
+            .with_skip_arrow_metadata(true)
+            .with_properties(properties(&schema, 100_000, None));
+        let mut writer =
+            ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&schema), options).unwrap();
+        for part in parts {
+            let columns = part.columns().iter().zip(schema.fields());
+            let columns = columns.map(|(column, field)| cast(column, field.data_type()).unwrap());
+            writer
+                .write(&RecordBatch::try_new(Arc::clone(&schema), columns.collect()).unwrap())
+                .unwrap();
+        }
+        writer.into_inner().unwrap()
+    }
+
+    fn open(bytes: &Bytes) -> Reader<Bytes> {
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+        Reader::try_new_with_options(bytes.clone(), options).unwrap()
+    }
+
+    fn read(bytes: &Bytes) -> RecordBatch {
+        let file = open(bytes);
+        let schema = Arc::clone(file.schema());
+        let rows: Vec<RecordBatch> = file.build().unwrap().map(Result::unwrap).collect();
+        concat_batches(&schema, &rows).unwrap()
+    }
+
+    /// A bound as bytes in its order.
+    type Ordered = Option<Vec<u8>>;
+
+    fn of_time(value: i64) -> Vec<u8> {
+        (value as u64 ^ (1 << 63)).to_be_bytes().to_vec()
+    }
+
+    /// What an index says of each page.
+    fn found(index: &ColumnIndexMetaData, pages: usize) -> Vec<(Ordered, Ordered)> {
+        let of_page = |at| match index {
+            ColumnIndexMetaData::INT64(index) => {
+                [index.min_value(at), index.max_value(at)].map(|time| Some(of_time(*time?)))
+            }
+            ColumnIndexMetaData::BYTE_ARRAY(index) => {
+                [index.min_value(at), index.max_value(at)].map(|text| Some(text?.to_vec()))
+            }
+            other => panic!("{other:?} is no index of texts or times"),
+        };
+        (0..pages).map(|at| of_page(at).into()).collect()
+    }
+
+    /// The same, from the rows.
+    fn counted(pages: &[ArrayRef]) -> Vec<(Ordered, Ordered)> {
+        let ordered = |bound: ArrayRef| match bound.as_string_opt::<i32>() {
+            _ if bound.is_null(0) => None,
+            Some(text) => Some(text.value(0).as_bytes().to_vec()),
+            None => Some(of_time(bound.as_primitive::<TimestampMicrosecondType>().value(0))),
+        };
+        let of_page = |page| {
+            let (least, greatest) = bounds_of(&[page]);
+            (ordered(least), ordered(greatest))
+        };
+        pages.iter().map(of_page).collect()
+    }
+
+    fn check_index(index: &ColumnIndexMetaData, pages: &[ArrayRef], what: &str) {
+        let bounds = counted(pages);
+        assert_eq!(found(index, pages.len()), bounds, "{what}");
+        let nulls: Vec<i64> = pages.iter().map(|page| page.null_count() as i64).collect();
+        assert_eq!(index.null_counts(), Some(&nulls), "{what}");
+        for (at, bounds) in bounds.iter().enumerate() {
+            assert_eq!(index.is_null_page(at), bounds.0.is_none(), "{what}");
+        }
+        let known: Vec<_> = bounds.into_iter().filter(|page| page.0.is_some()).collect();
+        let rises = known.windows(2).all(|two| two[0].0 <= two[1].0 && two[0].1 <= two[1].1);
+        let falls = known.windows(2).all(|two| two[0].0 >= two[1].0 && two[0].1 >= two[1].1);
+        let order = match (rises, falls) {
+            (true, _) => BoundaryOrder::ASCENDING,
+            (_, true) => BoundaryOrder::DESCENDING,
+            _ => BoundaryOrder::UNORDERED,
+        };
+        assert_eq!(index.get_boundary_order(), Some(order), "{what}");
+    }
+
+    #[test]
+    fn a_file_of_ours_reads_as_one_of_the_librarys() {
+        for seed in 0..60 {
+            let mut random = Random::new(seed, 0);
+            let grains = [Grain::Series, Grain::Sli, Grain::Dimension, Grain::Failure];
+            let grain = grains[random.below(4) as usize];
+            let long = seed % 4 == 0;
+            let texts = texts(&mut random, long);
+            let parts = parts(&mut random, grain, &texts);
+            let mut encoder = Encoder::new(grain, 100_000, false).unwrap();
+            encoder.push(&parts).unwrap();
+            let ours = Bytes::from(encoder.finish().unwrap().bytes);
+            let theirs = Bytes::from(library(grain, &parts));
+            let rows = read(&ours);
+            assert_eq!(rows, read(&theirs), "seed {seed}");
+            if rows.num_rows() == 0 {
+                continue;
+            }
+            let files = [open(&ours), open(&theirs)];
+            for (at, column) in rows.columns().iter().enumerate() {
+                let what = format!("seed {seed}, {} {}", grain.name(), rows.schema().field(at));
+                let [a, b] = files.each_ref().map(|file| file.metadata().row_group(0).column(at));
+                assert_eq!(a.statistics(), b.statistics(), "{what}");
+                assert_eq!(a.compression(), b.compression(), "{what}");
+                assert_eq!(a.num_values(), b.num_values(), "{what}");
+                assert_eq!(a.encodings_mask(), b.encodings_mask(), "{what}");
+                assert_eq!(a.page_encoding_stats_mask(), b.page_encoding_stats_mask(), "{what}");
+                let places = files[0].metadata().offset_index().unwrap()[0][at].page_locations();
+                let starts = places.iter().map(|page| page.first_row_index as usize);
+                let ends = starts.clone().skip(1).chain([column.len()]);
+                let pages: Vec<ArrayRef> =
+                    starts.zip(ends).map(|(from, to)| column.slice(from, to - from)).collect();
+                let [index, other] =
+                    files.each_ref().map(|file| &file.metadata().column_index().unwrap()[0][at]);
+                let has_index = |index| !matches!(index, &ColumnIndexMetaData::NONE);
+                assert_eq!(has_index(index), has_index(other), "{what}");
+                // A bound that is cut is none of ours.
+                if has_index(index) && !long {
+                    check_index(index, &pages, &what);
+                }
+                let filters =
+                    files.each_ref().map(|file| file.get_row_group_column_bloom_filter(0, at));
+                let [ours, theirs] = filters.map(Result::unwrap);
+                assert_eq!(ours.is_some(), theirs.is_some(), "{what}");
+                let Some(filter) = ours else { continue };
+                column
+                    .as_string::<i32>()
+                    .iter()
+                    .flatten()
+                    .for_each(|name| assert!(filter.check(name)));
+                let wrong = (0..1_000).filter(|n| filter.check(&*format!("nobody {n}"))).count();
+                assert!(wrong < 50, "{what}: {wrong} of 1,000 are not there");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_commit_writes_is_ours_but_for_latencies() {
+        let mut random = Random::new(7, 0);
+        let texts = texts(&mut random, false);
+        let schema = Grain::Series.schema();
+        let file = writer_of(&schema, 100_000, None).unwrap();
+        for (at, field) in schema.fields().iter().enumerate() {
+            let rows = 5_000;
+            let column = match field.name().as_str() {
+                "slow" => Arc::new(Int64Array::from(vec![1; rows])),
+                _ => column(&mut random, field, rows, &texts),
+            };
+            let chunk = encode(&[&column], &file.schema_descr().column(at), file.properties());
+            assert_eq!(chunk.unwrap().is_some(), field.name() != "latency", "{}", field.name());
+        }
+    }
+}

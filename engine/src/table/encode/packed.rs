@@ -1,0 +1,130 @@
+//! The two packed encodings of Parquet that nearly all our columns are in: whole pages at a time.
+//!
+//! What is written here is what the format's own pages on encodings ask for, and what the library
+//! of our readers decodes; the library's encoders take a value at a time, which costs two to
+//! three times as much (`docs/performance.md`).
+
+/// Differences of a block of DELTA_BINARY_PACKED; each block has a least difference of its own.
+const BLOCK: usize = 256;
+
+/// Parts of a block; each has a bit width of its own.
+const PARTS: usize = 4;
+
+/// Values of a part.
+const PART: usize = BLOCK / PARTS;
+
+/// A run of so many equal values is written as one. Packed values come in groups of so many.
+const GROUP: usize = 8;
+
+/// Bits that `value` needs: none for 0.
+///
+/// ```text
+/// width(0) == 0, width(1) == 1, width(255) == 8, width(u64::MAX) == 64
+/// ```
+pub(super) fn width(value: u64) -> u32 {
+    u64::BITS - value.leading_zeros()
+}
+
+/// Appends `values` in DELTA_BINARY_PACKED: the first one, then differences, each block's above
+/// the least of it. Differences wrap, as the format asks for, so any values will do.
+pub(super) fn deltas(values: &[i64], page: &mut Vec<u8>) {
+    varint(BLOCK as u64, page);
+    varint(PARTS as u64, page);
+    varint(values.len() as u64, page);
+    varint(zigzag(values.first().copied().unwrap_or(0)), page);
+    let mut room = [0_i64; BLOCK];
+    let ends = values.get(1..).unwrap_or_default();
+    for (starts, ends) in values.chunks(BLOCK).zip(ends.chunks(BLOCK)) {
+        let block = &mut room[..ends.len()];
+        for ((difference, start), end) in block.iter_mut().zip(starts).zip(ends) {
+            *difference = end.wrapping_sub(*start);
+        }
+        let least = block.iter().copied().min().expect("chunks are not empty");
+        varint(zigzag(least), page);
+        // Parts that have no value have no width and no bytes.
+        let widths = page.len();
+        page.extend([0; PARTS]);
+        for (part, differences) in block.chunks(PART).enumerate() {
+            let mut above = [0_u64; PART];
+            for (above, difference) in above.iter_mut().zip(differences) {
+                *above = difference.wrapping_sub(least) as u64;
+            }
+            let width = width(above.iter().fold(0, |bits, value| bits | value));
+            page[widths + part] = width as u8;
+            pack(&above, width, page);
+        }
+    }
+}
+
+/// Appends `values` of `width` bits each as runs and packed groups (RLE): levels, and places in a
+/// dictionary.
+pub(super) fn runs(values: &[u32], width: u32, page: &mut Vec<u8>) {
+    let mut packed = 0;
+    let mut at = 0;
+    while at < values.len() {
+        let value = values[at];
+        let same = values[at..].iter().take_while(|other| **other == value).count();
+        if same < GROUP {
+            at += GROUP;
+            continue;
+        }
+        groups(&values[packed..at], width, page);
+        run(value, same, width, page);
+        at += same;
+        packed = at;
+    }
+    groups(&values[packed..], width, page);
+}
+
+/// One run of RLE: `count` times `value`.
+pub(super) fn run(value: u32, count: usize, width: u32, page: &mut Vec<u8>) {
+    varint((count as u64) << 1, page);
+    page.extend_from_slice(&value.to_le_bytes()[..width.div_ceil(8) as usize]);
+}
+
+/// Packed groups of RLE; the last one is filled up with zeros.
+fn groups(values: &[u32], width: u32, page: &mut Vec<u8>) {
+    if values.is_empty() {
+        return;
+    }
+    varint(((values.len().div_ceil(GROUP) as u64) << 1) | 1, page);
+    for values in values.chunks(PART) {
+        let mut wide = [0; PART];
+        wide.iter_mut().zip(values).for_each(|(wide, value)| *wide = u64::from(*value));
+        pack(&wide[..values.len().next_multiple_of(GROUP)], width, page);
+    }
+}
+
+/// Appends values of `width` bits each, the low bits first; a multiple of [`GROUP`] of them, so
+/// that they end with a byte.
+fn pack(values: &[u64], width: u32, page: &mut Vec<u8>) {
+    if width == 0 {
+        return;
+    }
+    let (mut word, mut filled) = (0, 0);
+    for value in values {
+        word |= value << filled;
+        filled += width;
+        if filled >= u64::BITS {
+            page.extend_from_slice(&word.to_le_bytes());
+            filled -= u64::BITS;
+            // The high bits, which had no room; there are none where the word was just filled.
+            word = value.checked_shr(width - filled).unwrap_or(0);
+        }
+    }
+    page.extend_from_slice(&word.to_le_bytes()[..filled.div_ceil(8) as usize]);
+}
+
+/// Appends a number in groups of seven bits, the low ones first.
+fn varint(mut value: u64, page: &mut Vec<u8>) {
+    while value >= 0x80 {
+        page.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    page.push(value as u8);
+}
+
+/// Small numbers of either sign as small numbers.
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
