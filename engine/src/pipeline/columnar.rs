@@ -20,7 +20,7 @@ const BLOCK_ROWS: u64 = 16_384;
 
 /// How many blocks are read and not counted, for each thread: about as many as are made beside a
 /// commit.
-const AHEAD_PER_THREAD: usize = 16;
+const AHEAD_PER_THREAD: usize = 24;
 
 /// What every Parquet file begins with.
 const MAGIC: [u8; 4] = *b"PAR1";

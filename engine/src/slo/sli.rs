@@ -250,27 +250,31 @@ impl Slis {
             (Some(Outcome::Good), Latency::Us(us)) => Some(us),
             _ => None,
         };
-        let mut class = Class {
+        // By value: a class that is filled in place stands in memory, and waits there for whatever
+        // was written before it.
+        let [further_good, further_bad, further_excluded] = match coverage {
+            0 => [0; 3],
+            _ => self.classify_further(status, outcome, timed_us, coverage),
+        };
+        Class {
             availability,
             timed: timed_us.is_some(),
             slow: self.latency.kind.time(timed_us) == Some(Outcome::Bad),
-            ..Class::default()
-        };
-        if coverage != 0 {
-            self.classify_further(&mut class, status, outcome, timed_us, coverage);
+            further_good,
+            further_bad,
+            further_excluded,
         }
-        class
     }
 
-    /// Fills the masks of the further SLIs in `coverage`.
+    /// The masks of the further SLIs in `coverage`: good, bad, excluded.
     fn classify_further(
         &self,
-        class: &mut Class,
         status: u16,
         outcome: Option<Outcome>,
         timed_us: Option<u32>,
         coverage: u8,
-    ) {
+    ) -> [u8; 3] {
+        let [mut good, mut bad, mut excluded] = [0; 3];
         for (index, sli) in self.further.iter().enumerate() {
             let bit = coverage & (1 << index);
             let sorted = match sli.kind {
@@ -278,12 +282,13 @@ impl Slis {
                 SliKind::Latency { .. } => sli.kind.time(timed_us),
             };
             match sorted {
-                Some(Outcome::Good) => class.further_good |= bit,
-                Some(Outcome::Bad) => class.further_bad |= bit,
-                Some(Outcome::Excluded) => class.further_excluded |= bit,
+                Some(Outcome::Good) => good |= bit,
+                Some(Outcome::Bad) => bad |= bit,
+                Some(Outcome::Excluded) => excluded |= bit,
                 None => {}
             }
         }
+        [good, bad, excluded]
     }
 
     /// The SLI of this name.

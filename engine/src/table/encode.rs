@@ -284,25 +284,44 @@ fn sort_keys(schema: &SchemaRef) -> Option<Vec<SortingColumn>> {
 /// Whether customer, service and minute never fall from row to row; nulls come first.
 fn is_sorted(group: &[RecordBatch]) -> bool {
     let mut last = None;
-    group.iter().all(|batch| {
-        let text = |name| batch.column_by_name(name).and_then(Texts::of);
-        let (customers, services) = (text("customer"), text("service"));
-        let minutes = batch
-            .column_by_name("minute")
-            .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
-        (0..batch.num_rows()).all(|row| {
-            let key = SortKey {
-                customer: customers.as_ref().and_then(|texts| texts.get(row)),
-                service: services.as_ref().and_then(|texts| texts.get(row)),
-                minute: minutes
-                    .filter(|minutes: &&TimestampMicrosecondArray| minutes.is_valid(row))
-                    .map(|minutes| minutes.value(row)),
-            };
-            let rises = last.as_ref().is_none_or(|last| *last <= key);
-            last = Some(key);
-            rises
-        })
+    group.iter().filter(|batch| batch.num_rows() > 0).all(|batch| {
+        let keys = SortKeys::of(batch);
+        let rises = last.as_ref().is_none_or(|last| *last <= keys.of_row(0))
+            && (1..batch.num_rows()).all(|row| keys.rises(row));
+        last = Some(keys.of_row(batch.num_rows() - 1));
+        rises
     })
+}
+
+/// What the rows of a batch are sorted by.
+struct SortKeys<'a> {
+    texts: [Option<Texts<'a>>; 2],
+    minutes: Option<&'a TimestampMicrosecondArray>,
+}
+
+impl<'a> SortKeys<'a> {
+    fn of(batch: &'a RecordBatch) -> SortKeys<'a> {
+        let text = |name| batch.column_by_name(name).and_then(Texts::of);
+        let minutes = batch.column_by_name("minute").and_then(|column| column.as_primitive_opt());
+        SortKeys { texts: [text("customer"), text("service")], minutes }
+    }
+
+    fn of_row(&self, row: usize) -> ([Option<&'a str>; 2], Option<i64>) {
+        (self.texts.each_ref().map(|texts| texts.as_ref()?.get(row)), self.minute(row))
+    }
+
+    fn minute(&self, row: usize) -> Option<i64> {
+        self.minutes.filter(|minutes| minutes.is_valid(row)).map(|minutes| minutes.value(row))
+    }
+
+    /// Whether a row is not below the one before. Where their texts have one number, as those of
+    /// most rows do, no text is looked at.
+    fn rises(&self, row: usize) -> bool {
+        if self.texts.iter().flatten().all(|texts| texts.are_one_number(row - 1, row)) {
+            return self.minute(row - 1) <= self.minute(row);
+        }
+        self.of_row(row - 1) <= self.of_row(row)
+    }
 }
 
 /// A text column: texts, or numbers with a dictionary.
@@ -328,6 +347,14 @@ impl<'a> Texts<'a> {
         self.texts.is_valid(place).then(|| self.texts.value(place))
     }
 
+    /// Whether two rows surely have one text.
+    fn are_one_number(&self, a: usize, b: usize) -> bool {
+        let one = |numbers: &UInt32Array| {
+            numbers.null_count() == 0 && numbers.value(a) == numbers.value(b)
+        };
+        self.numbers.is_some_and(one)
+    }
+
     /// The least and the greatest of them.
     fn bounds(&self) -> Option<(&'a str, &'a str)> {
         let Some(numbers) = self.numbers else {
@@ -344,13 +371,6 @@ impl<'a> Texts<'a> {
 fn bounds_among<'a>(mut texts: impl Iterator<Item = &'a str>) -> Option<(&'a str, &'a str)> {
     let first = texts.next()?;
     Some(texts.fold((first, first), |(low, high), text| (low.min(text), high.max(text))))
-}
-
-#[derive(PartialEq, PartialOrd)]
-struct SortKey<'a> {
-    customer: Option<&'a str>,
-    service: Option<&'a str>,
-    minute: Option<i64>,
 }
 
 /// Rows, nulls, least and greatest values of [`STATS_COLUMNS`], as the log keeps them. A column
@@ -429,6 +449,8 @@ fn bounds_of(columns: &[&ArrayRef]) -> (ArrayRef, ArrayRef) {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::DictionaryArray;
+
     use super::*;
 
     fn failures(rows: &[(&str, i64)]) -> RecordBatch {
@@ -455,6 +477,20 @@ mod tests {
         check(&[failures(&[("b", 1)]), failures(&[("a", 1)])], false);
         check(&[failures(&[("a", 1)]), failures(&[("a", 1)])], true);
         check(&[], true);
+        check(&[failures(&[]), failures(&[("b", 1)]), failures(&[]), failures(&[("a", 1)])], false);
+        let numbered = |rows: &[(&str, i64)]| {
+            let customers = rows.iter().map(|row| row.0).collect::<DictionaryArray<UInt32Type>>();
+            let services = rows.iter().map(|_| "s").collect::<DictionaryArray<UInt32Type>>();
+            RecordBatch::try_from_iter([
+                ("minute", Arc::clone(failures(rows).column(0))),
+                ("customer", Arc::new(customers)),
+                ("service", Arc::new(services)),
+            ])
+            .unwrap()
+        };
+        check(&[numbered(&[("b", 1), ("b", 2), ("c", 1)])], true);
+        check(&[numbered(&[("b", 2), ("b", 1)])], false);
+        check(&[numbered(&[("b", 1), ("a", 2)])], false);
     }
 
     #[test]
