@@ -28,9 +28,7 @@ use arrow::array::{
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Fields, SchemaRef, TimestampMicrosecondType, UInt32Type};
 use parquet::arrow::ArrowSchemaConverter;
-use parquet::arrow::arrow_writer::{
-    ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
-};
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::SortingColumn;
@@ -51,6 +49,9 @@ pub(crate) const GROUP_ROWS: usize = 100_000;
 
 /// Rows that one core builds at a time: small enough to spread a row group over some cores.
 const SLICE_ROWS: usize = 16_384;
+
+/// Room for a row in a file: what one of a customer takes (`docs/performance.md`), and some more.
+const ROW_BYTES: usize = 16;
 
 /// Share of customers that a bloom filter wrongly says it has.
 const BLOOM_FALSE_RATIO: f64 = 0.01;
@@ -74,7 +75,8 @@ pub(crate) struct Encoded {
 pub(crate) fn encode(grain: Grain, batches: &[RecordBatch]) -> Result<Encoded, ParquetError> {
     let groups = row_groups(batches);
     let sorted = groups.par_iter().all(|group| is_sorted(group));
-    let mut encoder = Encoder::new(grain, rows_of_group(rows_of(batches)), sorted)?;
+    let rows = rows_of(batches);
+    let mut encoder = Encoder::new(grain, rows_of_group(rows), sorted)?.with_room(rows);
     groups.iter().try_for_each(|group| encoder.push(group))?;
     encoder.finish()
 }
@@ -86,7 +88,7 @@ pub(crate) fn encode_sliced(
     build: &(dyn Fn(Range<usize>) -> RecordBatch + Sync),
 ) -> Result<Encoded, ParquetError> {
     let group_rows = rows_of_group(rows);
-    let mut encoder = Encoder::new(grain, group_rows, true)?;
+    let mut encoder = Encoder::new(grain, group_rows, true)?.with_room(rows);
     let build_group = |from: usize| {
         let end = rows.min(from + group_rows);
         let slices = (from..end).into_par_iter().step_by(SLICE_ROWS);
@@ -129,12 +131,17 @@ impl Encoder {
         Ok(Encoder { schema, writer, factory, groups: 0, stats: Stats::default() })
     }
 
+    /// The same, for about so many rows in all.
+    fn with_room(mut self, rows: usize) -> Encoder {
+        self.writer.inner_mut().reserve(rows * ROW_BYTES);
+        self
+    }
+
     /// Appends one row group.
     pub fn push(&mut self, group: &[RecordBatch]) -> Result<(), ParquetError> {
-        let writers = self.factory.create_column_writers(self.groups)?;
-        let (schema, writer) = (&self.schema, &self.writer);
-        let (columns, ()) =
-            rayon::join(|| encode_group(schema, writer, writers, group), || self.stats.add(group));
+        let mut stats = std::mem::take(&mut self.stats);
+        let (columns, ()) = rayon::join(|| self.encode_group(group), || stats.add(group));
+        self.stats = stats;
         let mut group = self.writer.next_row_group()?;
         for column in columns? {
             match column {
@@ -145,6 +152,33 @@ impl Encoder {
         group.close()?;
         self.groups += 1;
         Ok(())
+    }
+
+    fn encode_group(&self, group: &[RecordBatch]) -> Result<Vec<Column>, ParquetError> {
+        let parts = |at: usize| group.iter().map(|batch| batch.column(at)).collect::<Vec<_>>();
+        let (file, properties) = (self.writer.schema_descr(), self.writer.properties());
+        let ours = |at: usize| columns::encode(&parts(at), &file.column(at), properties);
+        let ours = (0..file.num_columns()).into_par_iter().map(ours);
+        let ours = ours.map(|chunk| Ok::<_, ParquetError>(chunk?.map(Column::Ours)));
+        let mut columns: Vec<Option<Column>> = ours.collect::<Result<_, _>>()?;
+        // The library's writers make room before their first row: where all columns are ours, they
+        // are not even made.
+        if columns.iter().any(Option::is_none) {
+            let writers = self.factory.create_column_writers(self.groups)?;
+            let theirs = writers.into_par_iter().zip(&mut columns).enumerate();
+            theirs.filter(|(_, (_, column))| column.is_none()).try_for_each(
+                |(at, (mut writer, column))| {
+                    for part in parts(at) {
+                        for leaf in compute_leaves(self.schema.field(at), part)? {
+                            writer.write(&leaf)?;
+                        }
+                    }
+                    *column = Some(Column::Theirs(writer.close()?));
+                    Ok::<_, ParquetError>(())
+                },
+            )?;
+        }
+        Ok(columns.into_iter().flatten().collect())
     }
 
     /// Bytes of the file so far.
@@ -176,28 +210,6 @@ fn writer_of(
 enum Column {
     Ours(Chunk),
     Theirs(ArrowColumnChunk),
-}
-
-fn encode_group(
-    schema: &SchemaRef,
-    file: &SerializedFileWriter<Vec<u8>>,
-    writers: Vec<ArrowColumnWriter>,
-    group: &[RecordBatch],
-) -> Result<Vec<Column>, ParquetError> {
-    let encode = |(at, mut writer): (usize, ArrowColumnWriter)| {
-        let parts: Vec<&ArrayRef> = group.iter().map(|batch| batch.column(at)).collect();
-        let descriptor = file.schema_descr().column(at);
-        if let Some(ours) = columns::encode(&parts, &descriptor, file.properties())? {
-            return Ok(Column::Ours(ours));
-        }
-        for part in parts {
-            for leaf in compute_leaves(schema.field(at), part)? {
-                writer.write(&leaf)?;
-            }
-        }
-        Ok(Column::Theirs(writer.close()?))
-    };
-    writers.into_par_iter().enumerate().map(encode).collect()
 }
 
 /// How many rows each group of a file has: equal sizes, at most [`GROUP_ROWS`], at least one.
