@@ -77,6 +77,9 @@ pub fn data_files<'a>(state: &'a State, cut: &'a Cut, names: &'a Names<'a>) -> V
     files
 }
 
+/// Of so many customers one core looks for the rows.
+const CUSTOMERS_AT_ONCE: usize = 1_024;
+
 /// Customers with rows, as (shard, place in its customers), by name.
 fn customers_by_name(state: &State, cut: &Cut) -> Vec<(u32, u32)> {
     let name = |shard: u32, place: u32| {
@@ -87,8 +90,8 @@ fn customers_by_name(state: &State, cut: &Cut) -> Vec<(u32, u32)> {
         let places = 0..cut.shards[shard as usize].customers.len() as u32;
         places.map(move |place| (head(name(shard, place)), shard, place))
     };
-    let mut order: Vec<(u128, u32, u32)> =
-        (0..cut.shards.len() as u32).flat_map(of_shard).collect();
+    let shards = (0..cut.shards.len() as u32).into_par_iter();
+    let mut order: Vec<(u128, u32, u32)> = shards.flat_map_iter(of_shard).collect();
     order.par_sort_unstable_by(|(a, a_shard, a_place), (b, b_shard, b_place)| {
         a.cmp(b).then_with(|| name(*a_shard, *a_place).cmp(name(*b_shard, *b_place)))
     });
@@ -107,31 +110,38 @@ fn head(text: &str) -> u128 {
 fn by_day(
     cut: &Cut,
     order: &[(u32, u32)],
-    range: impl Fn(&CustomerRows) -> Range<usize>,
-    day: impl Fn(&ShardRows, usize) -> Day,
+    range: impl Fn(&CustomerRows) -> Range<usize> + Sync,
+    day: impl Fn(&ShardRows, usize) -> Day + Sync,
 ) -> BTreeMap<Day, Vec<Place>> {
-    let all = cut.shards.iter().flat_map(|shard| &shard.customers);
-    let rows_max = all.map(|customer| range(customer).len()).sum();
-    let mut days: Vec<(Day, Vec<Place>)> = Vec::new();
-    // Nearly all rows are of the day of the row before.
-    let mut now = 0;
-    for (shard, place) in order {
-        let rows = &cut.shards[*shard as usize];
-        let of_customer = &rows.customers[*place as usize];
-        for row in range(of_customer) {
-            let day = day(rows, row);
-            if days.get(now).is_none_or(|(known, _)| *known != day) {
-                now = days.iter().position(|(known, _)| *known == day).unwrap_or(days.len());
+    let of_some = |order: &[(u32, u32)]| {
+        let mut days: Vec<(Day, Vec<Place>)> = Vec::new();
+        // Nearly all rows are of the day of the row before.
+        let mut now = 0;
+        for (shard, place) in order {
+            let rows = &cut.shards[*shard as usize];
+            let of_customer = &rows.customers[*place as usize];
+            for row in range(of_customer) {
+                let day = day(rows, row);
+                if days.get(now).is_none_or(|(known, _)| *known != day) {
+                    now = days.iter().position(|(known, _)| *known == day).unwrap_or(days.len());
+                }
+                if now == days.len() {
+                    days.push((day, Vec::new()));
+                }
+                let place =
+                    Place { shard: *shard, customer: of_customer.customer, row: row as u32 };
+                days[now].1.push(place);
             }
-            if now == days.len() {
-                let room = if days.is_empty() { rows_max } else { 0 };
-                days.push((day, Vec::with_capacity(room)));
-            }
-            let place = Place { shard: *shard, customer: of_customer.customer, row: row as u32 };
-            days[now].1.push(place);
         }
+        days
+    };
+    // Customers and their rows lie all over memory: all cores wait for them at once.
+    let pieces: Vec<_> = order.par_chunks(CUSTOMERS_AT_ONCE).map(of_some).collect();
+    let mut days: BTreeMap<Day, Vec<Place>> = BTreeMap::new();
+    for (day, mut places) in pieces.into_iter().flatten() {
+        days.entry(day).or_default().append(&mut places);
     }
-    days.into_iter().collect()
+    days
 }
 
 /// The numbers of the rows of `dimension` by day.
