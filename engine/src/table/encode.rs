@@ -4,6 +4,9 @@
 //! that two of them at a time take memory. Each column is encoded on its own, and the columns
 //! are put together in order, so the bytes do not depend on the number of threads.
 //!
+//! What a commit writes is put into pages by [`columns`]; what that does not take, such as texts
+//! that are no numbers, is left to the library's writers. Readers cannot tell which.
+//!
 //! Encodings, per column, because readers of one customer's month should touch little and
 //! writers should spend little:
 //! - `customer`: delta of prefixes. Rows are sorted by it, so it costs a few bytes a row and no

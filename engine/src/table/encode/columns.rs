@@ -1,4 +1,4 @@
-//! The columns that we put into pages ourselves: texts that come as numbers, and numbers.
+//! The columns that we put into pages ourselves: texts that come as numbers, numbers, and bytes.
 //!
 //! The library looks each text of a row up in a dictionary that it makes, though the text has come
 //! as a number of one; it packs differences value by value. Here a page is made at a time. What is
@@ -563,6 +563,15 @@ mod tests {
             };
             let chunk = encode(&[&column], &file.schema_descr().column(at), file.properties());
             assert!(chunk.unwrap().is_some(), "{}", field.name());
+        }
+        // Bytes are ours only where a page of them is short enough.
+        let latency = file.schema_descr().num_columns() - 3;
+        let bytes =
+            |length| -> ArrayRef { Arc::new(BinaryArray::from(vec![&*vec![0; length]; 2])) };
+        for (length, is_ours) in [(500_000, true), (600_000, false)] {
+            let descriptor = file.schema_descr().column(latency);
+            let chunk = encode(&[&bytes(length)], &descriptor, file.properties());
+            assert_eq!(chunk.unwrap().is_some(), is_ours, "{} of {length}", descriptor.name());
         }
     }
 }
