@@ -694,6 +694,7 @@ impl std::fmt::Display for Usage {
 }
 
 fn main() -> ExitCode {
+    allocator::take_small_pages();
     allocator::keep_freed_memory();
     let cli = Cli::parse();
     match run(cli) {
