@@ -233,7 +233,9 @@ fn encode_runs(
     let mut bounds = Vec::new();
     let (mut shared, mut own, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     for runs in pages_of_runs {
-        (shared.clear(), own.clear(), ends.clear());
+        shared.clear();
+        own.clear();
+        ends.clear();
         let mut last = "";
         for Run { text, rows } in runs {
             let same = last.bytes().zip(text.bytes()).take_while(|(a, b)| a == b).count();
