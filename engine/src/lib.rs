@@ -14,6 +14,7 @@ pub mod config;
 pub mod decode;
 pub mod delta;
 pub mod failpoint;
+pub mod leb128;
 pub mod model;
 pub mod notify;
 #[cfg(feature = "table")]

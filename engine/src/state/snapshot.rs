@@ -31,6 +31,7 @@ use super::block::{SHARDS, shard_of};
 use super::pools::PoolSeries;
 use super::series::Series;
 use super::shard::Shard;
+pub(super) use crate::leb128::push_number;
 use crate::slo::pool::Pools;
 use crate::time::Minute;
 
@@ -193,15 +194,6 @@ impl<'a> Reader<'a> {
     pub fn text(&mut self) -> Option<&'a str> {
         std::str::from_utf8(self.run()?).ok()
     }
-}
-
-/// Appends a LEB128 number.
-pub(super) fn push_number(bytes: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
 }
 
 /// Appends bytes with their length before them.

@@ -4,6 +4,8 @@
 //! of our readers decodes; the library's encoders take a value at a time, which costs two to
 //! three times as much (`docs/performance.md`).
 
+use crate::leb128::push_number;
+
 /// Differences of a block of DELTA_BINARY_PACKED; each block has a least difference of its own.
 const BLOCK: usize = 256;
 
@@ -28,10 +30,10 @@ pub(super) fn width(value: u64) -> u32 {
 /// Appends `values` in DELTA_BINARY_PACKED: the first one, then differences, each block's above
 /// the least of it. Differences wrap, as the format asks for, so any values will do.
 pub(super) fn deltas(values: &[i64], page: &mut Vec<u8>) {
-    varint(BLOCK as u64, page);
-    varint(PARTS as u64, page);
-    varint(values.len() as u64, page);
-    varint(zigzag(values.first().copied().unwrap_or(0)), page);
+    push_number(page, BLOCK as u64);
+    push_number(page, PARTS as u64);
+    push_number(page, values.len() as u64);
+    push_number(page, zigzag(values.first().copied().unwrap_or(0)));
     let mut room = [0_i64; BLOCK];
     let ends = values.get(1..).unwrap_or_default();
     for (starts, ends) in values.chunks(BLOCK).zip(ends.chunks(BLOCK)) {
@@ -40,7 +42,7 @@ pub(super) fn deltas(values: &[i64], page: &mut Vec<u8>) {
             *difference = end.wrapping_sub(*start);
         }
         let least = block.iter().copied().min().expect("chunks are not empty");
-        varint(zigzag(least), page);
+        push_number(page, zigzag(least));
         // Parts that have no value have no width and no bytes.
         let widths = page.len();
         page.extend([0; PARTS]);
@@ -78,7 +80,7 @@ pub(super) fn runs(values: &[u32], width: u32, page: &mut Vec<u8>) {
 
 /// One run of RLE: `count` times `value`.
 pub(super) fn run(value: u32, count: usize, width: u32, page: &mut Vec<u8>) {
-    varint((count as u64) << 1, page);
+    push_number(page, (count as u64) << 1);
     page.extend_from_slice(&value.to_le_bytes()[..width.div_ceil(8) as usize]);
 }
 
@@ -87,7 +89,7 @@ fn groups(values: &[u32], width: u32, page: &mut Vec<u8>) {
     if values.is_empty() {
         return;
     }
-    varint(((values.len().div_ceil(GROUP) as u64) << 1) | 1, page);
+    push_number(page, ((values.len().div_ceil(GROUP) as u64) << 1) | 1);
     for values in values.chunks(PART) {
         let mut wide = [0; PART];
         wide.iter_mut().zip(values).for_each(|(wide, value)| *wide = u64::from(*value));
@@ -113,15 +115,6 @@ fn pack(values: &[u64], width: u32, page: &mut Vec<u8>) {
         }
     }
     page.extend_from_slice(&word.to_le_bytes()[..filled.div_ceil(8) as usize]);
-}
-
-/// Appends a number in groups of seven bits, the low ones first.
-fn varint(mut value: u64, page: &mut Vec<u8>) {
-    while value >= 0x80 {
-        page.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    page.push(value as u8);
 }
 
 /// Small numbers of either sign as small numbers.
