@@ -180,6 +180,16 @@ pub enum Message {
     Failed(anyhow::Error),
 }
 
+impl Message {
+    /// How many bytes of events it holds.
+    fn bytes(&self) -> usize {
+        match self {
+            Message::Chunk { chunk, .. } | Message::Remember { chunk, .. } => chunk.bytes.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// Sends a message to the loop.
 ///
 /// # Errors

@@ -36,8 +36,8 @@ const NOTE_INTERVAL: Duration = Duration::from_millis(100);
 /// How many reports of damage the notes hold.
 const DAMAGE_NOTES_MAX: usize = 10;
 
-/// How many chunks the loop takes at once.
-const BATCH_CHUNKS: usize = 16;
+/// So many bytes of chunks the loop takes at once, and what the last one has more.
+const BATCH_BYTES: usize = 32 << 20;
 
 /// How far behind the clock events are at most that are of now.
 const NOW_MINUTES: u32 = 2;
@@ -285,14 +285,15 @@ impl<'a> Loop<'a> {
     fn take(&mut self, first: Message, messages: &Receiver<Message>) -> anyhow::Result<bool> {
         let service = self.service;
         let mut waiting: Vec<(u16, Vec<Chunk>)> = Vec::new();
-        let mut ended = false;
+        let (mut ended, mut bytes) = (false, 0);
         // Where the store fails one by one, so that the epoch's budget is kept to a chunk.
-        let most = if self.commits.is_failing() { 0 } else { BATCH_CHUNKS };
-        let more = std::iter::from_fn(|| messages.try_recv().ok()).take(most);
-        for message in std::iter::once(first).chain(more) {
+        let most = if self.commits.is_failing() { 0 } else { BATCH_BYTES };
+        let mut next = Some(first);
+        while let Some(message) = next {
             if !matches!(message, Message::Chunk { .. }) {
                 self.ingest(&std::mem::take(&mut waiting))?;
             }
+            bytes += message.bytes();
             let current = service.generation.load(Ordering::Acquire);
             let is_current =
                 |generation: u64| generation == current && read(&service.pipeline).is_complete();
@@ -346,6 +347,7 @@ impl<'a> Loop<'a> {
                     let _ = done.send(());
                 }
             }
+            next = if bytes < most { messages.try_recv().ok() } else { None };
         }
         self.ingest(&waiting)?;
         Ok(ended)

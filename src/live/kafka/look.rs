@@ -134,7 +134,7 @@ impl Look {
 }
 
 /// Whether `interval` has passed since then; if so, it begins anew.
-fn is_due(last: &mut Option<Instant>, interval: Duration) -> bool {
+pub fn is_due(last: &mut Option<Instant>, interval: Duration) -> bool {
     let is_due = last.is_none_or(|last| last.elapsed() >= interval);
     if is_due {
         *last = Some(Instant::now());

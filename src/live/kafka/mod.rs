@@ -13,6 +13,7 @@
 
 mod damage;
 mod errors;
+mod fetched;
 mod group;
 mod look;
 mod outlet;
@@ -46,8 +47,9 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use super::{Begin, Current, Message, Service};
 use crate::kafka::{BROKER_LIMIT, decode_of};
 use crate::states::read;
+use fetched::{Fetched, Record};
 use group::{Change, Group, Id};
-use look::Look;
+use look::{Look, is_due};
 use outlet::Outlet;
 use partition::{Partition, State, Step};
 use places::{Known, Places};
@@ -56,11 +58,18 @@ use suspects::Suspects;
 /// How long one waits for a record where none is there.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// So many records are taken before one looks at anything else.
+/// So many records are taken at once.
 const POLL_RECORDS: usize = 2_000;
 
+/// So long records wait for the next one.
+const FLOW_PATIENCE: Duration = Duration::from_millis(5);
+
 /// So long a record waits for others, while more of them come.
-const BATCH_PATIENCE: Duration = Duration::from_millis(100);
+const BATCH_PATIENCE: Duration = Duration::from_millis(25);
+
+/// How often partitions are led into the queue of fetched records, where none was assigned for
+/// as long.
+const LEAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long the loop may take nothing until fetching pauses. Shorter pauses would cost more
 /// than they save: what was fetched is thrown away.
@@ -89,6 +98,7 @@ pub fn start(
     let settings = client::consumer(&source)?;
     let consumer: BaseConsumer<Group> =
         settings.create_with_context(Group::default()).context("source.kafka")?;
+    let consumer = Arc::new(consumer);
     let failed = sender.clone();
     let (pipeline, stop) = (Arc::clone(&service.pipeline), Arc::clone(&service.stop));
     let relay = relay::start(&source, data.clone(), Arc::clone(&pipeline), Arc::clone(&stop))?;
@@ -103,7 +113,8 @@ pub fn start(
         config: service.config(),
         suspects: Suspects::start(&data, &instance),
         damaged: BTreeSet::new(),
-        consumer: Arc::new(consumer),
+        fetched: Arc::new(Fetched::new(Arc::clone(&consumer))),
+        consumer,
         places: Places::new(data, Arc::clone(&service.pipeline)),
         pipeline: Arc::clone(&service.pipeline),
         committing: Arc::clone(&service.committing),
@@ -122,6 +133,9 @@ pub fn start(
         started: Instant::now(),
         proved: None,
         is_paused: false,
+        is_flowing: false,
+        assigned: None,
+        led: None,
     };
     std::thread::spawn(move || {
         if let Err(error) = reader.run() {
@@ -145,6 +159,7 @@ struct Reader {
     /// Partitions that this process would not survive to read.
     damaged: BTreeSet<Id>,
     consumer: Arc<BaseConsumer<Group>>,
+    fetched: Arc<Fetched>,
     places: Places,
     pipeline: Arc<RwLock<Pipeline>>,
     committing: Arc<Mutex<()>>,
@@ -172,6 +187,11 @@ struct Reader {
     /// When running partitions were proved last.
     proved: Option<Instant>,
     is_paused: bool,
+    /// Whether records came in the last round, and may wait for others.
+    is_flowing: bool,
+    /// When partitions were assigned last, and when they were last led.
+    assigned: Option<Instant>,
+    led: Option<Instant>,
 }
 
 impl Reader {
@@ -180,6 +200,7 @@ impl Reader {
         self.look.wait_for(None);
         while !self.is_stopping() {
             self.look_around()?;
+            self.lead();
             self.act_on_changes()?;
             if self.generation.load(Ordering::Acquire) != self.current {
                 self.begin_all_again()?;
@@ -214,44 +235,74 @@ impl Reader {
         String::new()
     }
 
-    /// Takes what has come, until nothing more is there.
+    /// Leads partitions into the queue of fetched records anew: quickly as long as some may just
+    /// have been assigned, since what is fetched of them waits for it.
+    fn lead(&mut self) {
+        let interval = if self.is_fresh() { FLOW_PATIENCE } else { LEAD_INTERVAL };
+        if is_due(&mut self.led, interval) {
+            let assigned = self.partitions.iter().filter(|(_, partition)| partition.is_assigned);
+            assigned.for_each(|(id, _)| self.fetched.lead(id));
+        }
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.assigned.is_some_and(|assigned| assigned.elapsed() < LEAD_INTERVAL)
+    }
+
+    /// Takes what the client tells, and the records that it has fetched.
     fn poll(&mut self) -> anyhow::Result<()> {
         let consumer = Arc::clone(&self.consumer);
-        let mut wait = POLL_INTERVAL;
-        // Records of one partition mostly follow each other: its name is written once.
-        let mut id: Id = (String::new(), 0);
         for _ in 0..POLL_RECORDS {
-            match consumer.poll(wait) {
-                Some(Ok(message)) => {
-                    let (topic, number) = (message.topic(), message.partition());
-                    if id.1 != number || id.0 != topic {
-                        id = (topic.to_owned(), number);
-                    }
-                    let time_ms = message.timestamp().to_millis();
-                    let payload = message.payload().unwrap_or_default();
-                    let Ok(offset) = u64::try_from(message.offset()) else { continue };
-                    self.take(&id, offset, time_ms, payload)?;
-                }
+            match consumer.poll(Duration::ZERO) {
+                None => break,
                 Some(Err(error)) => return self.heed(&error),
-                // A change of the group ends a poll early as well.
-                None => {
-                    self.hand_out(Duration::ZERO);
-                    return Ok(());
+                // Of a partition that the library knows anew since it was led past this queue.
+                Some(Ok(message)) => {
+                    let id = (message.topic().to_owned(), message.partition());
+                    let (offset, payload) = (message.offset(), message.payload());
+                    let time_ms = message.timestamp().to_millis();
+                    let generation = self.assignments;
+                    self.take(&id, generation, offset, time_ms, payload.unwrap_or_default())?;
                 }
             }
-            wait = Duration::ZERO;
+        }
+        let fetched = Arc::clone(&self.fetched);
+        let is_quick = self.is_flowing || self.is_fresh();
+        let wait = if is_quick { FLOW_PATIENCE } else { POLL_INTERVAL };
+        let records = fetched.take(POLL_RECORDS, wait);
+        let generation = self.assignments;
+        // Records of one partition mostly follow each other: its name is written once.
+        let (mut before, mut id): (Option<&Record<'_>>, Id) = (None, (String::new(), 0));
+        for record in &records {
+            if let Some(error) = record.error() {
+                self.heed(&error)?;
+                continue;
+            }
+            if !before.is_some_and(|before| record.is_beside(before)) {
+                id = record.id();
+            }
+            before = Some(record);
+            self.take(&id, generation, record.offset(), record.time_ms(), record.payload())?;
+        }
+        self.is_flowing = !records.is_empty();
+        if !self.is_flowing {
+            self.hand_out(Duration::ZERO);
         }
         Ok(())
     }
 
+    /// Takes a record that was fetched while the newest assignment was `generation`.
     fn take(
         &mut self,
         id: &Id,
-        offset: u64,
+        generation: u64,
+        offset: i64,
         time_ms: Option<i64>,
         payload: &[u8],
     ) -> anyhow::Result<()> {
-        let Some(partition) = self.partitions.get_mut(id) else {
+        let partition = self.partitions.get_mut(id);
+        let partition = partition.filter(|partition| partition.generation() <= generation);
+        let (Some(partition), Ok(offset)) = (partition, u64::try_from(offset)) else {
             self.look.strays += 1;
             return Ok(());
         };
@@ -356,7 +407,9 @@ impl Reader {
         let mut list = TopicPartitionList::new();
         for (id, from) in places.iter().filter(|(id, _)| !corrupt.contains(id)) {
             add(&mut list, id, Offset::Offset(*from as i64));
+            self.fetched.lead(id);
         }
+        self.assigned = Some(Instant::now());
         // Called for an empty list as well: the library waits for an answer.
         let assigned = self.consumer.incremental_assign(&list);
         for id in ids {
@@ -467,6 +520,7 @@ impl Reader {
             }
             add(&mut new, id, Offset::Offset(*from as i64));
         }
+        self.assigned = Some(Instant::now());
         let done = self.consumer.incremental_unassign(&old);
         let done = done.and_then(|()| self.consumer.incremental_assign(&new));
         for (id, _) in places {

@@ -135,6 +135,11 @@ impl Partition {
         }
     }
 
+    /// Its assignment: what was fetched under an older one is not taken.
+    pub fn generation(&self) -> u64 {
+        self.guard.generation()
+    }
+
     /// The next offset to be counted.
     pub fn position(&self) -> u64 {
         self.guard.expected().unwrap_or_else(|| self.batch.next())
