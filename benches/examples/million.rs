@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ninefold_benches::{Defaults, SHARD_SEED};
+use ninefold_benches::{Defaults, SHARD_SEED, allocator};
 use ninefold_engine::decode::{self, Format};
 use ninefold_engine::model::Measures;
 use ninefold_engine::pipeline::snapshot::Restored;
@@ -412,6 +412,9 @@ fn now_ms() -> i64 {
 }
 
 fn main() {
+    // As `run` does.
+    allocator::take_small_pages();
+    allocator::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let Some((dir, rest)) = arguments.split_first() else {
         eprintln!("usage: million DIR [KEY=VALUE…]; see the head of the file");

@@ -9,7 +9,6 @@
 //! a check that the assertions hold. Without `--test` the size is one whose times mean something.
 
 use criterion::Throughput;
-use mimalloc::MiMalloc;
 use ninefold_engine::model::{Event, Latency};
 use ninefold_engine::query::Promise;
 use ninefold_engine::slo::alert::AlertOptions;
@@ -19,8 +18,8 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::Deserialize;
 
 /// The allocator of the `ninefold` binary: without it the benches would time another program.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+#[path = "../../src/allocator.rs"]
+pub mod allocator;
 
 /// Seed of the hash that sends customers to shards. Fixed, so that two runs do the same work.
 pub const SHARD_SEED: u64 = 9;

@@ -386,7 +386,56 @@ fn without_cri(line: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Usual lines of two formats, and some that are hard to tell from them.
+    const LINES: [&str; 8] = [
+        r#"{"ts":1764547200123,"customer":"c1","service":"s","status":200,"latency_us":12}"#,
+        r#"{"ts":1764547201123,"customer":"Zürich","service":"s","status":503}"#,
+        r#"{"ts":1764547200123,"customer":"c\"2","service":"s","status":200} "#,
+        r#"{"ts":1764547200123,"customer":"","status":1e2}"#,
+        r#"1.2.3.4 - jo [01/Dec/2025:00:00:00 +0000] "GET /a HTTP/1.1" 200 5"#,
+        r#"1.2.3.4 - é [01/Dec/2025:00:00:01 +0000] "GET /b HTTP/1.1" 500 5 "-" "curl""#,
+        "# a header\n",
+        " ",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn a_record_is_read_as_if_nothing_stood_behind_it(
+            lines in prop::collection::vec(prop::sample::select(&LINES[..]), 1..6),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+            format in prop::sample::select(&[Format::Ndjson, Format::Combined][..]),
+        ) {
+            let text = lines.concat();
+            let whole = lines.iter().scan(0, |end, line| {
+                *end += line.len();
+                Some(*end)
+            });
+            let mut ends: Vec<usize> = whole.collect();
+            ends.extend(cuts.iter().map(|cut| cut.index(text.len())));
+            ends.sort_unstable();
+            let new = || Decoder::new(&Options::default(), format);
+            let (mut beside, mut alone) = (new(), new());
+            let mut start = 0;
+            for end in ends {
+                if let Some(record) = text.get(start..end) {
+                    let (mut event, mut other) = (Event::default(), Event::default());
+                    let read = beside.decode_first(&text[start..], record.len(), &mut event);
+                    let read_alone = alone.decode_into(record.as_bytes(), &mut other);
+                    let is_event = matches!(read, Ok(Some(_)));
+                    let same = |read: Read<Option<Alike>>| read.map(|alike| alike.is_some());
+                    prop_assert_eq!(same(read), same(read_alone), "{}", record);
+                    prop_assert!(!is_event || event == other, "{event:?} {other:?}");
+                }
+                start = end;
+            }
+        }
+    }
 
     #[test]
     fn every_format_is_read_by_the_name_it_writes() {

@@ -871,6 +871,7 @@ fn decode_chunk(
     chunk: &Chunk,
 ) -> Block {
     failpoint::planted_panic("decode", &chunk.bytes);
+    let text = std::str::from_utf8(&chunk.bytes).ok();
     match &chunk.kind {
         ChunkKind::Lines | ChunkKind::Unterminated => {}
         ChunkKind::Overlong => {
@@ -880,10 +881,14 @@ fn decode_chunk(
         ChunkKind::Records(marks) => {
             let mut start = 0;
             for mark in marks {
-                let payload = &chunk.bytes[start..mark.end as usize];
-                start = mark.end as usize;
+                let place = start..mark.end as usize;
+                start = place.end;
+                let payload = &chunk.bytes[place.clone()];
+                // Both of its ends may be in the middle of a character.
+                let text =
+                    text.and_then(|text| text.get(place.clone()).and(text.get(place.start..)));
                 let mut event = Event::default();
-                match decode_record(decoder, mark, payload, &mut event) {
+                match decode_record(decoder, mark, payload, text, &mut event) {
                     Ok(alike) => builder.push_alike(&event, alike, slis, mark.offset),
                     Err(reason) => builder.push_dead(mark.offset, reason, payload, mark.time_ms),
                 }
@@ -891,7 +896,6 @@ fn decode_chunk(
             return builder.finish(chunk.next);
         }
     }
-    let text = std::str::from_utf8(&chunk.bytes).ok();
     let mut start = 0;
     while start < chunk.bytes.len() {
         let rest = &chunk.bytes[start..];
@@ -915,17 +919,22 @@ fn decode_chunk(
 }
 
 /// Decodes one record: every record is an event or a dead letter, whose reason is the error.
-/// Its age is judged by the time at which its log took it, never by our clock.
+/// `text` begins with the payload, where that is valid UTF-8 and so is all behind it. Its age is
+/// judged by the time at which its log took it, never by our clock.
 fn decode_record<'a>(
     decoder: &'a mut Decoder,
     mark: &RecordMark,
     payload: &'a [u8],
+    text: Option<&'a str>,
     event: &mut Event<'a>,
 ) -> Result<Alike, String> {
     if mark.length_bytes > payload.len() as u64 {
         return Err(overlong("record"));
     }
-    let read = decoder.decode_into(payload, event)?;
+    let read = match text {
+        Some(text) => decoder.decode_first(text, payload.len(), event)?,
+        None => decoder.decode_into(payload, event)?,
+    };
     let alike = read.ok_or_else(|| "record is empty or a format header".to_owned())?;
     let Some(time_ms) = mark.time_ms else { return Ok(alike) };
     if event.ts_ms > time_ms.saturating_add(AHEAD_MS_MAX) {
