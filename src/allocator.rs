@@ -37,7 +37,7 @@ pub fn take_small_pages() {
     let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
-/// Keeps freed memory for [`KEEP_FREED_MS`].
+/// Keeps freed memory for 20 s.
 #[expect(unsafe_code, reason = "the allocator's options have no safe interface")]
 pub fn keep_freed_memory() {
     // SAFETY: the call stores one integer in the allocator's table of options, of which 15 is
