@@ -193,11 +193,20 @@ mod tests {
         cluster
     }
 
-    fn fetched(servers: &str) -> Fetched {
+    /// A client of these partitions, from these offsets.
+    fn fetched(servers: &str, places: &[(i32, i64)]) -> Fetched {
         let mut settings = ClientConfig::new();
         settings.set("bootstrap.servers", servers).set("group.id", "g");
         settings.set("auto.offset.reset", "error");
-        Fetched::new(Arc::new(settings.create_with_context(Group::default()).unwrap()))
+        let consumer = settings.create_with_context(Group::default()).unwrap();
+        let fetched = Fetched::new(Arc::new(consumer));
+        lead(&fetched);
+        fetched.consumer.assign(&list(places)).unwrap();
+        fetched
+    }
+
+    fn lead(fetched: &Fetched) {
+        (0..2).for_each(|partition| fetched.lead(&(TOPIC.to_owned(), partition)));
     }
 
     fn list(places: &[(i32, i64)]) -> TopicPartitionList {
@@ -215,7 +224,7 @@ mod tests {
         while taken.len() < count {
             assert!(since.elapsed() < LIMIT, "{} of {count} records came", taken.len());
             assert!(fetched.consumer.poll(Duration::ZERO).is_none(), "all are led past it");
-            (0..2).for_each(|partition| fetched.lead(&(TOPIC.to_owned(), partition)));
+            lead(fetched);
             for record in fetched.take(count - taken.len(), Duration::from_millis(20)) {
                 assert!(record.error().is_none());
                 assert_eq!((record.id().0.as_str(), record.time_ms()), (TOPIC, Some(7)));
@@ -233,9 +242,7 @@ mod tests {
     #[test]
     fn records_come_in_their_order_also_after_an_assignment_afresh() {
         let cluster = cluster(500);
-        let fetched = fetched(&cluster.bootstrap_servers());
-        (0..2).for_each(|partition| fetched.lead(&(TOPIC.to_owned(), partition)));
-        fetched.consumer.assign(&list(&[(0, 0), (1, 100)])).unwrap();
+        let fetched = fetched(&cluster.bootstrap_servers(), &[(0, 0), (1, 100)]);
         let taken = next(&fetched, 900);
         assert_eq!(of_partition(&taken, 0), (0..500).collect::<Vec<_>>());
         assert_eq!(of_partition(&taken, 1), (100..500).collect::<Vec<_>>());
@@ -250,9 +257,7 @@ mod tests {
     #[test]
     fn an_error_of_a_partition_comes_in_place_of_records() {
         let cluster = cluster(1);
-        let fetched = fetched(&cluster.bootstrap_servers());
-        fetched.lead(&(TOPIC.to_owned(), 0));
-        fetched.consumer.assign(&list(&[(0, 1_000)])).unwrap();
+        let fetched = fetched(&cluster.bootstrap_servers(), &[(0, 1_000)]);
         let since = std::time::Instant::now();
         let error = loop {
             assert!(since.elapsed() < LIMIT, "an error comes");
@@ -268,13 +273,11 @@ mod tests {
     #[test]
     fn a_client_ends_while_records_wait() {
         let cluster = cluster(500);
-        let fetched = fetched(&cluster.bootstrap_servers());
-        (0..2).for_each(|partition| fetched.lead(&(TOPIC.to_owned(), partition)));
-        fetched.consumer.assign(&list(&[(0, 0), (1, 0)])).unwrap();
+        let fetched = fetched(&cluster.bootstrap_servers(), &[(0, 0), (1, 0)]);
         assert_eq!(next(&fetched, 10).len(), 10);
         fetched.consumer.incremental_unassign(&list(&[(0, 0), (1, 0)])).unwrap();
         drop(fetched.consumer.poll(Duration::from_millis(300)));
-        (0..2).for_each(|partition| fetched.lead(&(TOPIC.to_owned(), partition)));
+        lead(&fetched);
         let (ended, has_ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             drop(fetched);
