@@ -63,7 +63,10 @@ pub fn data_files<'a>(state: &'a State, cut: &'a Cut, names: &'a Names<'a>) -> V
     };
     let build = Build { state, cut, names, dictionaries: Arc::new(dictionaries) };
     let mut files = Vec::new();
-    let series = |rows: &ShardRows, row: usize| rows.series(row)[0].minute.day();
+    // The records lie all over memory: where they are of one day, none is looked at for it.
+    let only = only_day(cut);
+    let series =
+        |rows: &ShardRows, row: usize| only.unwrap_or_else(|| rows.series(row)[0].minute.day());
     let places = by_day(cut, &order, |rows| rows.series.clone(), series);
     files.extend(build.files(Grain::Series, places, Build::series));
     let slis = |rows: &ShardRows, row: usize| rows.slis[row].minute.day();
@@ -104,6 +107,14 @@ fn head(text: &str) -> u128 {
     let length = text.len().min(head.len());
     head[..length].copy_from_slice(&text.as_bytes()[..length]);
     u128::from_be_bytes(head)
+}
+
+/// The day of all records, if it is one.
+fn only_day(cut: &Cut) -> Option<Day> {
+    let minutes = || cut.shards.iter().filter_map(|rows| rows.minutes);
+    let oldest = minutes().map(|(oldest, _)| oldest.day()).min()?;
+    let newest = minutes().map(|(_, newest)| newest.day()).max()?;
+    (oldest == newest).then_some(oldest)
 }
 
 /// The places of one grain's rows by day, in the order of customers.

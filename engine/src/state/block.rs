@@ -93,7 +93,7 @@ impl ShardPart {
     }
 
     /// The customers of this part, in the order of their local numbers.
-    pub fn customers(&self) -> impl Iterator<Item = &str> {
+    pub fn customers(&self) -> impl Iterator<Item = &str> + Clone {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, end)| &self.names[start as usize..*end as usize])
     }

@@ -12,6 +12,8 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use crate::short::same;
+
 /// The customers of a shard.
 ///
 /// ```
@@ -59,6 +61,22 @@ impl Names {
     pub fn find(&self, text: &str) -> Option<u32> {
         let found = |id: &u32| text_of(&self.texts, *id) == text;
         self.index.find(self.hasher.hash_one(text), found).copied()
+    }
+
+    /// The numbers of many texts. The index and the names lie all over memory: looked up in two
+    /// steps, many texts wait for it side by side.
+    pub fn find_all<'a>(
+        &self,
+        texts: impl Iterator<Item = &'a str> + Clone,
+    ) -> impl Iterator<Item = Option<u32>> {
+        let first_alike =
+            |text: &str| self.index.find(self.hasher.hash_one(text), |_| true).copied();
+        let alike: Vec<Option<u32>> = texts.clone().map(first_alike).collect();
+        alike.into_iter().zip(texts).map(|(alike, text)| {
+            // One of a hundred is alike by its hash alone.
+            let is_it = |id: &u32| same(self.text(*id).as_bytes(), text.as_bytes());
+            alike.filter(is_it).or_else(|| alike.and_then(|_| self.find(text)))
+        })
     }
 
     /// The name of a number.

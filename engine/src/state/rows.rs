@@ -67,6 +67,8 @@ pub struct ShardRows {
     records: Vec<Record>,
     /// Where the records of each row end.
     ends: Vec<u32>,
+    /// The oldest and the newest minute of all records; `None` where there is none.
+    pub minutes: Option<(Minute, Minute)>,
     /// Each customer's in the order of `series`, then by SLI.
     pub slis: Vec<SliRow>,
     /// Each customer's sorted by service, minute, tuple, partition, status.
@@ -180,10 +182,12 @@ pub fn shard_rows(
     order: &TupleOrder,
 ) -> ShardRows {
     let grouped = by_customer(records, customers);
-    match &order.short {
+    let rows = match &order.short {
         Some(tuples) => rows_by(grouped, further, order, |one| order.short_key(tuples, one)),
         None => rows_by(grouped, further, order, |one| order.series_key(one)),
-    }
+    };
+    let minutes = || records.counted().map(|record| record.minute);
+    ShardRows { minutes: minutes().min().zip(minutes().max()), ..rows }
 }
 
 fn rows_by<K: Ord + Copy>(

@@ -147,7 +147,10 @@ impl Shard {
 
     /// Takes its part of a block; `tuples` translates the block's tuples.
     pub fn take(&mut self, mut part: ShardPart, tuples: &[u32]) {
-        let customers: Vec<u32> = part.customers().map(|name| self.customer(name)).collect();
+        let known: Vec<Option<u32>> = self.customers.find_all(part.customers()).collect();
+        let customers = known.into_iter().zip(part.customers());
+        let customers: Vec<u32> =
+            customers.map(|(known, name)| known.unwrap_or_else(|| self.customer(name))).collect();
         let mut records = std::mem::take(&mut part.records);
         for record in &mut records {
             record.customer = customers[record.customer as usize];
