@@ -54,6 +54,8 @@ pub fn replay(place: &Place, files: &Files, json: bool) -> anyhow::Result<ExitCo
     } else {
         show::summary(&summary, &dead_reasons(pipeline.table(), &partitions)?)?;
     }
+    // The process ends: its memory is given back as a whole, not name by name before.
+    std::mem::forget(pipeline);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -111,10 +111,10 @@ fn head(text: &str) -> u128 {
 
 /// The day of all records, if it is one.
 fn only_day(cut: &Cut) -> Option<Day> {
-    let minutes = || cut.shards.iter().filter_map(|rows| rows.minutes);
-    let oldest = minutes().map(|(oldest, _)| oldest.day()).min()?;
-    let newest = minutes().map(|(_, newest)| newest.day()).max()?;
-    (oldest == newest).then_some(oldest)
+    let ends = || cut.shards.iter().filter_map(|rows| rows.total).map(|total| total.minutes);
+    let first = ends().map(|(first, _)| first.day()).min()?;
+    let last = ends().map(|(_, last)| last.day()).max()?;
+    (first == last).then_some(first)
 }
 
 /// The places of one grain's rows by day, in the order of customers.

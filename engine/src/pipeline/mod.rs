@@ -50,6 +50,7 @@ use crate::slo::sli::Slis;
 use crate::source::chunk::{Chunk, ChunkKind, LINE_BYTES_MAX, RecordMark, Tail};
 use crate::source::file::Known;
 use crate::state::block::{Block, BlockBuilder, DeadLetter, Rooms};
+use crate::state::rows::Total;
 use crate::state::shard::NOBODY;
 use crate::state::{Cut, State};
 use crate::table::schema::Grain;
@@ -669,9 +670,8 @@ impl Pipeline {
 
     fn landed(&mut self, version: u64, epoch: &Epoch, cut: &Cut) {
         self.moved(version, &epoch.moves);
-        for record in cut.shards.iter().flat_map(|shard| shard.records()) {
-            let measures = record.measures();
-            self.events.add(measures.valid, measures.bad, measures.excluded, record.minute);
+        for Total { measures, minutes } in cut.shards.iter().filter_map(|rows| rows.total) {
+            self.events.add(&measures, minutes);
         }
         self.state.drop_records();
         for partition in &mut self.partitions {

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::{EventCounts, Pipeline, PipelineError};
 use crate::query::body::ReplaySummary;
 use crate::table::{Filter, TableError};
+use crate::model::Measures;
 use crate::time::Minute;
 
 impl Pipeline {
@@ -58,7 +59,7 @@ impl Pipeline {
             if !partitions.iter().any(|partition| partition == row.partition) {
                 return;
             }
-            events.add(row.measures.valid, row.measures.bad, row.measures.excluded, row.minute);
+            events.add(&row.measures, (row.minute, row.minute));
             if !customers.contains(row.customer) {
                 customers.insert(row.customer.to_owned());
             }
@@ -68,12 +69,12 @@ impl Pipeline {
 }
 
 impl EventCounts {
-    /// Adds events of one minute.
-    pub fn add(&mut self, valid: u64, bad: u64, excluded: u64, minute: Minute) {
-        self.valid += valid;
-        self.bad += bad;
-        self.excluded += excluded;
-        let (first, last) = self.minutes.unwrap_or((minute, minute));
-        self.minutes = Some((first.min(minute), last.max(minute)));
+    /// Adds events, and the first and the last minute that they lie in.
+    pub fn add(&mut self, measures: &Measures, minutes: (Minute, Minute)) {
+        self.valid += measures.valid;
+        self.bad += measures.bad;
+        self.excluded += measures.excluded;
+        let (first, last) = self.minutes.unwrap_or(minutes);
+        self.minutes = Some((first.min(minutes.0), last.max(minutes.1)));
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Invariants: a number in use has one name and the other way round; a free number is given out
 //! again before a new one, so that the numbers stay as few as the customers ever were at once.
+//! A name of up to 23 bytes stands in the list by number itself: one look at memory less for each.
 //! The hash is seeded at random for each process, so that crafted names cannot make a chain.
 
 use std::hash::BuildHasher;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use smol_str::SmolStr;
 
 use crate::short::same;
 
@@ -29,7 +31,7 @@ use crate::short::same;
 pub struct Names {
     hasher: RandomState,
     index: HashTable<u32>,
-    texts: Vec<Option<Arc<str>>>,
+    texts: Vec<Option<SmolStr>>,
     free: Vec<u32>,
 }
 
@@ -51,7 +53,7 @@ impl Names {
                 if id as usize == self.texts.len() {
                     self.texts.push(None);
                 }
-                self.texts[id as usize] = Some(Arc::from(text));
+                self.texts[id as usize] = Some(SmolStr::new(text));
                 id
             }
         }
@@ -89,15 +91,15 @@ impl Names {
 
     /// The name of a number; `None` where it is not in use.
     pub fn get(&self, id: u32) -> Option<&str> {
-        self.texts.get(id as usize)?.as_deref()
+        self.texts.get(id as usize)?.as_ref().map(SmolStr::as_str)
     }
 
-    /// The name of a number, shared.
+    /// The name of a number, to be shared by what is kept of it: a short one is made anew.
     ///
     /// # Panics
     /// If the number is not in use.
     pub fn shared(&self, id: u32) -> Arc<str> {
-        Arc::clone(self.texts[id as usize].as_ref().expect("the number is in use"))
+        self.texts[id as usize].clone().expect("the number is in use").into()
     }
 
     /// Frees a number.
@@ -106,7 +108,7 @@ impl Names {
     /// If it is not in use.
     pub fn forget(&mut self, id: u32) {
         let text = self.texts[id as usize].take().expect("the number is in use");
-        let found = self.index.find_entry(self.hasher.hash_one(&*text), |known| *known == id);
+        let found = self.index.find_entry(self.hasher.hash_one(text.as_str()), |known| *known == id);
         found.expect("every name is in the index").remove();
         self.free.push(id);
     }
@@ -121,16 +123,16 @@ impl Names {
         self.texts.len()
     }
 
-    /// About how much memory a name takes, in bytes: its text and counters behind the pointer,
-    /// the pointer, its places in the index and, later, in the list of free numbers.
+    /// About how much memory a name takes, in bytes: its text and counters where it is shared, its
+    /// place here, in the index and, later, in the list of free numbers.
     pub fn bytes_of(text: &str) -> usize {
         let counters = 16;
         let index = 10;
-        text.len().next_multiple_of(8) + counters + size_of::<Option<Arc<str>>>() + index + 4
+        text.len().next_multiple_of(8) + counters + size_of::<Option<SmolStr>>() + index + 4
     }
 }
 
-fn text_of(texts: &[Option<Arc<str>>], id: u32) -> &str {
+fn text_of(texts: &[Option<SmolStr>], id: u32) -> &str {
     texts[id as usize].as_ref().expect("the number is in use")
 }
 

@@ -57,6 +57,28 @@ pub struct CustomerRows {
     pub failures: Range<usize>,
 }
 
+/// What records come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Total {
+    /// Their sum.
+    pub measures: Measures,
+    /// The first and the last minute.
+    pub minutes: (Minute, Minute),
+}
+
+impl Total {
+    /// `None` of no record.
+    fn of<'a>(mut records: impl Iterator<Item = &'a Record>) -> Option<Total> {
+        let first = records.next()?;
+        let (mut measures, minute) = (first.measures(), first.minute);
+        let minutes = records.fold((minute, minute), |(first, last), record| {
+            measures.add(&record.measures());
+            (first.min(record.minute), last.max(record.minute))
+        });
+        Some(Total { measures, minutes })
+    }
+}
+
 /// The rows of one shard.
 #[derive(Debug, Default)]
 pub struct ShardRows {
@@ -67,8 +89,8 @@ pub struct ShardRows {
     records: Vec<Record>,
     /// Where the records of each row end.
     ends: Vec<u32>,
-    /// The oldest and the newest minute of all records; `None` where there is none.
-    pub minutes: Option<(Minute, Minute)>,
+    /// What all records come to; `None` where there is none.
+    pub total: Option<Total>,
     /// Each customer's in the order of `series`, then by SLI.
     pub slis: Vec<SliRow>,
     /// Each customer's sorted by service, minute, tuple, partition, status.
@@ -82,11 +104,6 @@ impl ShardRows {
     pub fn series(&self, number: usize) -> &[Record] {
         let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.records[start as usize..self.ends[number] as usize]
-    }
-
-    /// All records that have become rows.
-    pub fn records(&self) -> &[Record] {
-        &self.records
     }
 }
 
@@ -186,8 +203,7 @@ pub fn shard_rows(
         Some(tuples) => rows_by(grouped, further, order, |one| order.short_key(tuples, one)),
         None => rows_by(grouped, further, order, |one| order.series_key(one)),
     };
-    let minutes = || records.counted().map(|record| record.minute);
-    ShardRows { minutes: minutes().min().zip(minutes().max()), ..rows }
+    ShardRows { total: Total::of(records.counted()), ..rows }
 }
 
 fn rows_by<K: Ord + Copy>(
@@ -346,7 +362,7 @@ mod tests {
             key(&same[0])
         });
         let keys = keys.collect();
-        assert_eq!(rows.records().len(), 5_000);
+        assert_eq!(rows.records.len(), 5_000);
         (order.short.is_some(), keys)
     }
 

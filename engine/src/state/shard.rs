@@ -431,7 +431,8 @@ impl Shard {
         let at = at.unwrap_or_else(|| {
             let text = |id| Arc::from(dimensions.values.text(id));
             let name = self.service_names.entry(service).or_insert_with(|| text(service));
-            let who = self.customers.shared(customer);
+            let known = of_customer.first().map(|(_, series)| Arc::clone(&series.customer));
+            let who = known.unwrap_or_else(|| self.customers.shared(customer));
             let series = Series::new(who, Arc::clone(name), further);
             self.bytes += series.bytes();
             self.series_count += 1;
@@ -548,15 +549,15 @@ impl Shard {
     fn evict_one(&mut self, id: u32) {
         let account = std::mem::take(&mut self.accounts[id as usize]);
         let series: usize = account.series.iter().map(|(_, series)| series.bytes()).sum();
-        let name = self.customers.shared(id);
-        self.bytes -= (series + account_bytes(&name)).min(self.bytes);
+        let name = self.customers.text(id);
+        self.bytes -= (series + account_bytes(name)).min(self.bytes);
         self.series_count -= account.series.len();
         for (service, _) in &account.series {
             if self.hot.remove(&(id, *service)).is_some() {
                 self.bytes -= HOT_BYTES;
             }
         }
-        self.evicted.insert(&name);
+        self.evicted.insert(name);
         self.customers.forget(id);
     }
 
