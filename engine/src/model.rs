@@ -164,6 +164,7 @@ impl Measures {
     /// # Panics
     /// If a sum leaves 64 bits: at a billion requests a second that takes centuries, so it is
     /// a broken count and not a large one.
+    #[inline]
     pub fn add(&mut self, other: &Measures) {
         let sum = |a: u64, b: u64| a.checked_add(b).expect("a count fits 64 bits");
         self.valid = sum(self.valid, other.valid);

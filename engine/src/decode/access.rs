@@ -67,6 +67,18 @@ impl Access {
         customer(name, found)
     }
 
+    /// The same for a reader of usual lines: `None` where there is none, whatever the reason. What
+    /// says why comes back through memory, where a reader of each line would wait for it.
+    #[inline]
+    pub(super) fn usual_customer<'a>(
+        &self,
+        client: &'a str,
+        field: impl Fn(&str) -> Option<&'a str>,
+    ) -> Option<&'a str> {
+        let found = self.customer_field.as_ref().map_or(Some(client), |name| field(name))?;
+        is_customer(found).then_some(found)
+    }
+
     /// The attributes of a line whose fields `field` knows by name.
     pub(super) fn attributes<'a>(
         &self,
@@ -103,16 +115,22 @@ impl Access {
 /// A customer with the replacement character came from invalid UTF-8, most likely: different
 /// ones would become the same, so the line is refused.
 pub(super) fn customer<'a>(name: &str, text: &'a str) -> Read<&'a str> {
-    if matches!(text, "" | "-") {
-        return Err(format!("no customer: {name} is empty"));
+    if is_customer(text) {
+        Ok(text)
+    } else if matches!(text, "" | "-") {
+        Err(format!("no customer: {name} is empty"))
+    } else if text.len() > CUSTOMER_BYTES_MAX {
+        Err(format!("{name} has more than {CUSTOMER_BYTES_MAX} bytes"))
+    } else {
+        Err(format!("{name} is not UTF-8"))
     }
-    if text.len() > CUSTOMER_BYTES_MAX {
-        return Err(format!("{name} has more than {CUSTOMER_BYTES_MAX} bytes"));
-    }
-    if !text.is_ascii() && text.contains('\u{FFFD}') {
-        return Err(format!("{name} is not UTF-8"));
-    }
-    Ok(text)
+}
+
+#[inline]
+fn is_customer(text: &str) -> bool {
+    !matches!(text, "" | "-")
+        && text.len() <= CUSTOMER_BYTES_MAX
+        && (text.is_ascii() || !text.contains('\u{FFFD}'))
 }
 
 /// A status as access logs write it: three digits, or 0 (some write `000`) for nothing sent.

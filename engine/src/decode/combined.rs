@@ -70,14 +70,17 @@ pub(super) fn usual<'a>(
     let field = |name: &str| peer.field(name);
     let (route, alike) = memo.requests.route(text.get(request_start..request_end)?, access);
     event.ts_ms = clock::in_years(memo.minute.ts_ms(time)?).ok()?;
-    event.customer = access.customer(address, field).ok()?;
+    event.customer = access.usual_customer(address, field)?;
     event.service = access.service();
     event.route = route;
-    event.attributes = access.attributes(field);
     let status = u16::try_from(digits(status)?).ok();
     event.status = status.filter(|status| (100..=599).contains(status))?;
+    if access.attributes.is_empty() {
+        return Some(alike);
+    }
+    event.attributes = access.attributes(field);
     // Attributes are of the line, not of its request.
-    Some(if access.attributes.is_empty() { alike } else { Alike::NONE })
+    Some(Alike::NONE)
 }
 
 /// What is remembered of lines before; for speed alone.

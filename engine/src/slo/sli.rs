@@ -101,6 +101,7 @@ impl Class {
 
     /// The measures of one event of this class that stands for `count` requests of `latency_us`
     /// each (0 where it is not timed).
+    #[inline]
     pub fn measures(self, count: u32, latency_us: u32) -> Measures {
         let counts = self.availability.map(|outcome| one(outcome, count)).unwrap_or_default();
         let count = u64::from(count);
@@ -118,6 +119,7 @@ impl Class {
 }
 
 /// The counts of one event of this outcome that stands for `count` requests.
+#[inline]
 pub fn one(outcome: Outcome, count: u32) -> Counts {
     let count = u64::from(count);
     match outcome {

@@ -45,6 +45,7 @@ pub struct Record {
 
 impl Record {
     /// What it adds.
+    #[inline]
     pub fn measures(&self) -> Measures {
         self.class.measures(self.count, self.latency_us)
     }
