@@ -17,8 +17,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// `mi_option_purge_delay`: after how many milliseconds freed memory is handed back.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
-/// Longer than from one epoch to the next, short enough that an idle service gives memory back.
-const KEEP_FREED_MS: std::ffi::c_long = 20_000;
+/// Longer than from one epoch to the next under load, and no longer: what is kept stands beside
+/// what grows.
+const KEEP_FREED_MS: std::ffi::c_long = 2_000;
 
 /// Hands all freed memory back now: after a commit that was made to give room, what it has freed
 /// would stand beside what comes next.
@@ -37,7 +38,7 @@ pub fn take_small_pages() {
     let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
-/// Keeps freed memory for 20 s.
+/// Keeps freed memory for 2 s.
 #[expect(unsafe_code, reason = "the allocator's options have no safe interface")]
 pub fn keep_freed_memory() {
     // SAFETY: the call stores one integer in the allocator's table of options, of which 15 is

@@ -416,7 +416,8 @@ fn main() {
     allocator::take_small_pages();
     allocator::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some((dir, rest)) = arguments.split_first() else {
+    let named = arguments.split_first().filter(|(dir, _)| !dir.starts_with('-'));
+    let Some((dir, rest)) = named else {
         eprintln!("usage: million DIR [KEY=VALUE…]; see the head of the file");
         std::process::exit(2);
     };

@@ -47,14 +47,10 @@ impl DedupeWindow {
 
     /// Marks the duplicates of a block as dropped, and says how many there are.
     pub fn drop_duplicates(&mut self, block: &mut Block) -> u64 {
-        let mut dropped = 0;
-        for id in &block.ids {
-            if self.is_duplicate(id) {
-                let part = &mut block.parts[usize::from(id.shard)];
-                part.records[id.record as usize].count = 0;
-                dropped += 1;
-            }
-        }
+        let ids = std::mem::take(&mut block.ids);
+        let duplicates = ids.iter().filter(|id| self.is_duplicate(id));
+        let dropped = duplicates.map(|id| block.drop_record(id)).count() as u64;
+        block.ids = ids;
         dropped
     }
 

@@ -823,14 +823,10 @@ pub fn known_in(table: &Table) -> Result<Vec<Known>, TableError> {
 /// Drops a block's duplicates and says what became of its lines.
 fn settle(block: &mut Block, window: Option<&mut DedupeWindow>) -> LineCounts {
     let duplicate = window.map_or(0, |window| window.drop_duplicates(block));
-    let (mut counted, mut events) = (0, 0);
-    for record in block.parts.iter().flat_map(|part| &part.records) {
-        counted += u64::from(record.count > 0);
-        events += u64::from(record.count);
-    }
-    let (read, dead) = (block.read, block.dead.len() as u64);
-    assert_eq!(read, counted + duplicate + dead, "every line is counted, a duplicate or dead");
-    let invalid_latency = block.invalid_latency;
+    let records = block.parts.iter().map(|part| part.records.len() as u64).sum::<u64>();
+    let (counted, dead) = (records - duplicate, block.dead.len() as u64);
+    let Block { read, events, invalid_latency, .. } = *block;
+    assert_eq!(read, records + dead, "every line is counted, a duplicate or dead");
     LineCounts { read, counted, events, dead, duplicate, holes: 0, invalid_latency }
 }
 

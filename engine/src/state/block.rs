@@ -49,6 +49,11 @@ impl Record {
     pub fn measures(&self) -> Measures {
         self.class.measures(self.count, self.latency_us)
     }
+
+    /// What it adds to any sum at most.
+    fn load(&self) -> u128 {
+        u128::from(self.latency_us.max(1)) * u128::from(self.count)
+    }
 }
 
 /// A service with dimensions on one UTC day, as a block has seen it.
@@ -147,6 +152,10 @@ pub struct Block {
     pub next: u64,
     /// Lines that are neither blank nor headers.
     pub read: u64,
+    /// Events that its records stand for.
+    pub events: u64,
+    /// What they add to any sum at most.
+    pub load: u128,
     /// Lines with an unusable latency.
     pub invalid_latency: u64,
     /// Refused lines.
@@ -157,6 +166,16 @@ pub struct Block {
     pub tuples: Vec<LocalTuple>,
     /// Ids in the order of the lines; empty unless asked for.
     pub ids: Vec<IdSeen>,
+}
+
+impl Block {
+    /// Drops the record of an id: it is a duplicate.
+    pub fn drop_record(&mut self, id: &IdSeen) {
+        let record = &mut self.parts[usize::from(id.shard)].records[id.record as usize];
+        self.events -= u64::from(record.count);
+        self.load -= record.load();
+        record.count = 0;
+    }
 }
 
 /// Builds a [`Block`] line by line. One for each thread; its tables are reused.
@@ -288,7 +307,7 @@ impl BlockBuilder {
             let hash = id_hash(event.id);
             self.block.ids.push(IdSeen { hash, offset, shard: customer.shard, record });
         }
-        part.records.push(Record {
+        let record = Record {
             customer: customer.id,
             tuple,
             minute,
@@ -297,7 +316,10 @@ impl BlockBuilder {
             status: event.status,
             partition: self.block.partition,
             class,
-        });
+        };
+        self.block.events += u64::from(record.count);
+        self.block.load += record.load();
+        part.records.push(record);
     }
 
     /// Keeps a refused line, which its log took at `time_ms`.
@@ -392,6 +414,8 @@ fn empty_block(partition: u16, first: u64, Rooms(rooms): Rooms) -> Block {
         first,
         next: first,
         read: 0,
+        events: 0,
+        load: 0,
         invalid_latency: 0,
         dead: Vec::new(),
         parts: rooms.map(|room| ShardPart::with_room(room as usize)).into(),

@@ -137,12 +137,12 @@ impl State {
         let tuples: Vec<Vec<u32>> = blocks.iter().map(|block| self.admit(block)).collect();
         let (live, further, dimensions) = (self.live, self.further, &self.dimensions);
         let (before, round) = (self.newest, self.round);
-        let parts = by_shard(&mut blocks);
-        self.load += parts.par_iter().flatten().map(load_of_part).sum::<u128>();
+        self.load += blocks.iter().map(|block| block.load).sum::<u128>();
         if self.load > LOAD_MAX {
             self.is_overloaded = true;
             return;
         }
+        let parts = by_shard(&mut blocks);
         let work = self.shards.par_iter_mut().zip(parts).map(|(shard, parts)| {
             let start = shard.records.len();
             for (part, tuples) in parts.into_iter().zip(&tuples) {
@@ -685,12 +685,6 @@ pub struct Keep {
 fn load_of(measures: &Measures) -> u128 {
     let Measures { valid, excluded, timed, latency_sum_us, .. } = *measures;
     [valid, excluded, timed, latency_sum_us].map(u128::from).iter().sum()
-}
-
-fn load_of_part(part: &ShardPart) -> u128 {
-    let of_record =
-        |record: &Record| u128::from(record.latency_us.max(1)) * u128::from(record.count);
-    part.records.iter().map(of_record).sum()
 }
 
 /// Each shard's parts, in the order of the blocks.

@@ -141,6 +141,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn many_are_found_as_one_by_one() {
+        let mut names = Names::default();
+        // Of both sides of what stands in the list itself.
+        let name = |n: usize| format!("{n}{}", "x".repeat(n % 40));
+        let all: Vec<String> = (0..3_000).map(name).collect();
+        all.iter().filter(|name| name.len() % 3 != 0).for_each(|name| drop(names.intern(name)));
+        let texts = || all.iter().map(String::as_str);
+        let found: Vec<Option<u32>> = names.find_all(texts()).collect();
+        assert_eq!(found, texts().map(|text| names.find(text)).collect::<Vec<_>>());
+        for (text, found) in texts().zip(found) {
+            assert_eq!(found.is_some(), text.len() % 3 != 0, "{text}");
+            if let Some(id) = found {
+                assert_eq!((names.text(id), &*names.shared(id)), (text, text));
+            }
+        }
+    }
+
+    #[test]
     fn numbers_are_used_again_and_names_keep_theirs() {
         let mut names = Names::default();
         let name = |n: u32| format!("customer {n}");
