@@ -670,8 +670,8 @@ impl Pipeline {
 
     fn landed(&mut self, version: u64, epoch: &Epoch, cut: &Cut) {
         self.moved(version, &epoch.moves);
-        for Total { measures, minutes } in cut.shards.iter().filter_map(|rows| rows.total) {
-            self.events.add(&measures, minutes);
+        for Total { counts, minutes } in cut.shards.iter().filter_map(|rows| rows.total) {
+            self.events.add(counts, minutes);
         }
         self.state.drop_records();
         for partition in &mut self.partitions {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::{EventCounts, Pipeline, PipelineError};
 use crate::query::body::ReplaySummary;
 use crate::table::{Filter, TableError};
-use crate::model::Measures;
+use crate::model::{Counts, Measures};
 use crate::time::Minute;
 
 impl Pipeline {
@@ -59,7 +59,8 @@ impl Pipeline {
             if !partitions.iter().any(|partition| partition == row.partition) {
                 return;
             }
-            events.add(&row.measures, (row.minute, row.minute));
+            let Measures { valid, bad, excluded, .. } = row.measures;
+            events.add(Counts { valid, bad, excluded }, (row.minute, row.minute));
             if !customers.contains(row.customer) {
                 customers.insert(row.customer.to_owned());
             }
@@ -70,10 +71,10 @@ impl Pipeline {
 
 impl EventCounts {
     /// Adds events, and the first and the last minute that they lie in.
-    pub fn add(&mut self, measures: &Measures, minutes: (Minute, Minute)) {
-        self.valid += measures.valid;
-        self.bad += measures.bad;
-        self.excluded += measures.excluded;
+    pub fn add(&mut self, counts: Counts, minutes: (Minute, Minute)) {
+        self.valid += counts.valid;
+        self.bad += counts.bad;
+        self.excluded += counts.excluded;
         let (first, last) = self.minutes.unwrap_or(minutes);
         self.minutes = Some((first.min(minutes.0), last.max(minutes.1)));
     }

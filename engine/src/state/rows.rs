@@ -60,22 +60,24 @@ pub struct CustomerRows {
 /// What records come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Total {
-    /// Their sum.
-    pub measures: Measures,
+    /// By the default availability SLI.
+    pub counts: Counts,
     /// The first and the last minute.
     pub minutes: (Minute, Minute),
 }
 
 impl Total {
-    /// `None` of no record.
-    fn of<'a>(mut records: impl Iterator<Item = &'a Record>) -> Option<Total> {
-        let first = records.next()?;
-        let (mut measures, minute) = (first.measures(), first.minute);
-        let minutes = records.fold((minute, minute), |(first, last), record| {
-            measures.add(&record.measures());
-            (first.min(record.minute), last.max(record.minute))
-        });
-        Some(Total { measures, minutes })
+    /// That of no record: any minute is before its first and behind its last.
+    const NONE: Total = Total {
+        counts: Counts { valid: 0, bad: 0, excluded: 0 },
+        minutes: (Minute(u32::MAX), Minute(0)),
+    };
+
+    fn add(&mut self, record: &Record) {
+        let outcome = record.class.availability;
+        self.counts.add(outcome.map(|outcome| one(outcome, record.count)).unwrap_or_default());
+        let (first, last) = &mut self.minutes;
+        (*first, *last) = (record.minute.min(*first), record.minute.max(*last));
     }
 }
 
@@ -198,12 +200,18 @@ pub fn shard_rows(
     further: usize,
     order: &TupleOrder,
 ) -> ShardRows {
-    let grouped = by_customer(records, customers);
+    let mut total = Total::NONE;
+    let mut sizes = vec![0; customers];
+    records.counted().for_each(|record| {
+        sizes[record.customer as usize] += 1;
+        total.add(record);
+    });
+    let grouped = (by_customer(records, &sizes), sizes);
     let rows = match &order.short {
         Some(tuples) => rows_by(grouped, further, order, |one| order.short_key(tuples, one)),
         None => rows_by(grouped, further, order, |one| order.series_key(one)),
     };
-    ShardRows { total: Total::of(records.counted()), ..rows }
+    ShardRows { total: (!rows.records.is_empty()).then_some(total), ..rows }
 }
 
 fn rows_by<K: Ord + Copy>(
@@ -249,13 +257,11 @@ fn rows_by<K: Ord + Copy>(
     rows
 }
 
-/// The records without the dropped duplicates, by customer, and how many each customer has.
-fn by_customer(records: &Records, customers: usize) -> (Vec<Record>, Vec<u32>) {
-    let mut sizes = vec![0_u32; customers];
-    records.counted().for_each(|record| sizes[record.customer as usize] += 1);
-    let mut places: Vec<u32> = Vec::with_capacity(customers);
+/// The records without the dropped duplicates, by customer, of whom each has so many.
+fn by_customer(records: &Records, sizes: &[u32]) -> Vec<Record> {
+    let mut places: Vec<u32> = Vec::with_capacity(sizes.len());
     let mut total = 0;
-    for size in &sizes {
+    for size in sizes {
         places.push(total);
         total += size;
     }
@@ -268,7 +274,7 @@ fn by_customer(records: &Records, customers: usize) -> (Vec<Record>, Vec<u32>) {
         grouped[*place as usize] = *record;
         *place += 1;
     });
-    (grouped, sizes)
+    grouped
 }
 
 /// The sums of records; their latencies are added to `tally`.
