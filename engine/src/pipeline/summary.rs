@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use super::{EventCounts, Pipeline, PipelineError};
+use crate::model::{Counts, Measures};
 use crate::query::body::ReplaySummary;
 use crate::table::{Filter, TableError};
-use crate::model::{Counts, Measures};
 use crate::time::Minute;
 
 impl Pipeline {
