@@ -32,7 +32,7 @@ use ninefold_engine::state::dimensions::OTHER;
 use ninefold_engine::state::series::Series;
 use ninefold_engine::synth::{self, generate};
 use ninefold_engine::table::{Filter, Table};
-use ninefold_engine::time::{MINUTE_MS, Minute};
+use ninefold_engine::time::{Day, MINUTE_MS, Minute};
 use options::options;
 use proptest::prelude::*;
 use recount::{Recount, Rules};
@@ -184,6 +184,8 @@ struct Found {
     /// Lines read, counted, dead, duplicate, without their latency; valid, bad, excluded,
     /// customers.
     summary: [u64; 9],
+    /// Events that the counted lines stand for.
+    events: u64,
     minutes: [Option<String>; 2],
     report: Report,
     alerts: Vec<AlertTransition>,
@@ -237,6 +239,7 @@ impl Found {
                 summary.excluded,
                 summary.customers,
             ],
+            events: events_ever(table),
             minutes: [summary.from, summary.to],
             report: report(&promise, &all, &ask).unwrap(),
             alerts: settled_alerts(&promise, &all, &span, as_of).alerts,
@@ -480,6 +483,8 @@ proptest! {
         let found = counted(&options, std::slice::from_ref(&text), way);
         let (duplicate, minutes) = deduplicated(&text, window);
         prop_assert_eq!(found.summary[3], duplicate);
+        let events = minutes.values().map(|counts| counts.valid + counts.excluded).sum::<u64>();
+        prop_assert_eq!(found.events, events);
         prop_assert_eq!(found.minutes_of_customers(), minutes);
     }
 }
@@ -489,6 +494,13 @@ fn replay(pipeline: &mut Pipeline, path: &Path) {
     if let Some(opened) = file::open(path, &pipeline.known().unwrap()).unwrap() {
         pipeline.replay(path, opened, &|_| {}).unwrap();
     }
+}
+
+/// Events that lines stand for, by all commits.
+fn events_ever(table: &Table) -> u64 {
+    let mut events = 0;
+    table.for_each_source(&Filter::default(), |row| events += row.events).unwrap();
+    events
 }
 
 /// Lines read, counted, dead, duplicate and without their latency, by all commits.
@@ -602,6 +614,26 @@ fn one_commit_of_one_source_has_one_row_of_a_key() {
     table.for_each_series(&Filter::default(), |_| rows[0] += 1).unwrap();
     table.for_each_dimension(&Filter::default(), |_| rows[1] += 1).unwrap();
     assert_eq!(rows, [series_rows(table).len(), dimension_rows(table).len()]);
+}
+
+#[test]
+fn rows_stand_in_files_of_their_day() {
+    let over_midnight = |options: &mut synth::Options| options.start_ms -= 2 * 60 * MINUTE_MS;
+    let (place, text) = (Place::new(), lines(7, over_midnight));
+    let mut pipeline = place.pipeline(&options(), PLAIN, false);
+    count(&mut pipeline, LOG, &text, PLAIN);
+    let table = pipeline.table();
+    let days = |minutes: Vec<Minute>| minutes.iter().map(|minute| minute.day()).collect();
+    let of_rows: [BTreeSet<Day>; 2] = [
+        days(series_rows(table).keys().map(|(_, minute)| *minute).collect()),
+        days(dimension_rows(table).keys().map(|(_, minute)| *minute).collect()),
+    ];
+    assert_eq!(of_rows[0].len(), 2);
+    let counts = table.file_counts().unwrap();
+    let of_files = ["series", "dimension"].map(|grain| {
+        counts.keys().filter(|(of, _)| of == grain).filter_map(|(_, day)| *day).collect()
+    });
+    assert_eq!(of_rows, of_files);
 }
 
 #[test]
