@@ -126,6 +126,7 @@ pub(super) fn customer<'a>(name: &str, text: &'a str) -> Read<&'a str> {
     }
 }
 
+/// Whether [`customer`] takes it.
 #[inline]
 fn is_customer(text: &str) -> bool {
     !matches!(text, "" | "-")

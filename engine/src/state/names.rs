@@ -65,8 +65,8 @@ impl Names {
         self.index.find(self.hasher.hash_one(text), found).copied()
     }
 
-    /// The numbers of many texts. The index and the names lie all over memory: looked up in two
-    /// steps, many texts wait for it side by side.
+    /// The numbers of many texts, in their order; `None` for one that has none. The index and the
+    /// names lie all over memory: looked up in two steps, many texts wait for it side by side.
     pub fn find_all<'a>(
         &self,
         texts: impl Iterator<Item = &'a str> + Clone,
