@@ -433,6 +433,53 @@ fn an_entry_is_ours_by_its_bytes_whatever_the_store_replied() {
     check(Fault::Full);
 }
 
+/// Refuses the files of one day, and counts what of the table's files is begun and ended.
+#[derive(Debug, Default)]
+struct RefusedDay {
+    begun: AtomicU32,
+    ended: AtomicU32,
+}
+
+impl Hooks for RefusedDay {
+    fn before_put(&self, location: &Path, _options: &PutOptions) -> Result<()> {
+        let file = location.as_ref().contains("grain=");
+        self.begun.fetch_add(u32::from(file), Ordering::SeqCst);
+        if !file || !location.as_ref().contains(&format!("day={DAY}/")) {
+            return Ok(());
+        }
+        self.ended.fetch_add(1, Ordering::SeqCst);
+        let source = Box::new(std::io::Error::other("injected"));
+        Err(object_store::Error::Generic { store: "faulty", source })
+    }
+
+    fn after_put(&self, location: &Path, _options: &PutOptions) -> Result<()> {
+        let file = location.as_ref().contains("grain=");
+        self.ended.fetch_add(u32::from(file), Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_commit_whose_file_is_refused_waits_for_the_others_and_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Hooked::new(SyncedDisk::new(), RefusedDay::default());
+    let hooks = Arc::clone(&store.hooks);
+    let mut table = Table::open_or_create_on(dir.path(), Arc::new(store)).unwrap();
+    // The largest is written first, the others while that one has failed already.
+    let mut epoch = epoch(&[("a", 0, 1, 0), ("b", 0, 1, 0)], None, 1);
+    let of_day = |day| DataFile { day: Day(DAY.0 + day), ..file_of(&[("a", 0, 1, 0)]) };
+    epoch.files.extend((1..=20).map(of_day));
+    match table.commit(epoch) {
+        Err(CommitError::Write { path, .. }) => {
+            assert!(path.to_str().unwrap().contains(&format!("day={DAY}/")), "{path:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let count = |number: &AtomicU32| number.load(Ordering::SeqCst);
+    assert_eq!((count(&hooks.begun), count(&hooks.ended)), (21, 21));
+    assert_eq!(table.offset("file/p").unwrap(), None);
+}
+
 #[test]
 fn a_scan_reads_only_files_row_groups_and_pages_that_may_hold_wanted_rows() {
     let dir = tempfile::tempdir().unwrap();

@@ -195,7 +195,8 @@ impl Encoder {
     }
 }
 
-fn rows_of(batches: &[RecordBatch]) -> usize {
+/// Rows of all of them.
+pub(super) fn rows_of(batches: &[RecordBatch]) -> usize {
     batches.iter().map(RecordBatch::num_rows).sum()
 }
 

@@ -31,6 +31,7 @@ pub mod schema;
 mod store;
 pub mod upkeep;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
@@ -39,10 +40,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 use arrow::array::builder::{MapBuilder, StringBuilder};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
+use bytes::Bytes;
 use delta_kernel_default_engine::executor::TaskExecutor;
 use object_store::path::Path as StorePath;
 use object_store::{DynObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use rayon::prelude::*;
+use tokio::task::{JoinHandle, spawn_blocking};
 use uuid::Uuid;
 
 pub use clock::{Clock, SystemClock};
@@ -543,7 +546,8 @@ impl Table {
         self.clock.pause(pause_ms(attempts, self.clock.random()));
     }
 
-    /// Encodes and writes every file that has rows, all in parallel, and says when that began.
+    /// Encodes every file that has rows, on all cores, and writes each while others are encoded;
+    /// says when that began.
     fn write_files(
         &self,
         files: &[DataFile],
@@ -551,18 +555,29 @@ impl Table {
     ) -> Result<Ahead, CommitError> {
         failpoint::reach("commit.data");
         let (began, names) = (self.clock.now(), Uuid::new_v4());
-        let with_rows = |file: &&DataFile| file.batches.iter().any(|batch| batch.num_rows() > 0);
-        let whole = files.iter().filter(with_rows).map(Rows::Whole);
-        let sliced = sliced.iter().filter(|file| file.rows > 0).map(Rows::Sliced);
-        let files: Vec<Rows<'_>> = whole.chain(sliced).collect();
-        let files = files.into_par_iter().enumerate();
+        let whole = files.iter().map(Rows::Whole);
+        let mut files: Vec<Rows<'_>> = whole.chain(sliced.iter().map(Rows::Sliced)).collect();
+        files.retain(|rows| rows.count() > 0);
+        // What takes the longest to write is to be written beside the most.
+        files.sort_by_key(|rows| Reverse(rows.count()));
+        let files = files.into_par_iter().with_max_len(1).enumerate();
         let write = |(index, rows)| self.write_file(rows, &format!("{names}-{index}"));
-        let adds = files.map(write).collect::<Result<_, _>>()?;
+        let writing: Vec<Result<_, CommitError>> = files.map(write).collect();
+        let wait = |put: JoinHandle<_>| self.log.executor().block_on(put);
+        let wait = |put: Result<_, _>| put.and_then(|put| wait(put).expect("puts do not panic"));
+        // All of them, also after one that failed: who goes on then finds nobody writing.
+        let adds: Vec<Result<Add, CommitError>> = writing.into_iter().map(wait).collect();
+        let adds = adds.into_iter().collect::<Result<_, _>>()?;
         failpoint::reach("commit.data.written");
         Ok(Ahead(adds, began))
     }
 
-    fn write_file(&self, rows: Rows<'_>, name: &str) -> Result<Add, CommitError> {
+    /// Encodes one file and begins to write it.
+    fn write_file(
+        &self,
+        rows: Rows<'_>,
+        name: &str,
+    ) -> Result<JoinHandle<Result<Add, CommitError>>, CommitError> {
         let (grain, day) = match rows {
             Rows::Whole(file) => (file.grain, file.day),
             Rows::Sliced(file) => (file.grain, file.day),
@@ -574,7 +589,8 @@ impl Table {
         };
         let failed = |source| TableError::parquet(&self.log.dir().join(&path), source);
         let encoded = encoded.map_err(failed)?;
-        self.put_file(grain, day, path, encoded)
+        let _executor = self.log.executor().enter();
+        Ok(tokio::spawn(self.put(grain, day, path, encoded)?))
     }
 
     /// Writes one data file under a path that was never used.
@@ -585,22 +601,38 @@ impl Table {
         path: String,
         encoded: Encoded,
     ) -> Result<Add, CommitError> {
+        self.log.executor().block_on(self.put(grain, day, path, encoded)?)
+    }
+
+    /// The same, for a thread of the executor.
+    fn put(
+        &self,
+        grain: Grain,
+        day: Day,
+        path: String,
+        encoded: Encoded,
+    ) -> Result<impl Future<Output = Result<Add, CommitError>> + use<>, TableError> {
         let full = self.log.dir().join(&path);
-        let tags = BTreeMap::from([(TAG_SHA256, scan::sha256_hex(&encoded.bytes))]);
-        let size = encoded.bytes.len() as u64;
         let location = StorePath::from_absolute_path(&full)
             .map_err(|_| TableError::FilePath { found: full.display().to_string() })?;
         let store = Arc::clone(self.log.store());
-        let put = self.log.executor().block_on(async move {
-            let options = PutOptions::from(PutMode::Create);
-            store.put_opts(&location, encoded.bytes.into(), options).await?;
-            store.head(&location).await
-        });
-        let meta = put.map_err(|source| CommitError::write(full, size, source))?;
-        assert_eq!(meta.size, size, "the store keeps what was put");
-        let modified_ms = meta.last_modified.timestamp_millis();
-        let batch = add_row(&path, grain, day, size, modified_ms, encoded.stats);
-        Ok(Add { path, grain, day, size, tags, batch })
+        Ok(async move {
+            let bytes = Bytes::from(encoded.bytes);
+            let (size, hashed) = (bytes.len() as u64, bytes.clone());
+            let hash = spawn_blocking(move || scan::sha256_hex(&hashed));
+            let write = async {
+                let options = PutOptions::from(PutMode::Create);
+                store.put_opts(&location, bytes.into(), options).await?;
+                store.head(&location).await
+            };
+            let meta = write.await.map_err(|source| CommitError::write(full, size, source))?;
+            assert_eq!(meta.size, size, "the store keeps what was put");
+            let hash = hash.await.expect("hashing does not panic");
+            let tags = BTreeMap::from([(TAG_SHA256, hash)]);
+            let modified_ms = meta.last_modified.timestamp_millis();
+            let batch = add_row(&path, grain, day, size, modified_ms, encoded.stats);
+            Ok(Add { path, grain, day, size, tags, batch })
+        })
     }
 }
 
@@ -609,6 +641,15 @@ impl Table {
 enum Rows<'a> {
     Whole(&'a DataFile),
     Sliced(&'a SlicedFile<'a>),
+}
+
+impl Rows<'_> {
+    fn count(self) -> usize {
+        match self {
+            Rows::Whole(file) => encode::rows_of(&file.batches),
+            Rows::Sliced(file) => file.rows,
+        }
+    }
 }
 
 /// The path of a data file in the table. `name` is a UUID and a number.
