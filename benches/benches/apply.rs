@@ -58,7 +58,7 @@ fn check_pending(state: &State, input: &Input) {
 fn check_cut(cut: &Cut, input: &Input) {
     let (mut series, mut dimensions) = (Measures::default(), Measures::default());
     for shard in &cut.shards {
-        let rows = shard.customers.iter().flat_map(|customer| customer.series.clone());
+        let rows = (0..shard.customers()).flat_map(|place| shard.of_customer(place).series);
         let records = rows.flat_map(|row| shard.series(row));
         records.for_each(|record| series.add(&record.measures()));
     }

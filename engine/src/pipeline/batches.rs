@@ -67,13 +67,13 @@ pub fn data_files<'a>(state: &'a State, cut: &'a Cut, names: &'a Names<'a>) -> V
     let only = only_day(cut);
     let series =
         |rows: &ShardRows, row: usize| only.unwrap_or_else(|| rows.series(row)[0].minute.day());
-    let places = by_day(cut, &order, |rows| rows.series.clone(), series);
+    let places = by_day(cut, &order, |_| true, |rows| rows.series, series);
     files.extend(build.files(Grain::Series, places, Build::series));
     let slis = |rows: &ShardRows, row: usize| rows.slis[row].minute.day();
-    let places = by_day(cut, &order, |rows| rows.slis.clone(), slis);
+    let places = by_day(cut, &order, |named| named.has_more, |rows| rows.slis, slis);
     files.extend(build.files(Grain::Sli, places, Build::slis));
     let failures = |rows: &ShardRows, row: usize| rows.failures[row].minute.day();
-    let places = by_day(cut, &order, |rows| rows.failures.clone(), failures);
+    let places = by_day(cut, &order, |named| named.has_more, |rows| rows.failures, failures);
     files.extend(build.files(Grain::Failure, places, Build::failures));
     let places = dimensions_by_day(cut);
     files.extend(build.files(Grain::Dimension, places, Build::dimensions));
@@ -83,22 +83,42 @@ pub fn data_files<'a>(state: &'a State, cut: &'a Cut, names: &'a Names<'a>) -> V
 /// Of so many customers one core looks for the rows.
 const CUSTOMERS_AT_ONCE: usize = 1_024;
 
-/// Customers with rows, as (shard, place in its customers), by name.
-fn customers_by_name(state: &State, cut: &Cut) -> Vec<(u32, u32)> {
+/// A customer with rows.
+struct Named {
+    /// The begin of its name.
+    head: u128,
+    shard: u32,
+    /// Its place among the customers with rows of its shard.
+    place: u32,
+    /// Whether it has rows of `sli` or `failure`. Few have, and those of the others need not be
+    /// looked for.
+    has_more: bool,
+}
+
+/// Customers with rows by name.
+fn customers_by_name(state: &State, cut: &Cut) -> Vec<Named> {
     let name = |shard: u32, place: u32| {
-        let customer = cut.shards[shard as usize].customers[place as usize].customer;
-        state.shards[shard as usize].customers.text(customer)
+        let of_customer = cut.shards[shard as usize].of_customer(place as usize);
+        state.shards[shard as usize].customers.text(of_customer.customer)
     };
-    let of_shard = |shard: u32| {
-        let places = 0..cut.shards[shard as usize].customers.len() as u32;
-        places.map(move |place| (head(name(shard, place)), shard, place))
+    let mut ends: Vec<usize> = Vec::with_capacity(cut.shards.len());
+    for rows in &cut.shards {
+        ends.push(ends.last().unwrap_or(&0) + rows.customers());
+    }
+    let named = |number: usize| {
+        let shard = ends.partition_point(|end| *end <= number);
+        let place = number - shard.checked_sub(1).map_or(0, |before| ends[before]);
+        let rows = cut.shards[shard].of_customer(place);
+        let head = head(state.shards[shard].customers.text(rows.customer));
+        let has_more = !(rows.slis.is_empty() && rows.failures.is_empty());
+        Named { head, shard: shard as u32, place: place as u32, has_more }
     };
-    let shards = (0..cut.shards.len() as u32).into_par_iter();
-    let mut order: Vec<(u128, u32, u32)> = shards.flat_map_iter(of_shard).collect();
-    order.par_sort_unstable_by(|(a, a_shard, a_place), (b, b_shard, b_place)| {
-        a.cmp(b).then_with(|| name(*a_shard, *a_place).cmp(name(*b_shard, *b_place)))
+    let customers = 0..ends.last().copied().unwrap_or(0);
+    let mut order: Vec<Named> = customers.into_par_iter().map(named).collect();
+    order.par_sort_unstable_by(|a, b| {
+        a.head.cmp(&b.head).then_with(|| name(a.shard, a.place).cmp(name(b.shard, b.place)))
     });
-    order.into_iter().map(|(_, shard, place)| (shard, place)).collect()
+    order
 }
 
 /// The first 16 bytes of a text, in whose order texts are that differ in them.
@@ -117,20 +137,22 @@ fn only_day(cut: &Cut) -> Option<Day> {
     (first == last).then_some(first)
 }
 
-/// The places of one grain's rows by day, in the order of customers.
+/// The places of one grain's rows by day, in the order of those customers who may have some.
 fn by_day(
     cut: &Cut,
-    order: &[(u32, u32)],
-    range: impl Fn(&CustomerRows) -> Range<usize> + Sync,
+    order: &[Named],
+    may_have: impl Fn(&Named) -> bool + Sync,
+    range: impl Fn(CustomerRows) -> Range<usize> + Sync,
     day: impl Fn(&ShardRows, usize) -> Day + Sync,
 ) -> BTreeMap<Day, Vec<Place>> {
-    let of_some = |order: &[(u32, u32)]| {
+    let of_some = |order: &[Named]| {
         let mut days: Vec<(Day, Vec<Place>)> = Vec::new();
         // Nearly all rows are of the day of the row before.
         let mut now = 0;
-        for (shard, place) in order {
+        for Named { shard, place, .. } in order.iter().filter(|named| may_have(named)) {
             let rows = &cut.shards[*shard as usize];
-            let of_customer = &rows.customers[*place as usize];
+            let of_customer = rows.of_customer(*place as usize);
+            let customer = of_customer.customer;
             for row in range(of_customer) {
                 let day = day(rows, row);
                 if days.get(now).is_none_or(|(known, _)| *known != day) {
@@ -139,18 +161,21 @@ fn by_day(
                 if now == days.len() {
                     days.push((day, Vec::new()));
                 }
-                let place =
-                    Place { shard: *shard, customer: of_customer.customer, row: row as u32 };
-                days[now].1.push(place);
+                days[now].1.push(Place { shard: *shard, customer, row: row as u32 });
             }
         }
         days
     };
     // Customers and their rows lie all over memory: all cores wait for them at once.
     let pieces: Vec<_> = order.par_chunks(CUSTOMERS_AT_ONCE).map(of_some).collect();
-    let mut days: BTreeMap<Day, Vec<Place>> = BTreeMap::new();
-    for (day, mut places) in pieces.into_iter().flatten() {
-        days.entry(day).or_default().append(&mut places);
+    let mut rows: BTreeMap<Day, usize> = BTreeMap::new();
+    for (day, places) in pieces.iter().flatten() {
+        *rows.entry(*day).or_default() += places.len();
+    }
+    let room = |(day, rows)| (day, Vec::with_capacity(rows));
+    let mut days: BTreeMap<Day, Vec<Place>> = rows.into_iter().map(room).collect();
+    for (day, places) in pieces.iter().flatten() {
+        days.get_mut(day).expect("its rows were counted").extend_from_slice(places);
     }
     days
 }

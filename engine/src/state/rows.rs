@@ -57,6 +57,16 @@ pub struct CustomerRows {
     pub failures: Range<usize>,
 }
 
+/// A customer, and where its rows end of each grain: they begin where those before it do. There
+/// may be one for each record.
+#[derive(Clone, Copy, Debug)]
+struct CustomerEnds {
+    customer: u32,
+    series: u32,
+    slis: u32,
+    failures: u32,
+}
+
 /// What records come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Total {
@@ -85,7 +95,7 @@ impl Total {
 #[derive(Debug, Default)]
 pub struct ShardRows {
     /// Customers with rows.
-    pub customers: Vec<CustomerRows>,
+    customers: Vec<CustomerEnds>,
     /// The records, those of a row of `series` in a row. Sums are made as a row is written: the
     /// records take less memory than the rows, of which each may be a single record.
     records: Vec<Record>,
@@ -100,6 +110,26 @@ pub struct ShardRows {
 }
 
 impl ShardRows {
+    /// How many customers have rows.
+    pub fn customers(&self) -> usize {
+        self.customers.len()
+    }
+
+    /// The rows of the customer at `place` among those that have some.
+    pub fn of_customer(&self, place: usize) -> CustomerRows {
+        let CustomerEnds { customer, series, slis, failures } = self.customers[place];
+        let before = place.checked_sub(1).map(|before| self.customers[before]);
+        let range = |end: u32, start: fn(CustomerEnds) -> u32| {
+            before.map_or(0, start) as usize..end as usize
+        };
+        CustomerRows {
+            customer,
+            series: range(series, |before| before.series),
+            slis: range(slis, |before| before.slis),
+            failures: range(failures, |before| before.failures),
+        }
+    }
+
     /// The records of row `number` of the grain `series`, all of one customer, service, minute,
     /// release, cohort and partition. Each customer's rows are sorted by service, minute, release,
     /// cohort, partition.
@@ -220,7 +250,12 @@ fn rows_by<K: Ord + Copy>(
     order: &TupleOrder,
     key: impl Fn(&Record) -> K,
 ) -> ShardRows {
-    let mut rows = ShardRows::default();
+    let customers = sizes.iter().filter(|size| **size > 0).count();
+    let mut rows = ShardRows {
+        customers: Vec::with_capacity(customers),
+        ends: Vec::with_capacity(records.len()),
+        ..ShardRows::default()
+    };
     let (mut keys, mut copy): (Vec<(K, u32)>, Vec<Record>) = (Vec::new(), Vec::new());
     let mut start = 0;
     for (customer, size) in (0..).zip(sizes).filter(|(_, size)| *size > 0) {
@@ -236,7 +271,6 @@ fn rows_by<K: Ord + Copy>(
                 *record = copy[*at as usize];
             }
         }
-        let starts = (rows.ends.len(), rows.slis.len(), rows.failures.len());
         let mut rest = &*group;
         for same in keys.chunk_by(|a, b| a.0 == b.0) {
             let (of_row, after) = rest.split_at(same.len());
@@ -246,11 +280,12 @@ fn rows_by<K: Ord + Copy>(
             rest = after;
         }
         push_failures(group, order, &mut rows.failures);
-        rows.customers.push(CustomerRows {
+        let end = |rows: usize| u32::try_from(rows).expect("a shard's rows are numbers of 32 bits");
+        rows.customers.push(CustomerEnds {
             customer,
-            series: starts.0..rows.ends.len(),
-            slis: starts.1..rows.slis.len(),
-            failures: starts.2..rows.failures.len(),
+            series: end(rows.ends.len()),
+            slis: end(rows.slis.len()),
+            failures: end(rows.failures.len()),
         });
     }
     rows.records = records;
@@ -361,7 +396,7 @@ mod tests {
             let Tuple { service, dimensions } = tuples[record.tuple as usize];
             (rank(service), record.minute.0, rank(dimensions[0]), record.partition)
         };
-        let all = rows.customers[0].series.clone();
+        let all = rows.of_customer(0).series;
         let keys = all.map(|row| {
             let same = rows.series(row);
             assert!(same.iter().all(|record| key(record) == key(&same[0])), "one key a row");
