@@ -7,6 +7,9 @@
 //! on the way is synced into its parent. The staging name is the one that the local store hides
 //! from listings, so a torn one is never seen.
 //!
+//! Large files go past the page cache where the file system lets them: they would be copied there
+//! page by page, and a virtual machine may have to get each of those pages from its host.
+//!
 //! Creation is by hard link, which fails where the name exists: the one primitive that commits
 //! are built on.
 
@@ -189,8 +192,60 @@ fn put_synced(path: &FsPath, payload: &PutPayload, create: bool) -> io::Result<(
 }
 
 fn write_synced(path: &FsPath, payload: &PutPayload) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    if payload.content_length() >= DIRECT_BYTES_MIN {
+        match write_direct(path, payload) {
+            // Not every file system can. The file may have been made all the same.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                let _ = fs::remove_file(path);
+            }
+            done => return done,
+        }
+    }
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     payload.iter().try_for_each(|part| file.write_all(part))?;
+    file.sync_all()
+}
+
+/// From here on a file is written past the page cache. What is smaller, as most entries of the
+/// log are, is soon read again.
+#[cfg(target_os = "linux")]
+const DIRECT_BYTES_MIN: usize = 256 * 1024;
+
+/// What is written past the page cache has to begin and end with a block, on the disk and in
+/// memory. No disk has larger ones.
+#[cfg(target_os = "linux")]
+const BLOCK_BYTES: usize = 4_096;
+
+/// How much of it is written at once.
+#[cfg(target_os = "linux")]
+const DIRECT_ROOM_BYTES: usize = 1024 * 1024;
+
+#[cfg(target_os = "linux")]
+fn write_direct(path: &FsPath, payload: &PutPayload) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).custom_flags(libc::O_DIRECT);
+    let mut file = options.open(path)?;
+    let mut room = vec![0; DIRECT_ROOM_BYTES + BLOCK_BYTES];
+    let start = room.as_ptr().align_offset(BLOCK_BYTES);
+    let room = &mut room[start..start + DIRECT_ROOM_BYTES];
+    let mut filled = 0;
+    for mut part in payload.iter().map(Bytes::as_ref) {
+        while !part.is_empty() {
+            let (now, later) = part.split_at(part.len().min(room.len() - filled));
+            room[filled..filled + now.len()].copy_from_slice(now);
+            (filled, part) = (filled + now.len(), later);
+            if filled == room.len() {
+                file.write_all(room)?;
+                filled = 0;
+            }
+        }
+    }
+    file.write_all(&room[..filled.next_multiple_of(BLOCK_BYTES)])?;
+    // What fills up the last block is no part of the file.
+    file.set_len(payload.content_length() as u64)?;
     file.sync_all()
 }
 
@@ -281,6 +336,31 @@ mod tests {
         put(&path, &PutPayload::from_static(b"two"), false).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no staging left");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_has_the_bytes_of_its_parts_whatever_their_sizes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mib = DIRECT_ROOM_BYTES;
+        let sizes: [&[usize]; 8] = [
+            &[],
+            &[0],
+            &[DIRECT_BYTES_MIN - 1],
+            &[DIRECT_BYTES_MIN],
+            &[DIRECT_BYTES_MIN + 1],
+            &[mib],
+            &[mib - 1, 2],
+            &[5, 3 * mib, BLOCK_BYTES, 0, 7],
+        ];
+        for (number, sizes) in sizes.into_iter().enumerate() {
+            let bytes = |size: &usize| (0..*size).map(|at| (at * 31 % 251) as u8).collect();
+            let parts: Vec<Vec<u8>> = sizes.iter().map(bytes).collect();
+            let payload: PutPayload = parts.iter().cloned().map(Bytes::from).collect();
+            let path = dir.path().join(number.to_string());
+            put(&path, &payload, true).unwrap();
+            assert!(fs::read(&path).unwrap() == parts.concat(), "{sizes:?}");
+        }
     }
 
     #[test]
