@@ -45,6 +45,7 @@ use delta_kernel_default_engine::executor::TaskExecutor;
 use object_store::path::Path as StorePath;
 use object_store::{DynObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use rayon::prelude::*;
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, spawn_blocking};
 use uuid::Uuid;
 
@@ -617,6 +618,7 @@ impl Table {
             .map_err(|_| TableError::FilePath { found: full.display().to_string() })?;
         let store = Arc::clone(self.log.store());
         Ok(async move {
+            let _room = WRITES.acquire().await.expect("it is never closed");
             let bytes = Bytes::from(encoded.bytes);
             let (size, hashed) = (bytes.len() as u64, bytes.clone());
             let hash = spawn_blocking(move || scan::sha256_hex(&hashed));
@@ -635,6 +637,10 @@ impl Table {
         })
     }
 }
+
+/// Room for so many files that are written at once: a late commit may have one for each of many
+/// days, and each takes two threads.
+static WRITES: Semaphore = Semaphore::const_new(8);
 
 /// The rows of a file that is to be written.
 #[derive(Clone, Copy)]
