@@ -564,8 +564,9 @@ impl Table {
         let files = files.into_par_iter().with_max_len(1).enumerate();
         let write = |(index, rows)| self.write_file(rows, &format!("{names}-{index}"));
         let writing: Vec<Result<_, CommitError>> = files.map(write).collect();
-        let wait = |put: JoinHandle<_>| self.log.executor().block_on(put);
-        let wait = |put: Result<_, _>| put.and_then(|put| wait(put).expect("puts do not panic"));
+        let wait = |put: Result<JoinHandle<_>, _>| {
+            self.log.executor().block_on(put?).expect("puts do not panic")
+        };
         // All of them, also after one that failed: who goes on then finds nobody writing.
         let adds: Vec<Result<Add, CommitError>> = writing.into_iter().map(wait).collect();
         let adds = adds.into_iter().collect::<Result<_, _>>()?;
