@@ -343,7 +343,7 @@ fn offset_minutes(zone: &str) -> Option<i64> {
     if zone == "Z" || zone == "z" {
         return Some(0);
     }
-    let (hours, minutes) = zone[1..].split_once(':')?;
+    let (hours, minutes) = zone.strip_prefix(['+', '-'])?.split_once(':')?;
     let is_pair = |text: &str| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
     if !is_pair(hours) || !is_pair(minutes) {
         return None;

@@ -175,10 +175,11 @@ pub(super) fn text<'a>(raw: &'a str, buffer: &mut String) -> Option<Text<'a>> {
     Some(Text::Buffered(start..buffer.len()))
 }
 
-/// The integer that `raw` writes without fraction and exponent; `None` for any other value.
+/// The integer that `raw` writes without fraction and exponent; `None` for any other value. `-0` is
+/// none either, as `serde_json` has it: no integer has a sign that says nothing.
 pub(super) fn integer(raw: &str) -> Option<i64> {
     // `raw` is one JSON value, so what `parse` would take beyond JSON (`+1`) cannot stand here.
-    raw.parse().ok()
+    raw.parse().ok().filter(|_| raw != "-0")
 }
 
 /// The number that `raw` writes, infinite beyond what an `f64` holds; `None` for any other

@@ -131,7 +131,7 @@ fn a_status_or_an_outcome_is_required() {
     check(r#""status":null"#, both, Err("status or outcome is required"));
     let takes = "status takes an integer: 0 or 100 to 599";
     for status in
-        ["1", "99", "600", "-200", "200.0", "2e2", "\"200\"", "[]", "99999999999999999999"]
+        ["1", "99", "600", "-200", "-0", "200.0", "2e2", "\"200\"", "[]", "99999999999999999999"]
     {
         check(&format!(r#""status":{status},"outcome":"good""#), both, Err(takes));
     }
