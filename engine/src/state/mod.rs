@@ -107,7 +107,7 @@ impl State {
     /// An empty state. `live` keeps series for answers; else only records for the next cut.
     pub fn new(values_max: usize, further: usize, live: bool, seed: u64) -> State {
         State {
-            shards: (0..SHARDS).map(|_| Shard::new(seed, Arc::default())).collect(),
+            shards: (0..SHARDS).map(|_| Shard::new(seed, Arc::default(), live)).collect(),
             dimensions: Dimensions::new(values_max),
             seed,
             further,
@@ -126,7 +126,7 @@ impl State {
     pub fn pooled(self, pools: Arc<Pools>) -> State {
         assert!(self.newest.is_none(), "a customer's pool is told before the first event");
         State {
-            shards: (0..SHARDS).map(|_| Shard::new(self.seed, Arc::clone(&pools))).collect(),
+            shards: (0..SHARDS).map(|_| Shard::new(self.seed, Arc::clone(&pools), self.live)).collect(),
             pools: PoolSeries::new(pools),
             ..self
         }

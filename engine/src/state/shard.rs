@@ -39,8 +39,10 @@ pub struct Shard {
     pub customers: Names,
     /// What was applied since the last cut, in order.
     pub records: Records,
-    /// By number of the customer.
+    /// By number of the customer; none where no series are kept.
     accounts: Vec<Account>,
+    /// Whether series are kept.
+    live: bool,
     /// Valid and bad events of the last hours by minute and tuple.
     pub recent: Map<(Minute, u32), Counts>,
     service_names: Map<u32, Arc<str>>,
@@ -126,10 +128,12 @@ pub struct Evictable<'a> {
 }
 
 impl Shard {
-    /// An empty shard of a state of this seed, whose customers are in these pools.
-    pub fn new(seed: u64, pools: Arc<Pools>) -> Shard {
+    /// An empty shard of a state of this seed, whose customers are in these pools. Series can be
+    /// folded if it is `live`; else it takes records alone.
+    pub fn new(seed: u64, pools: Arc<Pools>, live: bool) -> Shard {
         Shard {
             customers: Names::default(),
+            live,
             pools,
             records: Records::default(),
             accounts: Vec::new(),
@@ -160,21 +164,32 @@ impl Shard {
         part.customers().for_each(|name| failpoint::planted_panic("fold", name.as_bytes()));
     }
 
-    /// The number of a customer, which gets an account at first sight.
+    /// The number of a customer, which gets an account at first sight where series are kept.
     pub fn customer(&mut self, name: &str) -> u32 {
         let count = self.customers.count();
         let id = self.customers.intern(name);
         if self.customers.count() > count {
-            if self.accounts.len() <= id as usize {
-                self.accounts.resize_with(id as usize + 1, Account::default);
+            if self.live {
+                self.open_account(id, name);
             }
-            let account = &mut self.accounts[id as usize];
-            account.is_partial = self.evicted.may_hold(name);
-            account.pool = self.pools.of(name);
             self.bytes += account_bytes(name);
             self.new_customers += 1;
         }
         id
+    }
+
+    fn open_account(&mut self, id: u32, name: &str) {
+        if self.accounts.len() <= id as usize {
+            self.accounts.resize_with(id as usize + 1, Account::default);
+        }
+        let account = &mut self.accounts[id as usize];
+        account.is_partial = self.evicted.may_hold(name);
+        account.pool = self.pools.of(name);
+    }
+
+    /// What is kept of a customer, if anything is.
+    fn account(&self, name: &str) -> Option<&Account> {
+        self.accounts.get(self.customers.find(name)? as usize)
     }
 
     /// Folds the records from `start` on into the series; what that adds to the pools.
@@ -362,8 +377,8 @@ impl Shard {
 
     /// Whether the table may hold more of a customer than is in memory.
     pub fn may_lack(&self, customer: &str) -> bool {
-        match self.customers.find(customer) {
-            Some(id) => self.accounts[id as usize].is_partial,
+        match self.account(customer) {
+            Some(account) => account.is_partial,
             None => self.evicted.may_hold(customer),
         }
     }
@@ -452,7 +467,7 @@ impl Shard {
     /// The number of the last change of a customer's series, which no other change of any
     /// series of the shard had within four billion of them; 0 for who is not known.
     pub fn changed(&self, customer: &str) -> u32 {
-        self.customers.find(customer).map_or(0, |id| self.accounts[id as usize].changed)
+        self.account(customer).map_or(0, |account| account.changed)
     }
 
     /// Takes note that a customer had an event in this round.
@@ -467,9 +482,8 @@ impl Shard {
 
     /// The series of one customer.
     pub fn series_of(&self, customer: &str) -> impl Iterator<Item = &Series> {
-        let known = self.customers.find(customer);
-        let account = known.map(|id| &self.accounts[id as usize]);
-        account.into_iter().flat_map(|account| &account.series).map(|(_, series)| series)
+        let account = self.account(customer).into_iter();
+        account.flat_map(|account| &account.series).map(|(_, series)| series)
     }
 
     /// How many series of a service had events in some minutes, both ends included.
@@ -618,7 +632,7 @@ impl Shard {
         belongs: &dyn Fn(&str) -> bool,
         with: &Restoring<'_>,
     ) -> Option<Shard> {
-        let empty = Shard::new(with.seed, Arc::clone(with.pools));
+        let empty = Shard::new(with.seed, Arc::clone(with.pools), true);
         let mut shard = Shard { evicted: Evicted::read(reader, with.seed)?, ..empty };
         for (id, name) in with.services.values() {
             shard.service_names.insert(*id, Arc::clone(name));

@@ -2,7 +2,9 @@
 //!
 //! A file is cut into row groups of about [`GROUP_ROWS`] rows, one encoded after the other, so
 //! that two of them at a time take memory. Each column is encoded on its own, and the columns
-//! are put together in order, so the bytes do not depend on the number of threads.
+//! are put together in order, so the bytes do not depend on the number of threads. Of what a
+//! commit builds, numbers and bytes become pages as soon as [`SLICE_ROWS`] rows are built, so that
+//! of these two groups take no more memory than their pages do.
 //!
 //! What a commit writes is put into pages by [`columns`]; what that does not take, such as texts
 //! that are no numbers, is left to the library's writers. Readers cannot tell which.
@@ -35,12 +37,13 @@ use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory,
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::SortingColumn;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr};
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::ColumnPath;
+use parquet::schema::types::{ColumnDescPtr, ColumnPath};
 use rayon::prelude::*;
 
 use super::schema::{Grain, STATS_COLUMNS, timestamp};
+use columns::Piece;
 use pages::{Chunk, PAGE_ROWS};
 
 mod columns;
@@ -50,8 +53,9 @@ mod pages;
 /// Rows of a row group: large enough for encodings to pay, small enough to skip by.
 pub(crate) const GROUP_ROWS: usize = 100_000;
 
-/// Rows that one core builds at a time: small enough to spread a row group over some cores.
-const SLICE_ROWS: usize = 16_384;
+/// Rows that one core builds at a time: small enough to spread a row group over some cores. Whole
+/// pages.
+const SLICE_ROWS: usize = 4 * PAGE_ROWS;
 
 /// Room for a row in a file: what one of a customer takes (`docs/performance.md`), and some more.
 const ROW_BYTES: usize = 16;
@@ -92,31 +96,112 @@ pub(crate) fn encode_sliced(
 ) -> Result<Encoded, ParquetError> {
     let group_rows = rows_of_group(rows);
     let mut encoder = Encoder::new(grain, group_rows, true)?.with_room(rows);
+    let layout = encoder.layout.clone();
     let build_group = |from: usize| {
         let end = rows.min(from + group_rows);
-        let slices = (from..end).into_par_iter().step_by(SLICE_ROWS);
-        let slices = slices.map(|from| build(from..end.min(from + SLICE_ROWS)));
-        let group: Vec<RecordBatch> = slices.collect();
+        let slices = || (from..end).into_par_iter().step_by(SLICE_ROWS);
+        let build = |from: usize| build(from..end.min(from + SLICE_ROWS));
+        let group: Vec<Option<Slice>> =
+            slices().map(|from| layout.slice(&build(from))).collect::<Result<_, _>>()?;
+        let group = match group.into_iter().collect() {
+            Some(slices) => Group::of_slices(slices),
+            None => Group::of_batches(slices().map(build).collect()),
+        };
         // Readers rely on the order that a file declares.
-        assert!(is_sorted(&group), "rows of {} are built in its order", grain.name());
-        group
+        assert!(is_sorted(&group.batches), "rows of {} are built in its order", grain.name());
+        Ok::<_, ParquetError>(group)
     };
     // One group is built while the one before is encoded: neither has work for all cores to its
     // very end.
     let mut starts = (0..rows).step_by(group_rows);
-    let mut group = starts.next().map(build_group);
+    let mut group = starts.next().map(build_group).transpose()?;
     while let Some(built) = group {
         let next = starts.next();
-        let (encoded, next) = rayon::join(|| encoder.push(&built), || next.map(build_group));
+        let (encoded, next) = rayon::join(|| encoder.push_group(built), || next.map(build_group));
         encoded?;
-        group = next;
+        group = next.transpose()?;
     }
     encoder.finish()
+}
+
+/// Some rows of a group, put into pages as they were built: while they stand in the caches, and so
+/// that of most columns no more than a slice takes memory.
+struct Slice {
+    /// The columns of which all rows of the group are needed first.
+    batch: RecordBatch,
+    /// The others, by column.
+    pieces: Vec<Option<Piece>>,
+}
+
+/// A row group, its columns in rows of some batches each or in pages.
+struct Group {
+    /// Of those in pages only what says how the rows are sorted and bounded.
+    batches: Vec<RecordBatch>,
+    /// By column.
+    pieces: Vec<Option<Piece>>,
+}
+
+impl Group {
+    fn of_batches(batches: Vec<RecordBatch>) -> Group {
+        Group { batches, pieces: Vec::new() }
+    }
+
+    /// Of slices that are whole pages but the last, of which each has the same columns in pages.
+    fn of_slices(slices: Vec<Slice>) -> Group {
+        let mut group = Group::of_batches(Vec::new());
+        for Slice { batch, pieces } in slices {
+            group.batches.push(batch);
+            if group.pieces.is_empty() {
+                group.pieces = pieces;
+                continue;
+            }
+            for (before, piece) in
+                group.pieces.iter_mut().flatten().zip(pieces.into_iter().flatten())
+            {
+                before.append(piece);
+            }
+        }
+        group
+    }
+}
+
+/// The columns of a file, and how they are written.
+#[derive(Clone)]
+struct Layout {
+    columns: Vec<ColumnDescPtr>,
+    properties: WriterPropertiesPtr,
+}
+
+impl Layout {
+    /// Puts rows into pages, as far as that can be done. `None` if there is a column of which some
+    /// rows can become pages and those of this batch cannot.
+    fn slice(&self, batch: &RecordBatch) -> Result<Option<Slice>, ParquetError> {
+        let (mut kept, mut pieces) = (Vec::new(), Vec::new());
+        for (at, (column, descriptor)) in batch.columns().iter().zip(&self.columns).enumerate() {
+            let in_pieces = columns::comes_in_pieces(descriptor, &self.properties);
+            let piece = match in_pieces {
+                true => Piece::of(&[column], descriptor, &self.properties)?,
+                false => None,
+            };
+            if in_pieces && piece.is_none() {
+                return Ok(None);
+            }
+            if !in_pieces
+                || STATS_COLUMNS.contains(&descriptor.name())
+                || SORT_COLUMNS.contains(&descriptor.name())
+            {
+                kept.push(at);
+            }
+            pieces.push(piece);
+        }
+        Ok(Some(Slice { batch: batch.project(&kept)?, pieces }))
+    }
 }
 
 /// Encodes one file row group by row group, for rows that do not fit memory as a whole.
 pub(crate) struct Encoder {
     schema: SchemaRef,
+    layout: Layout,
     writer: SerializedFileWriter<Vec<u8>>,
     factory: ArrowRowGroupWriterFactory,
     groups: usize,
@@ -131,7 +216,9 @@ impl Encoder {
         let sorting = sorted.then(|| sort_keys(&schema)).flatten();
         let writer = writer_of(&schema, group_rows, sorting)?;
         let factory = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&schema));
-        Ok(Encoder { schema, writer, factory, groups: 0, stats: Stats::default() })
+        let columns = writer.schema_descr().columns().to_vec();
+        let layout = Layout { columns, properties: Arc::clone(writer.properties()) };
+        Ok(Encoder { schema, layout, writer, factory, groups: 0, stats: Stats::default() })
     }
 
     /// The same, for about so many rows in all.
@@ -142,8 +229,14 @@ impl Encoder {
 
     /// Appends one row group.
     pub fn push(&mut self, group: &[RecordBatch]) -> Result<(), ParquetError> {
+        self.push_group(Group::of_batches(group.to_vec()))
+    }
+
+    fn push_group(&mut self, group: Group) -> Result<(), ParquetError> {
+        let Group { batches, pieces } = group;
         let mut stats = std::mem::take(&mut self.stats);
-        let (columns, ()) = rayon::join(|| self.encode_group(group), || stats.add(group));
+        let (columns, ()) =
+            rayon::join(|| self.encode_group(&batches, pieces), || stats.add(&batches));
         self.stats = stats;
         let mut group = self.writer.next_row_group()?;
         for column in columns? {
@@ -157,18 +250,33 @@ impl Encoder {
         Ok(())
     }
 
-    fn encode_group(&self, group: &[RecordBatch]) -> Result<Vec<Column>, ParquetError> {
-        let parts = |at: usize| group.iter().map(|batch| batch.column(at)).collect::<Vec<_>>();
-        let (file, properties) = (self.writer.schema_descr(), self.writer.properties());
-        let ours = |at: usize| columns::encode(&parts(at), &file.column(at), properties);
-        let ours = (0..file.num_columns()).into_par_iter().map(ours);
-        let ours = ours.map(|chunk| Ok::<_, ParquetError>(chunk?.map(Column::Ours)));
-        let mut columns: Vec<Option<Column>> = ours.collect::<Result<_, _>>()?;
+    fn encode_group<'a>(
+        &self,
+        group: &'a [RecordBatch],
+        mut pieces: Vec<Option<Piece>>,
+    ) -> Result<Vec<Column>, ParquetError> {
+        let Layout { columns, properties } = &self.layout;
+        let parts = |at: usize| -> Vec<&'a ArrayRef> {
+            let part = |batch: &'a RecordBatch| batch.column_by_name(columns[at].name());
+            group.iter().map(|batch| part(batch).expect("what is not in pages is kept")).collect()
+        };
+        pieces.resize_with(columns.len(), || None);
+        let ours = |(at, piece): (usize, Option<Piece>)| {
+            let chunk = match piece {
+                Some(piece) => {
+                    piece.close(properties.statistics_enabled(columns[at].path())).map(Some)
+                }
+                None => columns::encode(&parts(at), &columns[at], properties),
+            };
+            Ok::<_, ParquetError>(chunk?.map(Column::Ours))
+        };
+        let ours = pieces.into_par_iter().enumerate().map(ours);
+        let mut encoded: Vec<Option<Column>> = ours.collect::<Result<_, _>>()?;
         // The library's writers make room before their first row: where all columns are ours, they
         // are not even made.
-        if columns.iter().any(Option::is_none) {
+        if encoded.iter().any(Option::is_none) {
             let writers = self.factory.create_column_writers(self.groups)?;
-            let theirs = writers.into_par_iter().zip(&mut columns).enumerate();
+            let theirs = writers.into_par_iter().zip(&mut encoded).enumerate();
             theirs.filter(|(_, (_, column))| column.is_none()).try_for_each(
                 |(at, (mut writer, column))| {
                     for part in parts(at) {
@@ -181,7 +289,7 @@ impl Encoder {
                 },
             )?;
         }
-        Ok(columns.into_iter().flatten().collect())
+        Ok(encoded.into_iter().flatten().collect())
     }
 
     /// Bytes of the file so far.
@@ -465,7 +573,7 @@ fn bounds_of(columns: &[&ArrayRef]) -> (ArrayRef, ArrayRef) {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::DictionaryArray;
+    use arrow::array::{BinaryArray, DictionaryArray};
 
     use super::*;
 
@@ -525,6 +633,67 @@ mod tests {
             })
             .collect();
         assert_eq!(minutes, (0..250_001).collect::<Vec<i64>>());
+    }
+
+    /// Sorted rows of customers, of whom each has three; from `long` on their latencies are so long
+    /// that no page holds as many as it should.
+    fn series(rows: Range<usize>, services: &ArrayRef, long: usize) -> RecordBatch {
+        let numbers = |number: fn(usize) -> u32| rows.clone().map(number).collect::<UInt32Array>();
+        let customers = rows.clone().map(|row| format!("customer {:06}", row / 3));
+        let customers: Vec<String> = customers.collect();
+        let column = |field: &Field| -> ArrayRef {
+            match (field.name().as_str(), field.data_type()) {
+                ("customer", _) => {
+                    let customers = customers.iter().map(String::as_str);
+                    Arc::new(customers.collect::<DictionaryArray<UInt32Type>>())
+                }
+                ("service", _) => {
+                    Arc::new(DictionaryArray::new(numbers(|_| 1), Arc::clone(services)))
+                }
+                (_, DataType::Utf8) => {
+                    let numbers = numbers(|row| (row % 5 % 3) as u32);
+                    Arc::new(DictionaryArray::new(numbers, Arc::clone(services)))
+                }
+                (_, DataType::Int64) => Arc::new(
+                    rows.clone().map(|row| (row * row % 1_000) as i64).collect::<Int64Array>(),
+                ),
+                (_, DataType::Binary) => {
+                    let latency = |row| vec![row as u8; if row < long { row % 50 } else { 300 }];
+                    let latencies = rows.clone().map(|row| (row % 7 > 0).then(|| latency(row)));
+                    Arc::new(latencies.collect::<BinaryArray>())
+                }
+                _ => {
+                    let minutes = rows.clone().map(|row| (row % 3 * 60_000_000) as i64);
+                    let minutes = TimestampMicrosecondArray::from_iter_values(minutes);
+                    Arc::new(minutes.with_data_type(timestamp()))
+                }
+            }
+        };
+        let schema = Grain::Series.schema();
+        let columns = schema.fields().iter().map(|field| (field.name(), column(field), true));
+        RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+    }
+
+    #[test]
+    fn slices_make_the_file_that_whole_groups_make() {
+        let services: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "c"]));
+        let most = 2 * GROUP_ROWS + 2;
+        for (rows, long) in
+            [(1, 1), (SLICE_ROWS, most), (SLICE_ROWS + 1, 0), (most, most), (most, 70_000)]
+        {
+            let build = |range| series(range, &services, long);
+            let whole = [build(0..rows)];
+            let expected = encode(Grain::Series, &whole).unwrap();
+            let found = encode_sliced(Grain::Series, rows, &build).unwrap();
+            assert!(found.bytes == expected.bytes, "{rows} rows, long from {long} on");
+            assert_eq!(found.stats, expected.stats);
+            // Else what is compared is not what it is said to be.
+            let layout = Encoder::new(Grain::Series, GROUP_ROWS, true).unwrap().layout;
+            let last = layout.slice(&build(rows.saturating_sub(SLICE_ROWS)..rows)).unwrap();
+            assert_eq!(last.is_some(), rows <= long, "{rows} rows, long from {long} on");
+            let kept = last.map_or(0, |last| last.batch.num_columns());
+            assert!(kept <= Grain::Series.schema().fields().len() - 8, "numbers are in pages");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! read from it is the same, which the tests hold against the library's own; all else, as well as
 //! what has bounds that would have to be cut, is left to the library.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, StringArray, UInt32Array};
@@ -19,7 +20,7 @@ use parquet::file::properties::{
 use parquet::schema::types::ColumnDescPtr;
 
 use super::packed;
-use super::pages::{Bounds, Chunk, PAGE_ROWS, Pages, plain};
+use super::pages::{Bounds, Chunk, PAGE_ROWS, Pages, Written, plain};
 
 /// One column of a row group, of which `parts` are some rows each. `None` if it is none of ours.
 ///
@@ -45,50 +46,122 @@ pub(super) fn encode(
         return column.encode(pages(Encoding::RLE_DICTIONARY)?, statistics).map(Some);
     }
     match properties.encoding(path) {
-        Some(encoding @ Encoding::DELTA_BINARY_PACKED) => {
-            let Some(values) = integers(parts) else { return Ok(None) };
-            encode_integers(&values, pages(encoding)?, statistics).map(Some)
-        }
         Some(encoding @ Encoding::DELTA_BYTE_ARRAY) => {
             let Some(runs) = pages_of_runs(parts) else { return Ok(None) };
             let bloom_filter = properties.bloom_filter_properties(path);
             encode_runs(&runs, pages(encoding)?, statistics, bloom_filter).map(Some)
         }
-        Some(encoding @ Encoding::PLAIN) => {
-            let longest = properties.column_data_page_size_limit(path);
-            let Some(slices) = pages_of_bytes(parts, longest) else { return Ok(None) };
-            encode_bytes(&slices, pages(encoding)?, statistics).map(Some)
+        _ => match Piece::of(parts, descriptor, properties)? {
+            Some(piece) => piece.close(statistics).map(Some),
+            None => Ok(None),
+        },
+    }
+}
+
+/// Whether pages of a column can be made of their own rows alone, and so before all rows of the
+/// row group are there: those of numbers and of bytes.
+pub(super) fn comes_in_pieces(descriptor: &ColumnDescPtr, properties: &WriterProperties) -> bool {
+    let path = descriptor.path();
+    !properties.dictionary_enabled(path)
+        && matches!(
+            properties.encoding(path),
+            Some(Encoding::DELTA_BINARY_PACKED | Encoding::PLAIN)
+        )
+}
+
+/// Some rows of a column that [`comes_in_pieces`], as pages.
+pub(super) struct Piece {
+    pages: Written,
+    /// Of each page; none of bytes, since nobody asks for them.
+    bounds: Vec<Bounds<i64>>,
+}
+
+impl Piece {
+    /// The rows of `parts`. `None` if they are no numbers that are all there, nor bytes of which
+    /// every page is short enough.
+    ///
+    /// # Errors
+    /// As [`encode`].
+    pub fn of(
+        parts: &[&ArrayRef],
+        descriptor: &ColumnDescPtr,
+        properties: &WriterProperties,
+    ) -> Result<Option<Piece>, ParquetError> {
+        let path = descriptor.path();
+        let encoding = properties.encoding(path);
+        let pages = |encoding| Pages::new(descriptor, properties.compression(path), encoding);
+        match encoding {
+            Some(encoding @ Encoding::DELTA_BINARY_PACKED) => {
+                let Some(values) = integers(parts) else { return Ok(None) };
+                Piece::of_integers(&values, pages(encoding)?).map(Some)
+            }
+            Some(encoding @ Encoding::PLAIN) => {
+                assert_eq!(properties.statistics_enabled(path), EnabledStatistics::None);
+                let longest = properties.column_data_page_size_limit(path);
+                let Some(slices) = pages_of_bytes(parts, longest) else { return Ok(None) };
+                Piece::of_bytes(&slices, pages(encoding)?).map(Some)
+            }
+            _ => Ok(None),
         }
-        _ => Ok(None),
+    }
+
+    /// The rows of `next` stand behind these, which are whole pages.
+    pub fn append(&mut self, next: Piece) {
+        self.pages.append(next.pages);
+        self.bounds.extend(next.bounds);
+    }
+
+    /// The column of a row group, of which this is all rows.
+    ///
+    /// # Errors
+    /// As [`encode`].
+    pub fn close(self, statistics: EnabledStatistics) -> Result<Chunk, ParquetError> {
+        self.pages.close(statistics, &self.bounds, None)
+    }
+
+    fn of_integers(values: &[i64], mut pages: Pages) -> Result<Piece, ParquetError> {
+        let mut bounds = Vec::new();
+        for values in values.chunks(PAGE_ROWS) {
+            pages.page(values.len(), None, |page| packed::deltas(values, page))?;
+            let range = values.iter().min().copied().zip(values.iter().max().copied());
+            bounds.push(Bounds { range, nulls: 0 });
+        }
+        Ok(Piece { pages: pages.written()?, bounds })
+    }
+
+    fn of_bytes(
+        pages_of_bytes: &[Vec<BinaryArray>],
+        mut pages: Pages,
+    ) -> Result<Piece, ParquetError> {
+        let mut levels = Vec::new();
+        for slices in pages_of_bytes {
+            let nulls: usize = slices.iter().map(|slice| slice.null_count()).sum();
+            levels.clear();
+            let there = slices.iter().filter(|_| nulls > 0).flat_map(|slice| slice.iter());
+            levels.extend(there.map(|value| u32::from(value.is_some())));
+            let rows = slices.iter().map(|slice| slice.len()).sum();
+            pages.page(rows, (nulls > 0).then_some(&levels), |page| {
+                for slice in slices {
+                    slice.iter().flatten().for_each(|value| plain(value, page));
+                }
+            })?;
+        }
+        Ok(Piece { pages: pages.written()?, bounds: Vec::new() })
     }
 }
 
 /// The values of a column of integers or times that are all there.
-fn integers(parts: &[&ArrayRef]) -> Option<Vec<i64>> {
-    let mut all = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
-    for part in parts {
-        if part.null_count() > 0 {
-            return None;
-        }
-        let times = || Some(part.as_primitive_opt::<TimestampMicrosecondType>()?.values());
-        let values = part.as_primitive_opt::<Int64Type>().map(|part| part.values()).or_else(times);
-        all.extend_from_slice(values?);
-    }
-    Some(all)
-}
-
-fn encode_integers(
-    values: &[i64],
-    mut pages: Pages,
-    statistics: EnabledStatistics,
-) -> Result<Chunk, ParquetError> {
-    let mut bounds = Vec::new();
-    for values in values.chunks(PAGE_ROWS) {
-        pages.page(values.len(), None, |page| packed::deltas(values, page))?;
-        let range = values.iter().min().copied().zip(values.iter().max().copied());
-        bounds.push(Bounds { range, nulls: 0 });
-    }
-    pages.close(statistics, &bounds, None)
+fn integers<'a>(parts: &[&'a ArrayRef]) -> Option<Cow<'a, [i64]>> {
+    let values = parts.iter().map(|part| {
+        let times = || Some(&part.as_primitive_opt::<TimestampMicrosecondType>()?.values()[..]);
+        let values = part.as_primitive_opt::<Int64Type>().map(|part| &part.values()[..]);
+        values.or_else(times).filter(|_| part.null_count() == 0)
+    });
+    let values: Vec<&[i64]> = values.collect::<Option<_>>()?;
+    Some(match values[..] {
+        [values] => Cow::Borrowed(values),
+        _ => Cow::Owned(values.concat()),
+    })
 }
 
 /// Stands for an absent value among places.
@@ -173,7 +246,7 @@ impl<'a> Numbered<'a> {
                 bounds.push(Bounds { range, nulls });
             }
         }
-        pages.close(statistics, &bounds, None)
+        pages.written()?.close(statistics, &bounds, None)
     }
 }
 
@@ -261,7 +334,7 @@ fn encode_runs(
         texts().for_each(|text| filter.insert(text));
         Ok::<_, ParquetError>(filter)
     };
-    pages.close(statistics, &bounds, bloom_filter.map(filter).transpose()?)
+    pages.written()?.close(statistics, &bounds, bloom_filter.map(filter).transpose()?)
 }
 
 /// The pages of a column of bytes. `None` if one would be longer than `longest`.
@@ -288,29 +361,6 @@ fn pages_of_bytes(parts: &[&ArrayRef], longest: usize) -> Option<Vec<Vec<BinaryA
         }
     }
     Some(pages)
-}
-
-/// Nobody asks for bounds of bytes.
-fn encode_bytes(
-    pages_of_bytes: &[Vec<BinaryArray>],
-    mut pages: Pages,
-    statistics: EnabledStatistics,
-) -> Result<Chunk, ParquetError> {
-    assert_eq!(statistics, EnabledStatistics::None);
-    let mut levels = Vec::new();
-    for slices in pages_of_bytes {
-        let nulls: usize = slices.iter().map(|slice| slice.null_count()).sum();
-        levels.clear();
-        let there = slices.iter().filter(|_| nulls > 0).flat_map(|slice| slice.iter());
-        levels.extend(there.map(|value| u32::from(value.is_some())));
-        let rows = slices.iter().map(|slice| slice.len()).sum();
-        pages.page(rows, (nulls > 0).then_some(&levels), |page| {
-            for slice in slices {
-                slice.iter().flatten().for_each(|value| plain(value, page));
-            }
-        })?;
-    }
-    pages.close(statistics, &[] as &[Bounds<i64>], None)
 }
 
 /// The texts of a dictionary that lacks none.

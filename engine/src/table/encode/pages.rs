@@ -160,6 +160,34 @@ impl Pages {
         SerializedPageWriter::new(&mut self.sink).write_page(page)
     }
 
+    /// The pages so far.
+    pub fn written(self) -> Result<Written, ParquetError> {
+        let Pages { descriptor, compression, encoding, sink, dictionary, pages, .. } = self;
+        let bytes = sink.into_inner()?;
+        Ok(Written { descriptor, compression, encoding, bytes, dictionary, pages })
+    }
+}
+
+/// Pages as they stand in the file, and where.
+pub(super) struct Written {
+    descriptor: ColumnDescPtr,
+    compression: Compression,
+    encoding: Encoding,
+    bytes: Vec<u8>,
+    dictionary: Option<PageWriteSpec>,
+    pages: Vec<PageWriteSpec>,
+}
+
+impl Written {
+    /// Appends the pages of the rows behind these, of the same column.
+    pub fn append(&mut self, next: Written) {
+        assert!(next.dictionary.is_none(), "a column has one dictionary, before its first page");
+        let start = self.bytes.len() as u64;
+        self.bytes.extend_from_slice(&next.bytes);
+        let moved = |page: PageWriteSpec| PageWriteSpec { offset: page.offset + start, ..page };
+        self.pages.extend(next.pages.into_iter().map(moved));
+    }
+
     /// The whole column. `bounds` are those of each page, none where nobody asks for them.
     pub fn close<B: Bound>(
         self,
@@ -167,7 +195,7 @@ impl Pages {
         bounds: &[Bounds<B>],
         bloom_filter: Option<Sbbf>,
     ) -> Result<Chunk, ParquetError> {
-        let bytes = Bytes::from(self.sink.into_inner()?);
+        let bytes = Bytes::from(self.bytes);
         let rows = self.pages.iter().map(|page| u64::from(page.num_values)).sum();
         let all = || self.dictionary.iter().chain(&self.pages);
         let uncompressed = all().map(|page| page.uncompressed_size as i64).sum();
