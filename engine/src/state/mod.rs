@@ -126,7 +126,9 @@ impl State {
     pub fn pooled(self, pools: Arc<Pools>) -> State {
         assert!(self.newest.is_none(), "a customer's pool is told before the first event");
         State {
-            shards: (0..SHARDS).map(|_| Shard::new(self.seed, Arc::clone(&pools), self.live)).collect(),
+            shards: (0..SHARDS)
+                .map(|_| Shard::new(self.seed, Arc::clone(&pools), self.live))
+                .collect(),
             pools: PoolSeries::new(pools),
             ..self
         }
