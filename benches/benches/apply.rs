@@ -19,6 +19,7 @@ use ninefold_engine::slo::sli::Slis;
 use ninefold_engine::slo::tally::Tally;
 use ninefold_engine::state::block::{Block, BlockBuilder};
 use ninefold_engine::state::cells::Cells;
+use ninefold_engine::state::kinds::Kind;
 use ninefold_engine::state::{Cut, State};
 use ninefold_engine::time::{DAY_MINUTES, Minute};
 use rayon::prelude::*;
@@ -55,12 +56,12 @@ fn check_pending(state: &State, input: &Input) {
     assert_eq!(state.pending() as u64, input.truth.counted, "every event is a record");
 }
 
-fn check_cut(cut: &Cut, input: &Input) {
+fn check_cut((cut, kinds): (&Cut, &[Kind]), input: &Input) {
     let (mut series, mut dimensions) = (Measures::default(), Measures::default());
     for shard in &cut.shards {
         let rows = (0..shard.customers()).flat_map(|place| shard.of_customer(place).series);
         let records = rows.flat_map(|row| shard.series(row));
-        records.for_each(|record| series.add(&record.measures()));
+        records.for_each(|record| series.add(&record.with(kinds).measures()));
     }
     let mut tally = Tally::default();
     for row in 0..cut.dimensions.len() {
@@ -94,7 +95,7 @@ fn stages(group: &mut BenchmarkGroup<'_, WallTime>, customers: u32, count: usize
     check_pending(&state, &input);
     check_pending(&applied(empty(true), blocks(&events)), &input);
     let cut = || pool.install(|| state.cut());
-    check_cut(&cut(), &input);
+    check_cut((&cut(), state.kinds()), &input);
     group.bench_function(name("cut"), |bench| bench.iter_with_large_drop(cut));
 }
 

@@ -19,7 +19,8 @@ use rayon::prelude::*;
 
 use crate::model::Measures;
 use crate::slo::tally::Tally;
-use crate::state::block::{DIMENSIONS, Record};
+use crate::state::block::DIMENSIONS;
+use crate::state::kinds::{Counted, Record};
 use crate::state::rows::{CustomerRows, ShardRows, sum_records};
 use crate::state::{Cut, State};
 use crate::table::SlicedFile;
@@ -65,8 +66,9 @@ pub fn data_files<'a>(state: &'a State, cut: &'a Cut, names: &'a Names<'a>) -> V
     let mut files = Vec::new();
     // The records lie all over memory: where they are of one day, none is looked at for it.
     let only = only_day(cut);
-    let series =
-        |rows: &ShardRows, row: usize| only.unwrap_or_else(|| rows.series(row)[0].minute.day());
+    let series = |rows: &ShardRows, row: usize| {
+        only.unwrap_or_else(|| state.kinds()[rows.series(row)[0].kind as usize].day)
+    };
     let places = by_day(cut, &order, |_| true, |rows| rows.series, series);
     files.extend(build.files(Grain::Series, places, Build::series));
     let slis = |rows: &ShardRows, row: usize| rows.slis[row].minute.day();
@@ -216,12 +218,14 @@ impl<'a> Build<'a> {
     fn series(&self, places: &[Place]) -> Vec<ArrayRef> {
         let row = |place: &Place| self.shard(place).series(place.row as usize);
         let rows: Vec<&[Record]> = places.iter().map(row).collect();
-        let key = rows.iter().map(|row| (row[0].minute, row[0].tuple));
+        let kinds = self.state.kinds();
+        let firsts: Vec<Counted> = rows.iter().map(|row| row[0].with(kinds)).collect();
+        let key = firsts.iter().map(|first| (first.minute, first.tuple));
         let mut columns = self.customer_key(places, key);
         let mut sums = MeasureColumns::with_room(places.len());
-        rows.iter().for_each(|row| sums.push(|tally| sum_records(row, tally)));
+        rows.iter().for_each(|row| sums.push(|tally| sum_records(row, kinds, tally)));
         columns.extend(sums.finish());
-        columns.extend(self.source(rows.iter().map(|row| row[0].partition)));
+        columns.extend(self.source(firsts.iter().map(|first| first.partition)));
         columns
     }
 

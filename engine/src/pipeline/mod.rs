@@ -87,7 +87,7 @@ pub struct Options {
     pub dedupe_ids_max: usize,
     /// Who is judged together.
     pub pools: Arc<Pools>,
-    /// How many events an epoch holds at most: 32 bytes each in memory, and as much again
+    /// How many events an epoch holds at most: 16 bytes each in memory, and as much again
     /// while they are sorted for the commit.
     pub epoch_events_max: usize,
 }

@@ -348,7 +348,7 @@ fn next_chunks(
 
 fn drain(state: &mut State, sums: &mut HashMap<Key, Measures>) {
     for shard in &state.shards {
-        for record in shard.records.counted() {
+        for record in shard.records.counted().map(|record| record.with(state.kinds())) {
             let service = state.dimensions.tuple(record.tuple).service;
             let key = (
                 shard.customers.text(record.customer).to_owned(),

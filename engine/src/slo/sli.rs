@@ -82,6 +82,12 @@ pub struct Class {
 }
 
 impl Class {
+    /// The masks of the further SLIs: good, bad, excluded.
+    #[inline]
+    pub fn further_masks(self) -> [u8; 3] {
+        [self.further_good, self.further_bad, self.further_excluded]
+    }
+
     /// The same event, excluded by every SLI that judges it.
     pub fn excluded(self) -> Class {
         let further_excluded = self.further_good | self.further_bad | self.further_excluded;

@@ -1,8 +1,8 @@
 //! What a block of lines becomes on the thread that decodes it: small records and the block's
 //! own dictionaries, ready to be handed to the shards that own the series.
 //!
-//! Invariants: a record's `customer` and `tuple` are places in its block's dictionaries until
-//! [`super::State::apply`] translates them; records keep the order of their lines within a
+//! Invariants: a record's `customer` and `kind` are places in its block's dictionaries until
+//! [`super::State::apply`] translates them, as is a kind's `tuple`; records keep the order of their lines within a
 //! shard; a block owns all its text.
 
 use std::hash::{BuildHasher, Hasher};
@@ -10,9 +10,10 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-use crate::model::{ATTRIBUTES_MAX, Alike, Bare, Event, Latency, Measures};
+use super::kinds::{Counted, Kind, Kinds, Record};
+use crate::model::{ATTRIBUTES_MAX, Alike, Bare, Event, Latency};
 use crate::short;
-use crate::slo::sli::{Class, Slis};
+use crate::slo::sli::Slis;
 use crate::time::{Day, Minute};
 
 /// Into how many shards the series are split. More than any machine's cores are worth, so that
@@ -21,40 +22,6 @@ pub const SHARDS: usize = 32;
 
 /// The dimensions of an event: release, cohort, region, route and the attributes.
 pub const DIMENSIONS: usize = 4 + ATTRIBUTES_MAX;
-
-/// One counted event in 32 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// Who, by number.
-    pub customer: u32,
-    /// Service and dimensions, by number.
-    pub tuple: u32,
-    /// When.
-    pub minute: Minute,
-    /// Microseconds; 0 where the event is not timed.
-    pub latency_us: u32,
-    /// How many equal requests; 0 = dropped as a duplicate.
-    pub count: u32,
-    /// HTTP status or 0.
-    pub status: u16,
-    /// From which partition, by number.
-    pub partition: u16,
-    /// How the SLIs sorted it.
-    pub class: Class,
-}
-
-impl Record {
-    /// What it adds.
-    #[inline]
-    pub fn measures(&self) -> Measures {
-        self.class.measures(self.count, self.latency_us)
-    }
-
-    /// What it adds to any sum at most.
-    fn load(&self) -> u128 {
-        u128::from(self.latency_us.max(1)) * u128::from(self.count)
-    }
-}
 
 /// A service with dimensions on one UTC day, as a block has seen it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,6 +131,8 @@ pub struct Block {
     pub parts: Vec<ShardPart>,
     /// Services with dimensions.
     pub tuples: Vec<LocalTuple>,
+    /// What its records share; empty until it is finished.
+    pub kinds: Vec<Kind>,
     /// Ids in the order of the lines; empty unless asked for.
     pub ids: Vec<IdSeen>,
 }
@@ -172,9 +141,10 @@ impl Block {
     /// Drops the record of an id: it is a duplicate.
     pub fn drop_record(&mut self, id: &IdSeen) {
         let record = &mut self.parts[usize::from(id.shard)].records[id.record as usize];
-        self.events -= u64::from(record.count);
-        self.load -= record.load();
-        record.count = 0;
+        let counted = record.with(&self.kinds);
+        self.events -= u64::from(counted.count);
+        self.load -= counted.load();
+        record.kind = Kind::NOTHING_NUMBER;
     }
 }
 
@@ -185,8 +155,9 @@ pub struct BlockBuilder {
     hasher: FixedState,
     customers: HashTable<LocalCustomer>,
     tuples: HashTable<u32>,
-    /// By tuple: the further SLIs that cover its service and route.
-    coverage: Vec<u8>,
+    /// By tuple.
+    known: Vec<KnownTuple>,
+    kinds: Kinds,
     /// The tuple of the line before: many logs repeat it.
     tuple_before: u32,
     /// Tuples by what their decoder knows them by.
@@ -217,6 +188,15 @@ struct LocalCustomer {
 }
 
 #[derive(Clone, Copy)]
+struct KnownTuple {
+    /// The further SLIs that cover its service and route.
+    coverage: u8,
+    /// Of its event before: what may differ in its kind, and the number of that. Nearly all of a
+    /// tuple are of one kind.
+    before: ((u32, [u8; 3]), u32),
+}
+
+#[derive(Clone, Copy)]
 struct KnownAlike {
     alike: Alike,
     day: Day,
@@ -232,7 +212,8 @@ impl BlockBuilder {
             hasher: FixedState::with_seed(seed),
             customers: HashTable::new(),
             tuples: HashTable::new(),
-            coverage: Vec::new(),
+            known: Vec::new(),
+            kinds: Kinds::default(),
             tuple_before: 0,
             alike: HashTable::new(),
             rooms: Rooms::default(),
@@ -249,7 +230,7 @@ impl BlockBuilder {
         self.block = empty_block(partition, first, self.rooms);
         self.customers.clear();
         self.tuples.clear();
-        self.coverage.clear();
+        self.known.clear();
         self.alike.clear();
     }
 
@@ -289,7 +270,7 @@ impl BlockBuilder {
     pub fn push_bare(&mut self, event: &Bare<'_>, tuple: u32, slis: &Slis, offset: u64) {
         let minute = Minute::of_ms(event.ts_ms);
         let customer = self.customer(event.customer);
-        let coverage = self.coverage[tuple as usize];
+        let KnownTuple { coverage, .. } = self.known[tuple as usize];
         let mut class = slis.classify_covered(event.status, event.outcome, event.latency, coverage);
         let service = || self.block.tuples[tuple as usize].service();
         if slis.has_exclusions() && slis.excludes(minute, event.customer, service()) {
@@ -301,13 +282,7 @@ impl BlockBuilder {
         };
         self.block.read += 1;
         self.block.invalid_latency += u64::from(event.latency == Latency::Invalid);
-        let part = &mut self.block.parts[usize::from(customer.shard)];
-        if self.keep_ids && !event.id.is_empty() {
-            let record = part.records.len() as u32;
-            let hash = id_hash(event.id);
-            self.block.ids.push(IdSeen { hash, offset, shard: customer.shard, record });
-        }
-        let record = Record {
+        let counted = Counted {
             customer: customer.id,
             tuple,
             minute,
@@ -317,9 +292,27 @@ impl BlockBuilder {
             partition: self.block.partition,
             class,
         };
-        self.block.events += u64::from(record.count);
-        self.block.load += record.load();
-        part.records.push(record);
+        self.block.events += u64::from(counted.count);
+        self.block.load += counted.load();
+        let kind = self.kind(&counted);
+        let part = &mut self.block.parts[usize::from(customer.shard)];
+        if self.keep_ids && !event.id.is_empty() {
+            let record = part.records.len() as u32;
+            let hash = id_hash(event.id);
+            self.block.ids.push(IdSeen { hash, offset, shard: customer.shard, record });
+        }
+        part.records.push(counted.record(kind));
+    }
+
+    /// The number in this block of what an event shares with others.
+    #[inline]
+    fn kind(&mut self, counted: &Counted) -> u32 {
+        let known = &mut self.known[counted.tuple as usize];
+        let own = (counted.count, counted.class.further_masks());
+        if known.before.0 != own {
+            known.before = (own, self.kinds.number(counted.kind()));
+        }
+        known.before.1
     }
 
     /// Keeps a refused line, which its log took at `time_ms`.
@@ -333,6 +326,7 @@ impl BlockBuilder {
     pub fn finish(&mut self, next: u64) -> Block {
         let mut block = std::mem::replace(&mut self.block, empty_block(0, 0, Rooms::default()));
         block.next = next;
+        block.kinds = self.kinds.take();
         self.rooms = Rooms::of(&block);
         block
     }
@@ -389,7 +383,9 @@ impl BlockBuilder {
                 self.tuples.insert_unique(hash, id, |id| tuples[*id as usize].hash);
                 let text = texts.concat().into_boxed_str();
                 self.block.tuples.push(LocalTuple { day, text, ends, hash });
-                self.coverage.push(slis.coverage(event.service, event.route));
+                let coverage = slis.coverage(event.service, event.route);
+                // No event stands for none.
+                self.known.push(KnownTuple { coverage, before: ((0, [0; 3]), 0) });
                 id
             }
         };
@@ -420,6 +416,7 @@ fn empty_block(partition: u16, first: u64, Rooms(rooms): Rooms) -> Block {
         dead: Vec::new(),
         parts: rooms.map(|room| ShardPart::with_room(room as usize)).into(),
         tuples: Vec::new(),
+        kinds: Vec::new(),
         ids: Vec::new(),
     }
 }
@@ -463,7 +460,8 @@ mod tests {
     fn shown(block: &Block) -> String {
         let customers: Vec<Vec<&str>> =
             block.parts.iter().map(|part| part.customers().collect()).collect();
-        let records: Vec<&Vec<Record>> = block.parts.iter().map(|part| &part.records).collect();
+        let records = block.parts.iter().flat_map(|part| &part.records);
+        let records: Vec<Counted> = records.map(|record| record.with(&block.kinds)).collect();
         format!("{:?} {records:?} {customers:?}", block.tuples)
     }
 

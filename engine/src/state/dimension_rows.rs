@@ -14,7 +14,7 @@ use std::ops::Range;
 use foldhash::fast::RandomState;
 use rayon::prelude::*;
 
-use super::block::Record;
+use super::kinds::{Counted, Record};
 use super::rows::TupleOrder;
 use crate::model::Measures;
 use crate::slo::histogram::slot_of;
@@ -63,12 +63,12 @@ impl DimensionRows {
     pub fn new<'a, R>(
         runs: impl IndexedParallelIterator<Item = R>,
         room: usize,
-        order: &TupleOrder,
+        order: &TupleOrder<'_>,
     ) -> Self
     where
         R: Iterator<Item = &'a Record>,
     {
-        let runs: Vec<Run> = runs.map(|records| Run::of(records, room, order.tuples())).collect();
+        let runs: Vec<Run> = runs.map(|records| Run::of(records, room, order)).collect();
         let keyed = |(number, run): (u32, &Run)| {
             let keyed = |(at, row): (u32, &DimensionRow)| {
                 (order.dimension_key(row.tuple, row.minute, row.partition), number, at)
@@ -128,15 +128,20 @@ impl DimensionRows {
 }
 
 impl Run {
-    /// What about `room` records have of all rows; there are `tuples` tuples.
-    fn of<'a>(records: impl Iterator<Item = &'a Record>, room: usize, tuples: usize) -> Run {
+    /// What about `room` records have of all rows.
+    fn of<'a>(
+        records: impl Iterator<Item = &'a Record>,
+        room: usize,
+        order: &TupleOrder<'_>,
+    ) -> Run {
         let mut numbers: HashMap<(u32, Minute, u16), u32, RandomState> = HashMap::default();
         let mut rows: Vec<DimensionRow> = Vec::new();
         // By tuple, the row of its record before, which mostly is of the same minute.
-        let mut row_before = vec![u32::MAX; tuples];
+        let mut row_before = vec![u32::MAX; order.tuples()];
         let mut timed: Vec<(u32, Latencies)> = Vec::with_capacity(room);
-        records.filter(|record| record.count > 0).for_each(|record| {
-            let Record { tuple, minute, partition, class, .. } = *record;
+        let counted = records.filter(|record| !record.is_dropped());
+        counted.map(|record| record.with(order.kinds)).for_each(|record| {
+            let Counted { tuple, minute, partition, class, .. } = record;
             let before = &mut row_before[tuple as usize];
             let is_same = |row: &DimensionRow| row.minute == minute && row.partition == partition;
             if !rows.get(*before as usize).is_some_and(is_same) {
@@ -151,7 +156,7 @@ impl Run {
             if class.timed {
                 // Until they have a place: how many there are.
                 row.latencies.end += 1;
-                timed.push((*before, latencies_of(record)));
+                timed.push((*before, latencies_of(&record)));
             }
         });
         let mut end = 0;
@@ -171,7 +176,7 @@ impl Run {
     }
 }
 
-fn latencies_of(record: &Record) -> Latencies {
+fn latencies_of(record: &Counted) -> Latencies {
     Latencies { slot: slot_of(record.latency_us), count: record.count }
 }
 
@@ -183,15 +188,16 @@ mod tests {
     use crate::slo::sli::Class;
     use crate::state::block::DIMENSIONS;
     use crate::state::dimensions::Tuple;
+    use crate::state::kinds::Kinds;
 
     fn tuples(count: u32) -> Vec<Tuple> {
         let tuple = |number| Tuple { service: number % 3, dimensions: [number; DIMENSIONS] };
         (0..count).map(tuple).collect()
     }
 
-    fn record(nth: u32) -> Record {
+    fn record(nth: u32) -> Counted {
         let mixed = nth.wrapping_mul(0x9e37_79b1) >> 8;
-        Record {
+        Counted {
             customer: nth,
             tuple: mixed % 7,
             minute: Minute(29_000_000 + mixed / 7 % 5),
@@ -205,8 +211,10 @@ mod tests {
 
     #[test]
     fn rows_are_those_of_a_recount_however_records_are_cut_into_runs() {
-        let order = TupleOrder::new(&tuples(7), &(0..7).rev().collect::<Vec<u32>>());
-        let records: Vec<Record> = (0..3_000).map(record).collect();
+        let mut kinds = Kinds::default();
+        let records: Vec<Record> = (0..3_000).map(|nth| kinds.record(record(nth))).collect();
+        let ranks: Vec<u32> = (0..7).rev().collect();
+        let order = TupleOrder::new(&tuples(7), kinds.list(), &ranks);
         type Key = (u32, u32, u32, u16);
         let encoded = |mut tally: Tally| {
             let mut bytes = Vec::new();
@@ -214,7 +222,7 @@ mod tests {
             bytes
         };
         let mut recounted: BTreeMap<Key, (Measures, Tally)> = BTreeMap::new();
-        for one in records.iter().filter(|one| one.count > 0) {
+        for one in (0..3_000).map(record).filter(|one| one.count > 0) {
             let key = order.dimension_key(one.tuple, one.minute, one.partition);
             let (measures, tally) = recounted.entry(key).or_default();
             measures.add(&one.measures());

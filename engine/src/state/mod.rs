@@ -18,6 +18,7 @@ pub mod dimension_rows;
 pub mod dimensions;
 mod evicted;
 pub mod intern;
+pub mod kinds;
 pub mod names;
 pub mod pools;
 pub mod records;
@@ -39,9 +40,10 @@ use crate::slo::histogram::Histogram;
 use crate::slo::pool::Pools;
 use crate::time::Minute;
 pub use batch::SeriesBatch;
-use block::{Block, Record, SHARDS, ShardPart};
+use block::{Block, SHARDS, ShardPart};
 use dimension_rows::DimensionRows;
 use dimensions::{Dimensions, Tuple};
+use kinds::{Counted, Kind, Kinds};
 use pools::{PoolCell, PoolCells, PoolSeries};
 use rows::{ShardRows, TupleOrder};
 use series::Series;
@@ -59,6 +61,8 @@ pub struct State {
     pub shards: Vec<Shard>,
     /// Services and dimension values.
     pub dimensions: Dimensions,
+    /// What the records since the last cut share.
+    kinds: Kinds,
     /// Seed of the hash that sends customers to shards.
     seed: u64,
     further: usize,
@@ -109,6 +113,7 @@ impl State {
         State {
             shards: (0..SHARDS).map(|_| Shard::new(seed, Arc::default(), live)).collect(),
             dimensions: Dimensions::new(values_max),
+            kinds: Kinds::default(),
             seed,
             further,
             live,
@@ -136,8 +141,9 @@ impl State {
 
     /// Takes decoded blocks, those of one partition in the order of their offsets.
     pub fn apply(&mut self, mut blocks: Vec<Block>) {
-        let tuples: Vec<Vec<u32>> = blocks.iter().map(|block| self.admit(block)).collect();
+        let admitted: Vec<Vec<u32>> = blocks.iter().map(|block| self.admit(block)).collect();
         let (live, further, dimensions) = (self.live, self.further, &self.dimensions);
+        let kinds = self.kinds.list();
         let (before, round) = (self.newest, self.round);
         self.load += blocks.iter().map(|block| block.load).sum::<u128>();
         if self.load > LOAD_MAX {
@@ -147,13 +153,13 @@ impl State {
         let parts = by_shard(&mut blocks);
         let work = self.shards.par_iter_mut().zip(parts).map(|(shard, parts)| {
             let start = shard.records.len();
-            for (part, tuples) in parts.into_iter().zip(&tuples) {
-                shard.take(part, tuples);
+            for (part, admitted) in parts.into_iter().zip(&admitted) {
+                shard.take(part, admitted);
             }
-            let minutes = shard.records.since(start).filter(|record| record.count > 0);
-            let newest = minutes.map(|record| record.minute).max().max(before);
+            let counted = shard.records.since(start).filter(|record| !record.is_dropped());
+            let newest = counted.map(|record| record.with(kinds).minute).max().max(before);
             let of_shard = newest.filter(|_| live && shard.records.len() > start);
-            let folding = |newest| Folding { dimensions, further, newest, round };
+            let folding = |newest| Folding { dimensions, kinds, further, newest, round };
             (newest, of_shard.map(|newest| shard.fold(start, folding(newest))))
         });
         let work: Vec<(Option<Minute>, Option<_>)> = work.collect();
@@ -167,7 +173,7 @@ impl State {
     /// Sums what was applied since the last cut into rows.
     pub fn cut(&self) -> Cut {
         let ranks = self.dimensions.values.ranks();
-        let order = TupleOrder::new(self.dimensions.tuples(), &ranks);
+        let order = TupleOrder::new(self.dimensions.tuples(), self.kinds(), &ranks);
         let of_shard = |shard: &Shard| {
             rows::shard_rows(&shard.records, shard.customers.numbers(), self.further, &order)
         };
@@ -188,9 +194,15 @@ impl State {
     /// Drops the records that the last cut has taken: its commit has landed.
     pub fn drop_records(&mut self) {
         self.shards.iter_mut().for_each(|shard| shard.records.clear());
+        self.kinds.take();
         if !self.live {
             self.load = 0;
         }
+    }
+
+    /// What the records since the last cut share, by number.
+    pub fn kinds(&self) -> &[Kind] {
+        self.kinds.list()
     }
 
     /// Whether something would have led to a sum that does not fit 63 bits. It was not taken,
@@ -305,17 +317,17 @@ impl State {
         for customer in customers {
             let shard = &other.shards[block::shard_of(other.seed, customer)];
             let Some(id) = shard.customers.find(customer) else { continue };
-            let of_customer = |record: &&Record| record.customer == id;
-            for record in shard.records.counted().filter(of_customer) {
+            let counted = shard.records.counted().filter(|record| record.customer == id);
+            for record in counted.map(|record| record.with(other.kinds())) {
                 let service = other.dimensions.tuple(record.tuple).service;
                 let service = other.dimensions.values.text(service);
-                self.fold_one(Key { customer, service, minute: record.minute }, record);
+                self.fold_one(Key { customer, service, minute: record.minute }, &record);
             }
         }
     }
 
     /// Folds one event.
-    fn fold_one(&mut self, at: Key<'_>, record: &Record) {
+    fn fold_one(&mut self, at: Key<'_>, record: &Counted) {
         let latency = record.class.timed.then(|| {
             let mut latency = Histogram::default();
             latency.record(record.latency_us, u64::from(record.count));
@@ -466,7 +478,8 @@ impl State {
         self.newest = self.newest.max(batches.iter().filter_map(|batch| batch.newest).max());
         let (dimensions, further, round) = (&self.dimensions, self.further, self.round);
         let newest = self.newest.unwrap_or_default();
-        let folding = Folding { dimensions, further, newest, round };
+        let kinds = self.kinds.list();
+        let folding = Folding { dimensions, kinds, further, newest, round };
         let of_shard = |(number, shard): (usize, &mut Shard)| {
             let mut pools = PoolCells::default();
             for (batch, services) in batches.iter().zip(&services) {
@@ -633,9 +646,15 @@ impl State {
         self.shards.iter().flat_map(Shard::all_series).collect()
     }
 
+    /// The numbers of a block's kinds.
     fn admit(&mut self, block: &Block) -> Vec<u32> {
         let admit = |tuple| self.dimensions.admit_tuple(block.partition, tuple);
-        block.tuples.iter().map(admit).collect()
+        let tuples: Vec<u32> = block.tuples.iter().map(admit).collect();
+        let number = |kind: &Kind| match *kind {
+            Kind::NOTHING => Kind::NOTHING_NUMBER,
+            kind => self.kinds.number(Kind { tuple: tuples[kind.tuple as usize], ..kind }),
+        };
+        block.kinds.iter().map(number).collect()
     }
 
     /// Drops the latencies and the counts by dimension that are older than the last hours.

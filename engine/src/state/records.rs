@@ -4,7 +4,7 @@
 //! they are, so that nothing is copied and no list grows; small ones are put together. Blocks
 //! fill all shards alike, so parts of one number are about of one time in all of them.
 
-use super::block::Record;
+use super::kinds::Record;
 
 /// Parts below this many records are put together.
 const PART_RECORDS_MIN: usize = 128;
@@ -76,7 +76,7 @@ impl Records {
 
     /// Those that count: without dropped duplicates.
     pub fn counted(&self) -> impl Iterator<Item = &Record> + Clone {
-        self.parts.iter().flatten().filter(|record| record.count > 0)
+        self.parts.iter().flatten().filter(|record| !record.is_dropped())
     }
 }
 
@@ -84,10 +84,11 @@ impl Records {
 mod tests {
     use super::*;
     use crate::slo::sli::Class;
+    use crate::state::kinds::{Counted, Kinds};
     use crate::time::Minute;
 
     fn record(number: u32) -> Record {
-        Record {
+        Kinds::default().record(Counted {
             customer: number,
             tuple: 0,
             minute: Minute(0),
@@ -96,7 +97,7 @@ mod tests {
             status: 0,
             partition: 0,
             class: Class::default(),
-        }
+        })
     }
 
     #[test]
@@ -116,7 +117,7 @@ mod tests {
         let by_part = (0..records.parts()).flat_map(|part| records.part(part));
         assert!(by_part.eq(records.since(0)));
         assert!(records.part(records.parts()).is_empty());
-        assert!(records.counted().all(|record| record.count > 0));
+        assert!(records.counted().all(|record| !record.is_dropped()));
         assert_eq!(records.counted().count(), (0..next).filter(|number| number % 3 > 0).count());
         assert!(records.parts() < 10, "small parts are put together");
         records.clear();

@@ -6,13 +6,13 @@
 
 use std::ops::Range;
 
-use super::block::Record;
 use super::dimensions::Tuple;
+use super::kinds::{Counted, Kind, Record};
 use super::records::Records;
 use crate::model::{Counts, Measures, Outcome};
 use crate::slo::sli::one;
 use crate::slo::tally::Tally;
-use crate::time::Minute;
+use crate::time::{DAY_MINUTES, Minute};
 
 /// A row of the grain `sli`, without its customer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Total {
         minutes: (Minute(u32::MAX), Minute(0)),
     };
 
-    fn add(&mut self, record: &Record) {
+    fn add(&mut self, record: &Counted) {
         let outcome = record.class.availability;
         self.counts.add(outcome.map(|outcome| one(outcome, record.count)).unwrap_or_default());
         let (first, last) = &mut self.minutes;
@@ -140,13 +140,15 @@ impl ShardRows {
 }
 
 /// Orders of the texts of tuples, so that rows sort as their texts do.
-pub struct TupleOrder {
+pub struct TupleOrder<'a> {
+    /// What records share, by number.
+    pub kinds: &'a [Kind],
     /// By tuple: the rank of its service, and that of its release and cohort together.
     series: Vec<(u32, u32)>,
     /// By tuple: its rank among all tuples, by service and then all dimensions.
     whole: Vec<u32>,
-    /// By tuple: what [`TupleOrder::short_key`] of a record begins with. `None` where keys of 64
-    /// bits do not hold all of them.
+    /// By kind: what [`TupleOrder::short_key`] of a record is at the begin of the day. `None` where
+    /// keys of 64 bits do not hold all of them.
     short: Option<Vec<u64>>,
     /// How many bits of a key the release and cohort take.
     release_cohort_bits: u32,
@@ -156,9 +158,9 @@ pub struct TupleOrder {
 const MINUTE_BITS: u32 = u32::BITS;
 const PARTITION_BITS: u32 = u16::BITS;
 
-impl TupleOrder {
-    /// The order of `tuples`, whose values have these `ranks`.
-    pub fn new(tuples: &[Tuple], ranks: &[u32]) -> TupleOrder {
+impl<'a> TupleOrder<'a> {
+    /// The order of `tuples`, whose values have these `ranks`, in records of these `kinds`.
+    pub fn new(tuples: &[Tuple], kinds: &'a [Kind], ranks: &[u32]) -> TupleOrder<'a> {
         let rank = |value: u32| ranks[value as usize];
         let tuple = |number: u32| &tuples[number as usize];
         let whole = dense_ranks(tuples.len(), |number| {
@@ -174,25 +176,31 @@ impl TupleOrder {
         let series: Vec<(u32, u32)> = services.into_iter().zip(release_cohorts).collect();
         let fits = service_bits + MINUTE_BITS + release_cohort_bits + PARTITION_BITS <= u64::BITS;
         let above = MINUTE_BITS + release_cohort_bits;
-        let short = |(service, release_cohort): &(u32, u32)| {
-            ((u64::from(*service) << above) | u64::from(*release_cohort)) << PARTITION_BITS
+        let short = |kind: &Kind| {
+            // That of no record, which no tuple may be of.
+            let (service, release_cohort) = series.get(kind.tuple as usize).unwrap_or(&(0, 0));
+            let minute = u64::from(kind.day.0 * DAY_MINUTES) << release_cohort_bits;
+            let above_partition =
+                (u64::from(*service) << above) | minute | u64::from(*release_cohort);
+            (above_partition << PARTITION_BITS) | u64::from(kind.partition)
         };
-        let short = fits.then(|| series.iter().map(short).collect());
-        TupleOrder { series, whole, short, release_cohort_bits }
+        let short = fits.then(|| kinds.iter().map(short).collect());
+        TupleOrder { kinds, series, whole, short, release_cohort_bits }
     }
 
     /// Service, minute, release and cohort, partition.
     fn series_key(&self, record: &Record) -> (u64, u64) {
+        let record = record.with(self.kinds);
         let (service, release_cohort) = self.series[record.tuple as usize];
         let service_minute = (u64::from(service) << MINUTE_BITS) | u64::from(record.minute.0);
         let partition = u64::from(record.partition);
         (service_minute, (u64::from(release_cohort) << PARTITION_BITS) | partition)
     }
 
-    /// The same order in one word, of which `tuples` has the part of each tuple.
-    fn short_key(&self, tuples: &[u64], record: &Record) -> u64 {
-        let minute = u64::from(record.minute.0) << (self.release_cohort_bits + PARTITION_BITS);
-        tuples[record.tuple as usize] | minute | u64::from(record.partition)
+    /// The same order in one word, of which `begins` has the part of each kind.
+    fn short_key(&self, begins: &[u64], record: &Record) -> u64 {
+        let minute = u64::from(record.minute_of_day());
+        begins[record.kind as usize] + (minute << (self.release_cohort_bits + PARTITION_BITS))
     }
 
     /// How many tuples it orders.
@@ -228,17 +236,17 @@ pub fn shard_rows(
     records: &Records,
     customers: usize,
     further: usize,
-    order: &TupleOrder,
+    order: &TupleOrder<'_>,
 ) -> ShardRows {
     let mut total = Total::NONE;
     let mut sizes = vec![0; customers];
     records.counted().for_each(|record| {
         sizes[record.customer as usize] += 1;
-        total.add(record);
+        total.add(&record.with(order.kinds));
     });
     let grouped = (by_customer(records, &sizes), sizes);
     let rows = match &order.short {
-        Some(tuples) => rows_by(grouped, further, order, |one| order.short_key(tuples, one)),
+        Some(begins) => rows_by(grouped, further, order, |one| order.short_key(begins, one)),
         None => rows_by(grouped, further, order, |one| order.series_key(one)),
     };
     ShardRows { total: (!rows.records.is_empty()).then_some(total), ..rows }
@@ -247,7 +255,7 @@ pub fn shard_rows(
 fn rows_by<K: Ord + Copy>(
     (mut records, sizes): (Vec<Record>, Vec<u32>),
     further: usize,
-    order: &TupleOrder,
+    order: &TupleOrder<'_>,
     key: impl Fn(&Record) -> K,
 ) -> ShardRows {
     let customers = sizes.iter().filter(|size| **size > 0).count();
@@ -274,7 +282,7 @@ fn rows_by<K: Ord + Copy>(
         let mut rest = &*group;
         for same in keys.chunk_by(|a, b| a.0 == b.0) {
             let (of_row, after) = rest.split_at(same.len());
-            push_slis(of_row, further, &mut rows.slis);
+            push_slis(of_row, further, order.kinds, &mut rows.slis);
             start += of_row.len() as u32;
             rows.ends.push(start);
             rest = after;
@@ -312,10 +320,10 @@ fn by_customer(records: &Records, sizes: &[u32]) -> Vec<Record> {
     grouped
 }
 
-/// The sums of records; their latencies are added to `tally`.
-pub fn sum_records(records: &[Record], tally: &mut Tally) -> Measures {
+/// The sums of records of these kinds; their latencies are added to `tally`.
+pub fn sum_records(records: &[Record], kinds: &[Kind], tally: &mut Tally) -> Measures {
     let mut measures = Measures::default();
-    for record in records {
+    for record in records.iter().map(|record| record.with(kinds)) {
         measures.add(&record.measures());
         if record.class.timed {
             tally.record(record.latency_us, record.count);
@@ -325,25 +333,27 @@ pub fn sum_records(records: &[Record], tally: &mut Tally) -> Measures {
 }
 
 /// What one record adds to further SLI `sli`.
-pub fn further_counts(record: &Record, sli: usize) -> Counts {
+pub fn further_counts(record: &Counted, sli: usize) -> Counts {
     let sorted = record.class.further(sli);
     sorted.map(|outcome| one(outcome, record.count)).unwrap_or_default()
 }
 
-fn push_slis(records: &[Record], further: usize, rows: &mut Vec<SliRow>) {
-    let Record { tuple, minute, partition, .. } = records[0];
+fn push_slis(records: &[Record], further: usize, kinds: &[Kind], rows: &mut Vec<SliRow>) {
+    let Counted { tuple, minute, partition, .. } = records[0].with(kinds);
     for sli in 0..further {
         let mut counts = Counts::default();
-        records.iter().for_each(|record| counts.add(further_counts(record, sli)));
+        let counted = records.iter().map(|record| record.with(kinds));
+        counted.for_each(|record| counts.add(further_counts(&record, sli)));
         if counts != Counts::default() {
             rows.push(SliRow { tuple, minute, partition, sli: sli as u8, counts });
         }
     }
 }
 
-fn push_failures(records: &[Record], order: &TupleOrder, rows: &mut Vec<FailureRow>) {
-    let bad = |record: &&Record| record.class.availability == Some(Outcome::Bad);
-    let mut failed: Vec<FailureRow> = records.iter().filter(bad).map(failure_of).collect();
+fn push_failures(records: &[Record], order: &TupleOrder<'_>, rows: &mut Vec<FailureRow>) {
+    let counted = records.iter().map(|record| record.with(order.kinds));
+    let bad = counted.filter(|record| record.class.availability == Some(Outcome::Bad));
+    let mut failed: Vec<FailureRow> = bad.map(failure_of).collect();
     let key =
         |row: &FailureRow| (order.dimension_key(row.tuple, row.minute, row.partition), row.status);
     failed.sort_unstable_by_key(key);
@@ -357,9 +367,9 @@ fn push_failures(records: &[Record], order: &TupleOrder, rows: &mut Vec<FailureR
     rows.append(&mut failed);
 }
 
-fn failure_of(record: &Record) -> FailureRow {
-    let Record { tuple, minute, partition, status, .. } = *record;
-    FailureRow { tuple, minute, partition, status, bad: u64::from(record.count) }
+fn failure_of(record: Counted) -> FailureRow {
+    let Counted { tuple, minute, partition, status, count, .. } = record;
+    FailureRow { tuple, minute, partition, status, bad: u64::from(count) }
 }
 
 #[cfg(test)]
@@ -367,6 +377,7 @@ mod tests {
     use super::*;
     use crate::slo::sli::Class;
     use crate::state::block::DIMENSIONS;
+    use crate::state::kinds::Kinds;
 
     /// Rows of one customer as (service, minute, release, partition) of their records.
     fn rows_of(services: u32) -> (bool, Vec<(u32, u32, u32, u16)>) {
@@ -377,8 +388,8 @@ mod tests {
         };
         let tuples: Vec<Tuple> = (0..services).map(tuple).collect();
         let ranks: Vec<u32> = (0..services).rev().collect();
-        let order = TupleOrder::new(&tuples, &ranks);
-        let record = |nth: u32| Record {
+        let mut kinds = Kinds::default();
+        let record = |nth: u32| Counted {
             customer: 0,
             tuple: nth.wrapping_mul(0x9e37_79b1) % services,
             minute: Minute(29_000_000 + nth * 7 % 5),
@@ -389,10 +400,12 @@ mod tests {
             class: Class::default(),
         };
         let mut records = Records::default();
-        records.push((0..5_000).map(record).collect());
+        records.push((0..5_000).map(|nth| kinds.record(record(nth))).collect());
+        let order = TupleOrder::new(&tuples, kinds.list(), &ranks);
         let rows = shard_rows(&records, 1, 0, &order);
         let rank = |value: u32| ranks[value as usize];
         let key = |record: &Record| {
+            let record = record.with(kinds.list());
             let Tuple { service, dimensions } = tuples[record.tuple as usize];
             (rank(service), record.minute.0, rank(dimensions[0]), record.partition)
         };

@@ -10,9 +10,10 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use super::batch::Part;
-use super::block::{Record, ShardPart};
+use super::block::ShardPart;
 use super::dimensions::Dimensions;
 use super::evicted::Evicted;
+use super::kinds::{Counted, Kind};
 use super::names::Names;
 use super::pools::{PoolCell, PoolCells};
 use super::records::Records;
@@ -110,6 +111,8 @@ struct Account {
 pub struct Folding<'a> {
     /// Services and dimension values.
     pub dimensions: &'a Dimensions,
+    /// What records share, by number.
+    pub kinds: &'a [Kind],
     /// How many further SLIs there are.
     pub further: usize,
     /// The newest minute of which anything is known.
@@ -149,8 +152,8 @@ impl Shard {
         }
     }
 
-    /// Takes its part of a block; `tuples` translates the block's tuples.
-    pub fn take(&mut self, mut part: ShardPart, tuples: &[u32]) {
+    /// Takes its part of a block; `kinds` translates the block's kinds.
+    pub fn take(&mut self, mut part: ShardPart, kinds: &[u32]) {
         let known: Vec<Option<u32>> = self.customers.find_all(part.customers()).collect();
         let customers = known.into_iter().zip(part.customers());
         let customers: Vec<u32> =
@@ -158,7 +161,7 @@ impl Shard {
         let mut records = std::mem::take(&mut part.records);
         for record in &mut records {
             record.customer = customers[record.customer as usize];
-            record.tuple = tuples[record.tuple as usize];
+            record.kind = kinds[record.kind as usize];
         }
         self.records.push(records);
         part.customers().for_each(|name| failpoint::planted_panic("fold", name.as_bytes()));
@@ -205,11 +208,12 @@ impl Shard {
         };
         let oldest_recent = folding.newest.minus(RECENT_MINUTES);
         let records = std::mem::take(&mut self.records);
-        for record in records.since(start).filter(|record| record.count > 0) {
+        let counted = records.since(start).filter(|record| !record.is_dropped());
+        for record in counted.map(|record| record.with(folding.kinds)) {
             let measures = record.measures();
-            self.fold_record(record, &measures, folding);
+            self.fold_record(&record, &measures, folding);
             if record.minute > oldest_recent {
-                self.note(record);
+                self.note(&record);
             }
             let service = folding.dimensions.tuple(record.tuple).service;
             let of = Some((self.pool(record.customer), service, record.minute));
@@ -219,7 +223,7 @@ impl Shard {
             }
             cell.measures.add(&measures);
             for (sli, counts) in cell.further.iter_mut().enumerate() {
-                counts.add(further_counts(record, sli));
+                counts.add(further_counts(&record, sli));
             }
         }
         flush(place, &mut cell);
@@ -233,9 +237,9 @@ impl Shard {
     }
 
     /// Adds one record to its series.
-    pub fn fold_record(&mut self, record: &Record, measures: &Measures, folding: Folding<'_>) {
-        let Record { customer, minute, class, .. } = *record;
-        let Folding { dimensions, further, newest, round } = folding;
+    pub fn fold_record(&mut self, record: &Counted, measures: &Measures, folding: Folding<'_>) {
+        let Counted { customer, minute, class, .. } = *record;
+        let Folding { dimensions, further, newest, round, .. } = folding;
         let service = dimensions.tuple(record.tuple).service;
         let series = self.series(customer, service, dimensions, further);
         let mut grown = series.add_sized(minute, measures);
@@ -708,7 +712,7 @@ impl Shard {
         self.new_customers
     }
 
-    fn note(&mut self, record: &Record) {
+    fn note(&mut self, record: &Counted) {
         let Measures { valid, bad, excluded, .. } = record.measures();
         let counts = Counts { valid, bad, excluded };
         self.recent.entry((record.minute, record.tuple)).or_default().add(counts);
