@@ -293,6 +293,20 @@ pub fn encode_v2(slots: &[(u16, u64)], out: &mut Vec<u8>) {
     out[start + LENGTH_AT..start + LENGTH_AT + 4].copy_from_slice(&length.to_be_bytes());
 }
 
+/// The same of one slot, which is all that most rows have.
+pub(crate) fn encode_single_v2(slot: u16, count: u64, out: &mut Vec<u8>) {
+    // Two bytes for the run before it and one for its count; few are shorter or longer.
+    if slot <= 64 || count >= 64 {
+        return encode_v2(&[(slot, count)], out);
+    }
+    let run = 2 * slot - 1;
+    let mut encoded = [0; HEADER_SIZE + 3];
+    encoded[..HEADER_SIZE].copy_from_slice(&HEADER);
+    encoded[LENGTH_AT + 3] = 3;
+    encoded[HEADER_SIZE..].copy_from_slice(&[run as u8 | 0x80, (run >> 7) as u8, 2 * count as u8]);
+    out.extend_from_slice(&encoded);
+}
+
 /// Appends a ZigZag number in LEB128 of at most 9 bytes, the ninth of which holds 8 bits.
 #[inline]
 fn write_number(mut zigzag: u64, out: &mut Vec<u8>) {

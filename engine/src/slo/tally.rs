@@ -5,7 +5,7 @@
 //! where its own is. So a row costs what it holds, in the order of its slots, and nothing is
 //! sorted.
 
-use super::histogram::{SLOTS, encode_v2, slot_of};
+use super::histogram::{SLOTS, encode_single_v2, encode_v2, slot_of};
 
 /// How many words hold a bit for each slot; one more holds a bit for each of them.
 const WORDS: usize = SLOTS.div_ceil(64) as usize;
@@ -62,6 +62,9 @@ impl Tally {
 
     /// Appends the V2 encoding of what was counted, nothing where that is nothing, and forgets it.
     pub fn take_v2(&mut self, out: &mut Vec<u8>) {
+        if let Some((slot, count)) = self.take_single() {
+            return encode_single_v2(slot, count, out);
+        }
         self.slots.clear();
         for word in bits(std::mem::take(&mut self.used_words)) {
             for bit in bits(std::mem::take(&mut self.used[usize::from(word)])) {
@@ -72,6 +75,19 @@ impl Tally {
         if !self.slots.is_empty() {
             encode_v2(&self.slots, out);
         }
+    }
+
+    /// The slot of a row that has only one, with its count; forgets it.
+    #[inline]
+    fn take_single(&mut self) -> Option<(u16, u64)> {
+        let word = self.used_words.trailing_zeros() as u16;
+        let bits = self.used.get_mut(usize::from(word))?;
+        if !self.used_words.is_power_of_two() || !bits.is_power_of_two() {
+            return None;
+        }
+        let slot = 64 * word + bits.trailing_zeros() as u16;
+        (self.used_words, *bits) = (0, 0);
+        Some((slot, std::mem::take(&mut self.counts[usize::from(slot)])))
     }
 }
 
