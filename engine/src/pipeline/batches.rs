@@ -82,14 +82,19 @@ pub fn data_files<'a>(state: &'a State, cut: &'a Cut, names: &'a Names<'a>) -> V
     files
 }
 
-/// Of so many customers one core looks for the rows.
+/// About so many customers one core puts in order, and looks for the rows of.
 const CUSTOMERS_AT_ONCE: usize = 1_024;
+
+/// Every how many customers of a shard one is asked where to cut.
+const ASKED_EVERY: usize = 64;
 
 /// A customer with rows.
 struct Named {
     /// The begin of its name.
     head: u128,
     shard: u32,
+    /// Its number there.
+    customer: u32,
     /// Its place among the customers with rows of its shard.
     place: u32,
     /// Whether it has rows of `sli` or `failure`. Few have, and those of the others need not be
@@ -97,38 +102,44 @@ struct Named {
     has_more: bool,
 }
 
-/// Customers with rows by name.
-fn customers_by_name(state: &State, cut: &Cut) -> Vec<Named> {
-    let name = |shard: u32, place: u32| {
-        let of_customer = cut.shards[shard as usize].of_customer(place as usize);
-        state.shards[shard as usize].customers.text(of_customer.customer)
-    };
-    let mut ends: Vec<usize> = Vec::with_capacity(cut.shards.len());
-    for rows in &cut.shards {
-        ends.push(ends.last().unwrap_or(&0) + rows.customers());
-    }
-    let named = |number: usize| {
-        let shard = ends.partition_point(|end| *end <= number);
-        let place = number - shard.checked_sub(1).map_or(0, |before| ends[before]);
-        let rows = cut.shards[shard].of_customer(place);
-        let head = head(state.shards[shard].customers.text(rows.customer));
+/// Customers with rows by name, in pieces. Those of each shard are in order already: a piece takes
+/// those of all shards between two names, and each core puts its own pieces in order.
+fn customers_by_name(state: &State, cut: &Cut) -> Vec<Vec<Named>> {
+    let name = |one: &Named| state.shards[one.shard as usize].customers.text(one.customer);
+    let by_name = |a: &Named, b: &Named| a.head.cmp(&b.head).then_with(|| name(a).cmp(name(b)));
+    let named = |shard: u32, place: usize| {
+        let rows = cut.shards[shard as usize].of_customer(place);
         let has_more = !(rows.slis.is_empty() && rows.failures.is_empty());
-        Named { head, shard: shard as u32, place: place as u32, has_more }
+        let CustomerRows { customer, head, .. } = rows;
+        Named { head, shard, customer, place: place as u32, has_more }
     };
-    let customers = 0..ends.last().copied().unwrap_or(0);
-    let mut order: Vec<Named> = customers.into_par_iter().map(named).collect();
-    order.par_sort_unstable_by(|a, b| {
-        a.head.cmp(&b.head).then_with(|| name(a.shard, a.place).cmp(name(b.shard, b.place)))
-    });
-    order
-}
-
-/// The first 16 bytes of a text, in whose order texts are that differ in them.
-fn head(text: &str) -> u128 {
-    let mut head = [0; 16];
-    let length = text.len().min(head.len());
-    head[..length].copy_from_slice(&text.as_bytes()[..length]);
-    u128::from_be_bytes(head)
+    let shards = 0..cut.shards.len() as u32;
+    let customers = |shard: u32| 0..cut.shards[shard as usize].customers();
+    let asked = |shard| customers(shard).step_by(ASKED_EVERY).map(move |place| named(shard, place));
+    let mut asked: Vec<Named> = shards.clone().flat_map(asked).collect();
+    asked.sort_unstable_by(by_name);
+    let cuts: Vec<Named> =
+        asked.into_iter().step_by(CUSTOMERS_AT_ONCE / ASKED_EVERY).skip(1).collect();
+    // By shard: where each piece ends.
+    let ends = |shard: u32| {
+        let rows = &cut.shards[shard as usize];
+        let end = |cut: &Named| {
+            rows.place_of((cut.head, name(cut)), &state.shards[shard as usize].customers)
+        };
+        cuts.iter().map(end).chain([rows.customers()]).collect()
+    };
+    let ends: Vec<Vec<usize>> = shards.clone().into_par_iter().map(ends).collect();
+    let piece = |number: usize| {
+        let places = |shard: u32| {
+            let ends = &ends[shard as usize];
+            let start = number.checked_sub(1).map_or(0, |before| ends[before]);
+            (start..ends[number]).map(move |place| named(shard, place))
+        };
+        let mut piece: Vec<Named> = shards.clone().flat_map(places).collect();
+        piece.sort_unstable_by(by_name);
+        piece
+    };
+    (0..cuts.len() + 1).into_par_iter().map(piece).collect()
 }
 
 /// The day of all records, if it is one.
@@ -142,12 +153,12 @@ fn only_day(cut: &Cut) -> Option<Day> {
 /// The places of one grain's rows by day, in the order of those customers who may have some.
 fn by_day(
     cut: &Cut,
-    order: &[Named],
+    order: &[Vec<Named>],
     may_have: impl Fn(&Named) -> bool + Sync,
     range: impl Fn(CustomerRows) -> Range<usize> + Sync,
     day: impl Fn(&ShardRows, usize) -> Day + Sync,
 ) -> BTreeMap<Day, Vec<Place>> {
-    let of_some = |order: &[Named]| {
+    let of_some = |order: &Vec<Named>| {
         let mut days: Vec<(Day, Vec<Place>)> = Vec::new();
         // Nearly all rows are of the day of the row before.
         let mut now = 0;
@@ -168,8 +179,7 @@ fn by_day(
         }
         days
     };
-    // Customers and their rows lie all over memory: all cores wait for them at once.
-    let pieces: Vec<_> = order.par_chunks(CUSTOMERS_AT_ONCE).map(of_some).collect();
+    let pieces: Vec<_> = order.par_iter().map(of_some).collect();
     let mut rows: BTreeMap<Day, usize> = BTreeMap::new();
     for (day, places) in pieces.iter().flatten() {
         *rows.entry(*day).or_default() += places.len();
@@ -418,4 +428,39 @@ pub fn minutes(minutes: impl Iterator<Item = Minute>) -> ArrayRef {
         minutes.map(|minute| minute.start_ms() * 1_000),
     );
     Arc::new(column.with_timezone("UTC"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Event;
+    use crate::slo::sli::Slis;
+    use crate::state::block::BlockBuilder;
+
+    #[test]
+    fn pieces_hold_all_customers_by_name_however_their_names_begin() {
+        // Short names and long ones, many of one begin, in the order of no sort.
+        let name = |n: u32| match n % 3 {
+            0 => format!("{:x}", n.wrapping_mul(0x9e37_79b1)),
+            1 => format!("all of these begin alike {}", n.wrapping_mul(0x9e37_79b1)),
+            _ => format!("c{n}"),
+        };
+        let mut names: Vec<String> = (0..20_000).map(name).collect();
+        let mut state = State::new(10, 0, false, 7);
+        let mut builder = BlockBuilder::new(7, false);
+        builder.begin(0, 0);
+        for customer in &names {
+            let event = Event { customer, ts_ms: 1_764_547_200_000, ..Event::default() };
+            builder.push(&event, &Slis::default(), 0);
+        }
+        state.apply(vec![builder.finish(1)]);
+        let cut = state.cut();
+        let pieces = customers_by_name(&state, &cut);
+        let text = |one: &Named| state.shards[one.shard as usize].customers.text(one.customer);
+        let found: Vec<&str> = pieces.iter().flatten().map(text).collect();
+        names.sort_unstable();
+        assert_eq!(found, names);
+        let largest = pieces.iter().map(Vec::len).max();
+        assert!(largest < Some(2 * CUSTOMERS_AT_ONCE), "cores share the work: {largest:?}");
+    }
 }

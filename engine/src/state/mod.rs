@@ -175,7 +175,7 @@ impl State {
         let ranks = self.dimensions.values.ranks();
         let order = TupleOrder::new(self.dimensions.tuples(), self.kinds(), &ranks);
         let of_shard = |shard: &Shard| {
-            rows::shard_rows(&shard.records, shard.customers.numbers(), self.further, &order)
+            rows::shard_rows(&shard.records, &shard.customers, self.further, &order)
         };
         // Part by part over all shards, as they came: what shares a row is met together.
         let parts = self.shards.iter().map(|shard| shard.records.parts()).max().unwrap_or(0);

@@ -4,10 +4,12 @@
 //! not on their order. Customers stay numbers of their shard; tuples stay numbers of
 //! [`Dimensions`](super::dimensions::Dimensions).
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::dimensions::Tuple;
 use super::kinds::{Counted, Kind, Record};
+use super::names::Names;
 use super::records::Records;
 use crate::model::{Counts, Measures, Outcome};
 use crate::slo::sli::one;
@@ -49,6 +51,8 @@ pub struct FailureRow {
 pub struct CustomerRows {
     /// Who, by number of the shard.
     pub customer: u32,
+    /// The first 16 bytes of its name, in whose order names are that differ in them.
+    pub head: u128,
     /// Rows of the grain `series`: [`ShardRows::series`] by number.
     pub series: Range<usize>,
     /// In [`ShardRows::slis`].
@@ -61,6 +65,7 @@ pub struct CustomerRows {
 /// may be one for each record.
 #[derive(Clone, Copy, Debug)]
 struct CustomerEnds {
+    head: u128,
     customer: u32,
     series: u32,
     slis: u32,
@@ -94,9 +99,10 @@ impl Total {
 /// The rows of one shard.
 #[derive(Debug, Default)]
 pub struct ShardRows {
-    /// Customers with rows.
+    /// Customers with rows, by name.
     customers: Vec<CustomerEnds>,
-    /// The records, those of a row of `series` in a row. Sums are made as a row is written: the
+    /// The records, those of a row of `series` in a row, in the order of the customers: who goes
+    /// through the rows by name goes through memory from its begin to its end. Sums are made as a row is written: the
     /// records take less memory than the rows, of which each may be a single record.
     records: Vec<Record>,
     /// Where the records of each row end.
@@ -115,15 +121,24 @@ impl ShardRows {
         self.customers.len()
     }
 
-    /// The rows of the customer at `place` among those that have some.
+    /// The place of the first customer whose name is not below `name`, of which the head is given.
+    pub fn place_of(&self, (head, name): (u128, &str), names: &Names) -> usize {
+        self.customers.partition_point(|one| match one.head.cmp(&head) {
+            Ordering::Equal => names.text(one.customer) < name,
+            order => order.is_lt(),
+        })
+    }
+
+    /// The rows of the customer at `place` among those that have some, by name.
     pub fn of_customer(&self, place: usize) -> CustomerRows {
-        let CustomerEnds { customer, series, slis, failures } = self.customers[place];
+        let CustomerEnds { head, customer, series, slis, failures } = self.customers[place];
         let before = place.checked_sub(1).map(|before| self.customers[before]);
         let range = |end: u32, start: fn(CustomerEnds) -> u32| {
             before.map_or(0, start) as usize..end as usize
         };
         CustomerRows {
             customer,
+            head,
             series: range(series, |before| before.series),
             slis: range(slis, |before| before.slis),
             failures: range(failures, |before| before.failures),
@@ -230,21 +245,21 @@ fn dense_ranks<K: Ord>(count: usize, key: impl Fn(u32) -> K) -> Vec<u32> {
     ranks
 }
 
-/// The rows of the records of one shard, which has `customers` customers and `further` further
-/// SLIs.
+/// The rows of the records of one shard, whose customers have these `names`; there are `further`
+/// further SLIs.
 pub fn shard_rows(
     records: &Records,
-    customers: usize,
+    names: &Names,
     further: usize,
     order: &TupleOrder<'_>,
 ) -> ShardRows {
     let mut total = Total::NONE;
-    let mut sizes = vec![0; customers];
+    let mut sizes = vec![0; names.numbers()];
     records.counted().for_each(|record| {
         sizes[record.customer as usize] += 1;
         total.add(&record.with(order.kinds));
     });
-    let grouped = (by_customer(records, &sizes), sizes);
+    let grouped = Grouped::new(records, names, sizes);
     let rows = match &order.short {
         Some(begins) => rows_by(grouped, further, order, |one| order.short_key(begins, one)),
         None => rows_by(grouped, further, order, |one| order.series_key(one)),
@@ -253,20 +268,19 @@ pub fn shard_rows(
 }
 
 fn rows_by<K: Ord + Copy>(
-    (mut records, sizes): (Vec<Record>, Vec<u32>),
+    Grouped { mut records, customers }: Grouped,
     further: usize,
     order: &TupleOrder<'_>,
     key: impl Fn(&Record) -> K,
 ) -> ShardRows {
-    let customers = sizes.iter().filter(|size| **size > 0).count();
     let mut rows = ShardRows {
-        customers: Vec::with_capacity(customers),
+        customers: Vec::with_capacity(customers.len()),
         ends: Vec::with_capacity(records.len()),
         ..ShardRows::default()
     };
     let (mut keys, mut copy): (Vec<(K, u32)>, Vec<Record>) = (Vec::new(), Vec::new());
     let mut start = 0;
-    for (customer, size) in (0..).zip(sizes).filter(|(_, size)| *size > 0) {
+    for Named { head, customer, size } in customers {
         let group = &mut records[start as usize..(start + size) as usize];
         keys.clear();
         keys.extend((0..).zip(&*group).map(|(at, record)| (key(record), at)));
@@ -290,6 +304,7 @@ fn rows_by<K: Ord + Copy>(
         push_failures(group, order, &mut rows.failures);
         let end = |rows: usize| u32::try_from(rows).expect("a shard's rows are numbers of 32 bits");
         rows.customers.push(CustomerEnds {
+            head,
             customer,
             series: end(rows.ends.len()),
             slis: end(rows.slis.len()),
@@ -300,24 +315,56 @@ fn rows_by<K: Ord + Copy>(
     rows
 }
 
-/// The records without the dropped duplicates, by customer, of whom each has so many.
-fn by_customer(records: &Records, sizes: &[u32]) -> Vec<Record> {
-    let mut places: Vec<u32> = Vec::with_capacity(sizes.len());
-    let mut total = 0;
-    for size in sizes {
-        places.push(total);
-        total += size;
+/// A customer with records.
+struct Named {
+    head: u128,
+    customer: u32,
+    /// How many records it has.
+    size: u32,
+}
+
+/// The records without the dropped duplicates, by the name of their customer.
+struct Grouped {
+    records: Vec<Record>,
+    customers: Vec<Named>,
+}
+
+impl Grouped {
+    /// Those of customers of these `names`; by number of a customer, `sizes` are how many it has.
+    fn new(records: &Records, names: &Names, sizes: Vec<u32>) -> Grouped {
+        let with_records = (0..).zip(&sizes).filter(|(_, size)| **size > 0);
+        let named = |(customer, size): (u32, &u32)| Named {
+            head: head(names.text(customer)),
+            customer,
+            size: *size,
+        };
+        let mut customers: Vec<Named> = with_records.map(named).collect();
+        let text = |one: &Named| names.text(one.customer);
+        customers.sort_unstable_by(|a, b| a.head.cmp(&b.head).then_with(|| text(a).cmp(text(b))));
+        let (mut places, mut total) = (sizes, 0);
+        for Named { customer, size, .. } in &customers {
+            places[*customer as usize] = total;
+            total += size;
+        }
+        let mut grouped = match records.counted().next() {
+            Some(any) => vec![*any; total as usize],
+            None => Vec::new(),
+        };
+        records.counted().for_each(|record| {
+            let place = &mut places[record.customer as usize];
+            grouped[*place as usize] = *record;
+            *place += 1;
+        });
+        Grouped { records: grouped, customers }
     }
-    let mut grouped = match records.counted().next() {
-        Some(any) => vec![*any; total as usize],
-        None => Vec::new(),
-    };
-    records.counted().for_each(|record| {
-        let place = &mut places[record.customer as usize];
-        grouped[*place as usize] = *record;
-        *place += 1;
-    });
-    grouped
+}
+
+/// The first 16 bytes of a text.
+fn head(text: &str) -> u128 {
+    let mut head = [0; 16];
+    let length = text.len().min(head.len());
+    head[..length].copy_from_slice(&text.as_bytes()[..length]);
+    u128::from_be_bytes(head)
 }
 
 /// The sums of records of these kinds; their latencies are added to `tally`.
@@ -402,7 +449,9 @@ mod tests {
         let mut records = Records::default();
         records.push((0..5_000).map(|nth| kinds.record(record(nth))).collect());
         let order = TupleOrder::new(&tuples, kinds.list(), &ranks);
-        let rows = shard_rows(&records, 1, 0, &order);
+        let mut names = Names::default();
+        names.intern("customer");
+        let rows = shard_rows(&records, &names, 0, &order);
         let rank = |value: u32| ranks[value as usize];
         let key = |record: &Record| {
             let record = record.with(kinds.list());
