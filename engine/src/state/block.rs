@@ -2,8 +2,8 @@
 //! own dictionaries, ready to be handed to the shards that own the series.
 //!
 //! Invariants: a record's `customer` and `kind` are places in its block's dictionaries until
-//! [`super::State::apply`] translates them, as is a kind's `tuple`; records keep the order of their lines within a
-//! shard; a block owns all its text.
+//! [`super::State::apply`] translates them, as is a kind's `tuple`; records keep the order of their
+//! lines within a shard; a block owns all its text.
 
 use std::hash::{BuildHasher, Hasher};
 

@@ -102,8 +102,9 @@ pub struct ShardRows {
     /// Customers with rows, by name.
     customers: Vec<CustomerEnds>,
     /// The records, those of a row of `series` in a row, in the order of the customers: who goes
-    /// through the rows by name goes through memory from its begin to its end. Sums are made as a row is written: the
-    /// records take less memory than the rows, of which each may be a single record.
+    /// through the rows by name goes through memory from its begin to its end. Sums are made as a
+    /// row is written: the records take less memory than the rows, of which each may be a single
+    /// record.
     records: Vec<Record>,
     /// Where the records of each row end.
     ends: Vec<u32>,
