@@ -131,6 +131,21 @@ pub struct Bare<'a> {
     pub count: u32,
 }
 
+impl Default for Bare<'_> {
+    #[inline]
+    fn default() -> Self {
+        Event::default().bare()
+    }
+}
+
+impl<'a> Bare<'a> {
+    /// The whole event, whose service and dimensions are those of another.
+    pub fn with(self, shared: Event<'a>) -> Event<'a> {
+        let Bare { ts_ms, customer, status, outcome, latency, id, count } = self;
+        Event { ts_ms, customer, status, outcome, latency, id, count, ..shared }
+    }
+}
+
 /// The additive measures of a set of events: the default availability SLI, the first latency
 /// SLI, and the latency of the timed events. `valid` includes `bad`.
 ///
@@ -166,15 +181,20 @@ impl Measures {
     /// a broken count and not a large one.
     #[inline]
     pub fn add(&mut self, other: &Measures) {
-        let sum = |a: u64, b: u64| a.checked_add(b).expect("a count fits 64 bits");
-        self.valid = sum(self.valid, other.valid);
-        self.bad = sum(self.bad, other.bad);
-        self.excluded = sum(self.excluded, other.excluded);
-        self.timed = sum(self.timed, other.timed);
-        self.slow = sum(self.slow, other.slow);
-        self.latency_sum_us = sum(self.latency_sum_us, other.latency_sum_us);
+        add(&mut self.valid, other.valid);
+        add(&mut self.bad, other.bad);
+        add(&mut self.excluded, other.excluded);
+        add(&mut self.timed, other.timed);
+        add(&mut self.slow, other.slow);
+        add(&mut self.latency_sum_us, other.latency_sum_us);
         self.latency_max_us = self.latency_max_us.max(other.latency_max_us);
     }
+}
+
+/// Adds to one of them.
+#[inline]
+pub(crate) fn add(sum: &mut u64, more: u64) {
+    *sum = sum.checked_add(more).expect("a count fits 64 bits");
 }
 
 /// The three counts of one SLI. `valid` includes `bad`.

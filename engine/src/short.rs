@@ -43,6 +43,7 @@ pub const ENDS_BYTES: usize = 16;
 /// assert!(ends(b"cust_0004711") != ends(b"cust_0004712"));
 /// assert_eq!(ends(b"one of 17 letters"), ends(b"one of 18 letters"));
 /// ```
+#[inline]
 pub fn ends(text: &[u8]) -> [u64; 2] {
     let half = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
     match (text.first_chunk::<8>(), text.last_chunk::<8>()) {
@@ -51,6 +52,24 @@ pub fn ends(text: &[u8]) -> [u64; 2] {
             (Some(first), Some(last)) => [half(first), half(last)],
             _ => [text.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0],
         },
+    }
+}
+
+/// Whether all bytes of a text are ASCII; made for those of up to [`ENDS_BYTES`].
+///
+/// ```
+/// use ninefold_engine::short::is_ascii;
+/// assert!(is_ascii(b"cust_0004711") && is_ascii(b""));
+/// assert!(!is_ascii("ä".as_bytes()) && !is_ascii("a longer text ends in ä".as_bytes()));
+/// ```
+#[inline]
+pub fn is_ascii(text: &[u8]) -> bool {
+    match text.len() {
+        0..=ENDS_BYTES => {
+            let [begin, end] = ends(text);
+            (begin | end) & 0x8080_8080_8080_8080 == 0
+        }
+        _ => text.is_ascii(),
     }
 }
 
@@ -67,6 +86,7 @@ mod tests {
                 let mut other = text.clone();
                 other[at] ^= 0x80;
                 assert!(!same(&text, &other), "{length} {at}");
+                assert!(is_ascii(&text) && !is_ascii(&other), "{length} {at}");
                 assert!(ends(&text) != ends(&other) || length as usize > ENDS_BYTES);
             }
         }

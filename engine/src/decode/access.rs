@@ -3,6 +3,7 @@
 use super::route::{ROUTE_MALFORMED, write_route};
 use super::{Options, Read};
 use crate::model::{ATTRIBUTES_MAX, CUSTOMER_BYTES_MAX, Event, Latency, SERVICE_DEFAULT};
+use crate::short;
 
 /// The options as the readers of access logs need them.
 pub(super) struct Access {
@@ -67,18 +68,6 @@ impl Access {
         customer(name, found)
     }
 
-    /// The same for a reader of usual lines: `None` where there is none, whatever the reason. What
-    /// says why comes back through memory, where a reader of each line would wait for it.
-    #[inline]
-    pub(super) fn usual_customer<'a>(
-        &self,
-        client: &'a str,
-        field: impl Fn(&str) -> Option<&'a str>,
-    ) -> Option<&'a str> {
-        let found = self.customer_field.as_ref().map_or(Some(client), |name| field(name))?;
-        is_customer(found).then_some(found)
-    }
-
     /// The attributes of a line whose fields `field` knows by name.
     pub(super) fn attributes<'a>(
         &self,
@@ -126,12 +115,13 @@ pub(super) fn customer<'a>(name: &str, text: &'a str) -> Read<&'a str> {
     }
 }
 
-/// Whether [`customer`] takes it.
-#[inline]
-fn is_customer(text: &str) -> bool {
+/// Whether [`customer`] takes it. What says why not comes back through memory, where a reader of
+/// each line would wait for it.
+#[inline(always)]
+pub(super) fn is_customer(text: &str) -> bool {
     !matches!(text, "" | "-")
         && text.len() <= CUSTOMER_BYTES_MAX
-        && (text.is_ascii() || !text.contains('\u{FFFD}'))
+        && (short::is_ascii(text.as_bytes()) || !text.contains('\u{FFFD}'))
 }
 
 /// A status as access logs write it: three digits, or 0 (some write `000`) for nothing sent.

@@ -5,11 +5,17 @@ use crate::time::{TS_MS_END, TS_MS_MIN, checked_days, digits, parse_rfc3339};
 
 /// The time of an access log's line must lie in the years 2000 to 2100.
 pub(super) fn in_years(ms: i64) -> Read<i64> {
-    if (TS_MS_MIN..TS_MS_END).contains(&ms) {
+    if is_in_years(ms) {
         Ok(ms)
     } else {
         Err("the time is outside the years 2000 to 2100".to_owned())
     }
+}
+
+/// Whether [`in_years`] takes it.
+#[inline]
+pub(super) fn is_in_years(ms: i64) -> bool {
+    (TS_MS_MIN..TS_MS_END).contains(&ms)
 }
 
 /// Reads `17/May/2015:10:05:03 +0000` into epoch milliseconds.

@@ -22,72 +22,105 @@ use foldhash::fast::RandomState;
 
 use super::access::{self, Access, Request};
 use super::route::{ROUTE_MALFORMED, request_line, write_route};
-use super::window::{Window, find, plain_end};
-use super::{Read, clock};
-use crate::model::{Alike, Event, Latency};
+use super::window::{self, newline_or_end, plain_end, word_end};
+use super::{Read, Usual, clock};
+use crate::model::{Alike, Bare, Event, Latency};
 use crate::short;
 use crate::time::digits;
 
-/// Reads a usual line, the first `length` bytes of `text`, into `event`, which is as by default;
-/// `None` where [`decode`] is to decide, whatever stands in `event` then.
-pub(super) fn usual<'a>(
-    access: &'a Access,
-    text: &'a str,
-    length: usize,
-    memo: &'a mut Memo,
-    event: &mut Event<'a>,
-) -> Option<Alike> {
+/// Reads the usual line that `text` begins with into `event`, which is as by default, but for its
+/// service and dimensions: those are [`shared`]. `None` where [`decode`] is to decide, whatever
+/// stands in `event` then. The line has `length` bytes; where that is `None` it ends at the first
+/// newline, or with the text.
+pub(super) fn usual<'t>(
+    access: &Access,
+    text: &'t str,
+    length: Option<usize>,
+    memo: &mut Memo,
+    event: &mut Bare<'t>,
+) -> Option<Usual> {
     let bytes = text.as_bytes();
-    let address_end = find(bytes, 0, length, b' ').filter(|end| *end > 0)?;
-    let user_start = address_end + 3;
-    if bytes.get(address_end..user_start)? != b" - " || *bytes.get(user_start)? == b'[' {
+    let address_end = word_end(bytes, 0);
+    let [b' ', b'-', b' ', user, ..] = bytes[address_end..].first_chunk::<4>()? else {
+        return None;
+    };
+    if address_end == 0 || bytes[0] == b'#' || *user == b'[' {
         return None;
     }
-    let user_end = find(bytes, user_start, length, b' ')?;
+    let user_start = address_end + 3;
+    let user_end = word_end(bytes, user_start);
     let [b' ', b'[', time @ .., b']', b' ', b'"'] = bytes[user_end..].first_chunk::<31>()? else {
         return None;
     };
     let request_start = user_end + 31;
     let request_end = plain_end(bytes, request_start);
-    let [b'"', b' ', status @ .., b' '] = bytes[request_end..].first_chunk::<6>()? else {
+    let [b'"', b' ', _, _, _, b' '] = bytes[request_end..].first_chunk::<6>()? else {
         return None;
     };
+    event.status = window::status(bytes, request_end + 2)?;
     let size_start = request_end + 6;
-    let size_end = match Window::at(bytes, size_start).number() {
-        (_, 0) if bytes.get(size_start) == Some(&b'-') => size_start + 1,
-        (_, 0) => return None,
-        (_, digits) => size_start + digits,
+    let size_end = match window::digits(bytes, size_start) {
+        0 if bytes.get(size_start) == Some(&b'-') => size_start + 1,
+        0 => return None,
+        digits => size_start + digits,
     };
-    // The only way to get here from behind the line's end is by its size.
-    if size_end > length || (size_end < length && bytes[size_end] != b' ') {
-        return None;
+    // Up to here there is no newline, so that only the end of a record can have been passed.
+    let length = length.unwrap_or_else(|| newline_or_end(bytes, size_end));
+    let line = bytes[..length].strip_suffix(b"\r").unwrap_or(&bytes[..length]);
+    match line.get(size_end..)? {
+        [] => {}
+        [b' ', ..] if !line.ends_with(b"ms") => {}
+        _ => return None,
     }
-    if bytes[..length].ends_with(b"ms") {
-        return None;
-    }
-    let address = text.get(..address_end)?;
-    let peer = Peer { host: "-", address, user: text.get(user_start..user_end)? };
-    let field = |name: &str| peer.field(name);
-    let (route, alike) = memo.requests.route(text.get(request_start..request_end)?, access);
-    event.ts_ms = clock::in_years(memo.minute.ts_ms(time)?).ok()?;
-    event.customer = access.usual_customer(address, field)?;
-    event.service = access.service();
-    event.route = route;
-    let status = u16::try_from(digits(status)?).ok();
-    event.status = status.filter(|status| (100..=599).contains(status))?;
+    let peer = PeerPlace { address_end, user_start, user_end };
+    let customer = match &access.customer_field {
+        None => text.get(..address_end)?,
+        Some(name) => peer.of(text).field(name)?,
+    };
+    event.customer = Some(customer).filter(|text| access::is_customer(text))?;
+    event.ts_ms = memo.minute.ts_ms(time).filter(|ms| clock::is_in_years(*ms))?;
+    let alike = memo.requests.find(text.get(request_start..request_end)?, access);
     if access.attributes.is_empty() {
-        return Some(alike);
+        return Some(Usual { length, alike });
     }
-    event.attributes = access.attributes(field);
     // Attributes are of the line, not of its request.
-    Some(Alike::NONE)
+    memo.peer = peer;
+    Some(Usual { length, alike: Alike::NONE })
 }
 
-/// What is remembered of lines before; for speed alone.
+/// An event with the service and the dimensions of the usual line that was read last, which `text`
+/// begins with, and nothing else.
+pub(super) fn shared<'a>(access: &'a Access, text: &'a str, memo: &'a Memo) -> Event<'a> {
+    Event {
+        service: access.service(),
+        route: memo.requests.route(),
+        attributes: access.attributes(|name| memo.peer.of(text).field(name)),
+        ..Event::default()
+    }
+}
+
+/// What is remembered of lines before; for speed alone, but for where the address and the user of
+/// the last one stand, if it has attributes.
 #[derive(Default)]
 pub(super) struct Memo {
     minute: KnownMinute,
     requests: KnownRequests,
+    peer: PeerPlace,
+}
+
+/// Where the address and the user of a line stand.
+#[derive(Clone, Copy, Default)]
+struct PeerPlace {
+    address_end: usize,
+    user_start: usize,
+    user_end: usize,
+}
+
+impl PeerPlace {
+    fn of(self, line: &str) -> Peer<'_> {
+        let PeerPlace { address_end, user_start, user_end } = self;
+        Peer { host: "-", address: &line[..address_end], user: &line[user_start..user_end] }
+    }
 }
 
 /// The minute of the line before: what stands before and behind the seconds of its time.
@@ -100,6 +133,7 @@ struct KnownMinute {
 
 impl KnownMinute {
     /// As [`clock::clf`].
+    #[inline]
     fn ts_ms(&mut self, time: &[u8; 26]) -> Option<i64> {
         let (before, rest) = time.split_first_chunk()?;
         let (second, behind) = rest.split_first_chunk::<2>()?;
@@ -117,6 +151,10 @@ impl KnownMinute {
 /// Into how many places requests go by their hash; a new one takes the place of another.
 const KNOWN_REQUESTS: usize = 256;
 
+/// How many places are looked at for a request, from the one of its hash: of two that are often
+/// asked for neither is to take the other's.
+const PROBES: usize = 4;
+
 /// Longer ones are hardly asked for twice.
 const KNOWN_REQUEST_BYTES_MAX: usize = 256;
 
@@ -128,6 +166,8 @@ struct KnownRequests {
     places: Vec<KnownRequest>,
     /// How many requests have come to a place.
     taken: u64,
+    /// The place of the request before.
+    last: usize,
 }
 
 #[derive(Clone, Default)]
@@ -139,16 +179,26 @@ struct KnownRequest {
 }
 
 impl KnownRequests {
-    /// The route of a request line, and what events of this request are alike by.
-    fn route(&mut self, request: &str, access: &Access) -> (&str, Alike) {
+    /// What events of a request are alike by.
+    #[inline]
+    fn find(&mut self, request: &str, access: &Access) -> Alike {
         if self.places.is_empty() {
             self.places.resize(KNOWN_REQUESTS, KnownRequest::default());
         }
-        let hash = self.hasher.hash_one(request.as_bytes());
-        let known = &mut self.places[hash as usize % KNOWN_REQUESTS];
-        let is_known = short::same(known.request.as_bytes(), request.as_bytes());
+        let home = self.hasher.hash_one(request.as_bytes()) as usize;
+        let place = |probe| (home + probe) % KNOWN_REQUESTS;
+        let find = |request: &str| {
+            let holds = |place: &usize| {
+                short::same(self.places[*place].request.as_bytes(), request.as_bytes())
+            };
+            (0..PROBES).map(place).find(holds)
+        };
+        let found = find(request);
+        let to_take = || find("").unwrap_or_else(|| place(self.taken as usize % PROBES));
+        self.last = found.unwrap_or_else(to_take);
+        let known = &mut self.places[self.last];
         // Places are empty at first, and the empty request has a route.
-        if !is_known || request.is_empty() {
+        if found.is_none() || request.is_empty() {
             match request_line(request) {
                 Some((method, target)) => {
                     write_route(method, target, access.patterns(), &mut known.route);
@@ -162,7 +212,12 @@ impl KnownRequests {
                 known.request.push_str(request);
             }
         }
-        (&known.route, Alike(known.number))
+        Alike(known.number)
+    }
+
+    /// The route of the request before.
+    fn route(&self) -> &str {
+        &self.places[self.last].route
     }
 }
 
@@ -460,9 +515,15 @@ mod tests {
     }
 
     /// What the one pass makes of a line.
-    fn one_pass<'a>(access: &'a Access, line: &'a str, memo: &'a mut Memo) -> Option<Event<'a>> {
-        let mut event = Event::default();
-        usual(access, line, line.len(), memo, &mut event).map(|_| event)
+    fn one_pass<'a>(
+        access: &'a Access,
+        text: &'a str,
+        length: Option<usize>,
+        memo: &'a mut Memo,
+    ) -> Option<(Event<'a>, Usual)> {
+        let mut event = Bare::default();
+        let usual = usual(access, text, length, memo, &mut event)?;
+        Some((event.with(shared(access, text, memo)), usual))
     }
 
     proptest! {
@@ -475,6 +536,7 @@ mod tests {
             // Records of a log follow each other without a newline.
             separator in prop::sample::select(&["\n", "\r\n", ""][..]),
             with_attributes in any::<bool>(),
+            with_length in any::<bool>(),
         ) {
             let options = Options {
                 customer_field: field.map(str::to_owned),
@@ -491,9 +553,10 @@ mod tests {
             for line in &lines {
                 let mut route = String::new();
                 let other = decode(&access, line, &mut route);
-                let mut event = Event::default();
-                let read = usual(&access, &text[start..], line.len(), &mut memo, &mut event);
-                if let Some(alike) = read {
+                let length = Some(line.len()).filter(|_| separator.is_empty() || with_length);
+                if let Some((event, usual)) = one_pass(&access, &text[start..], length, &mut memo) {
+                    let Usual { length, alike } = usual;
+                    prop_assert_eq!(text[start..][..length].trim_end_matches('\r'), line);
                     if alike != Alike::NONE {
                         let known = routes.entry(alike).or_insert(event.route.to_owned());
                         prop_assert_eq!(&*known, event.route);
@@ -511,10 +574,10 @@ mod tests {
         let (access, mut memo) = (Access::new(&Options::default()), Memo::default());
         let text = format!(r#"cust_1 - - {TIME} "GET / HTTP/1.1" 200 5 "-""#);
         for length in 0..text.len() {
-            let (mut route, mut event) = (String::new(), Event::default());
+            let mut route = String::new();
             let other = decode(&access, &text[..length], &mut route);
-            if usual(&access, &text, length, &mut memo, &mut event).is_some() {
-                assert_eq!(Ok(event), other, "{length}");
+            if let Some((event, usual)) = one_pass(&access, &text, Some(length), &mut memo) {
+                assert_eq!((Ok(event), usual.length), (other, length));
             }
         }
     }
@@ -525,10 +588,9 @@ mod tests {
         let mut routes = HashMap::new();
         for n in (0..5_000).map(|n| n * n % 700) {
             let line = format!(r#"cust_1 - - {TIME} "GET /page-{n} HTTP/1.1" 200 5"#);
-            let mut event = Event::default();
-            let alike = usual(&access, &line, line.len(), &mut memo, &mut event).unwrap();
+            let (event, usual) = one_pass(&access, &line, None, &mut memo).unwrap();
             assert_eq!(event.route, format!("GET /page-{n}"));
-            assert_eq!(*routes.entry(alike).or_insert(n), n);
+            assert_eq!(*routes.entry(usual.alike).or_insert(n), n);
         }
         assert!(routes.len() < 4_000, "some are known again");
     }
@@ -541,7 +603,8 @@ mod tests {
                 let line = format!(r#"cust_1 - - {TIME} "{request}" 200 {end}"#);
                 let mut route = String::new();
                 let other = decode(&access, &line, &mut route).ok();
-                assert!(other.is_some() && one_pass(&access, &line, &mut memo) == other, "{line}");
+                let read = one_pass(&access, &line, None, &mut memo).map(|(event, _)| event);
+                assert!(other.is_some() && read == other, "{line}");
             }
         }
     }

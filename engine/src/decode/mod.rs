@@ -47,7 +47,7 @@ mod window;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::model::{Alike, Event};
+use crate::model::{Alike, Bare, Event};
 pub use detect::{UnknownFormat, detect};
 
 /// What one line (without its newline) turned out to be.
@@ -267,86 +267,106 @@ impl Decoder {
 
     /// Reads one line, without its newline; a carriage return at its end is taken off.
     pub fn decode<'a>(&'a mut self, line: &'a [u8]) -> Line<'a> {
-        let mut event = Event::default();
-        match self.decode_into(line, &mut event) {
-            Ok(Some(_)) => Line::Event(event),
-            Ok(None) => Line::Skip,
-            Err(reason) => Line::Dead(reason),
+        if let Ok(text) = std::str::from_utf8(line) {
+            let mut event = Bare::default();
+            if self.usual(text, Some(line.len()), &mut event).is_some() {
+                return Line::Event(event.with(self.shared(text)));
+            }
+        }
+        self.unusual(line)
+    }
+
+    /// Reads the line that `text` begins with into `event`, which is as by default, if it is of the
+    /// form that most have; `None` where [`Decoder::unusual`] is to read it, whatever stands in
+    /// `event` then. The service and the dimensions are [`Decoder::shared`].
+    ///
+    /// The line has `length` bytes; where that is `None` it ends at the first newline, or with the
+    /// text. A reader may look behind it: what stands there must be text too.
+    #[inline]
+    pub fn usual<'t>(
+        &mut self,
+        text: &'t str,
+        length: Option<usize>,
+        event: &mut Bare<'t>,
+    ) -> Option<Usual> {
+        match &mut self.family {
+            Family::Native(native) => {
+                let (alike, end) = native.usual(text, event)?;
+                Some(Usual { length: end_of_line(text.as_bytes(), end, length)?, alike })
+            }
+            Family::Combined(access) => {
+                combined::usual(access, text, length, &mut self.scratch.memo, event)
+            }
+            _ => None,
         }
     }
 
-    /// The same into an event that is as by default, which spares moving it; `None` for
-    /// [`Line::Skip`]. Only where it says what the event is alike does `event` hold anything of
-    /// use.
+    /// An event with the service and the dimensions of the usual line that was read last, which
+    /// `text` begins with, and nothing else.
     ///
-    /// # Errors
-    /// The reason that makes the line a dead letter.
-    pub fn decode_into<'a>(
-        &'a mut self,
-        line: &'a [u8],
-        event: &mut Event<'a>,
-    ) -> Read<Option<Alike>> {
+    /// # Panics
+    /// If no line was read, or the text is another.
+    pub fn shared<'a>(&'a self, text: &'a str) -> Event<'a> {
+        match &self.family {
+            Family::Native(native) => native.shared(text),
+            Family::Combined(access) => combined::shared(access, text, &self.scratch.memo),
+            _ => unreachable!("the format has no usual lines"),
+        }
+    }
+
+    /// Reads one line as [`Decoder::decode`], which tries [`Decoder::usual`] first.
+    pub fn unusual<'a>(&'a mut self, line: &'a [u8]) -> Line<'a> {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if is_skipped(line) {
+            return Line::Skip;
+        }
         let Decoder { family, lossy, scratch } = self;
         let text = match (std::str::from_utf8(line), &family) {
             (Ok(text), _) => text,
-            (Err(_), _) if is_skipped(line) => return Ok(None),
-            (Err(_), Family::Native(_)) => return Err("the line is not UTF-8".to_owned()),
+            (Err(_), Family::Native(_)) => return Line::Dead("the line is not UTF-8".to_owned()),
             (Err(_), _) => replaced(line, lossy),
         };
-        family.decode(text, text.len(), scratch, event)
+        family.decode(without_cri(text), scratch).map_or_else(Line::Dead, Line::Event)
     }
+}
 
-    /// The same for the line that is the first `length` bytes of `text`: the whole of what a line
-    /// stands in need be looked at for invalid UTF-8 but once, and readers may look ahead.
-    ///
-    /// # Errors
-    /// As [`Decoder::decode_into`].
-    ///
-    /// # Panics
-    /// If the text is shorter.
-    pub fn decode_first<'a>(
-        &'a mut self,
-        text: &'a str,
-        length: usize,
-        event: &mut Event<'a>,
-    ) -> Read<Option<Alike>> {
-        self.family.decode(text, length, &mut self.scratch, event)
+/// A usual line that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usual {
+    /// How long it is, without its newline.
+    pub length: usize,
+    /// What its event is alike by.
+    pub alike: Alike,
+}
+
+/// Where the line ends that has nothing from `at` on but a carriage return, if that: at `length`,
+/// or where that is `None` at the newline or the end of the text.
+#[inline(always)]
+fn end_of_line(text: &[u8], at: usize, length: Option<usize>) -> Option<usize> {
+    match (text.get(at..length.unwrap_or(text.len()))?, length) {
+        ([b'\n', ..], None) => Some(at),
+        ([b'\r', b'\n', ..], None) => Some(at + 1),
+        (rest @ ([] | [b'\r']), _) => Some(at + rest.len()),
+        _ => None,
     }
 }
 
 impl Family {
-    /// Reads the line that is the first `length` bytes of `text`; `None` where it is skipped.
-    fn decode<'a>(
-        &'a mut self,
-        text: &'a str,
-        length: usize,
-        scratch: &'a mut Scratch,
-        event: &mut Event<'a>,
-    ) -> Read<Option<Alike>> {
-        let line = &text.as_bytes()[..length];
-        let length = line.strip_suffix(b"\r").unwrap_or(line).len();
-        if is_skipped(&line[..length]) {
-            return Ok(None);
-        }
-        let Scratch { texts, route, memo } = scratch;
-        // Usual lines have no prefix, and a reader that takes one pass tells them by itself.
-        let line = || without_cri(&text[..length]);
-        *event = match self {
-            Family::Native(native) => return native.decode(text, length, texts, event).map(Some),
-            Family::Combined(access) => match combined::usual(access, text, length, memo, event) {
-                Some(alike) => return Ok(Some(alike)),
-                None => combined::decode(access, line(), route),
+    /// Reads any line, without a carriage return or prefix.
+    fn decode<'a>(&'a mut self, line: &'a str, scratch: &'a mut Scratch) -> Read<Event<'a>> {
+        let Scratch { texts, route, .. } = scratch;
+        match self {
+            Family::Native(native) => native.decode(line, texts),
+            Family::Combined(access) => combined::decode(access, line, route),
+            Family::Json(log) => log.decode(line, texts, route),
+            Family::Envoy(log) => match line.starts_with('[') {
+                true => envoy::decode(log.access(), line, route),
+                false => log.decode(line, texts, route),
             },
-            Family::Json(log) => log.decode(line(), texts, route),
-            Family::Envoy(log) => match line() {
-                line if line.starts_with('[') => envoy::decode(log.access(), line, route),
-                line => log.decode(line, texts, route),
-            },
-            Family::Alb(access) => aws::alb(access, line(), route),
-            Family::Cloudfront(access) => aws::cloudfront(access, line(), route),
+            Family::Alb(access) => aws::alb(access, line, route),
+            Family::Cloudfront(access) => aws::cloudfront(access, line, route),
             Family::Columnar => Err("the format has no such lines".to_owned()),
-        }?;
-        Ok(Some(Alike::NONE))
+        }
     }
 }
 
@@ -406,6 +426,30 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
         #[test]
+        fn a_line_ends_at_its_newline(
+            lines in prop::collection::vec(prop::sample::select(&LINES[..]), 1..6),
+            ends in prop::collection::vec(
+                prop::sample::select(&["\n", "\n", "\r\n", "\r", " \n", "}\n", ""][..]),
+                6,
+            ),
+            format in prop::sample::select(&[Format::Ndjson, Format::Combined][..]),
+        ) {
+            let text: String = lines.iter().zip(&ends).flat_map(|(line, end)| [*line, *end]).collect();
+            let new = || Decoder::new(&Options::default(), format);
+            let (mut beside, mut alone) = (new(), new());
+            let mut start = 0;
+            for line in text.split('\n') {
+                let (rest, mut event) = (&text[start..], Bare::default());
+                if let Some(usual) = beside.usual(rest, None, &mut event) {
+                    prop_assert_eq!(usual.length, line.len(), "{}", line);
+                    let read = Line::Event(event.with(beside.shared(rest)));
+                    prop_assert_eq!(read, alone.decode(line.as_bytes()));
+                }
+                start += line.len() + 1;
+            }
+        }
+
+        #[test]
         fn a_record_is_read_as_if_nothing_stood_behind_it(
             lines in prop::collection::vec(prop::sample::select(&LINES[..]), 1..6),
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
@@ -424,13 +468,13 @@ mod tests {
             let mut start = 0;
             for end in ends {
                 if let Some(record) = text.get(start..end) {
-                    let (mut event, mut other) = (Event::default(), Event::default());
-                    let read = beside.decode_first(&text[start..], record.len(), &mut event);
-                    let read_alone = alone.decode_into(record.as_bytes(), &mut other);
-                    let is_event = matches!(read, Ok(Some(_)));
-                    let same = |read: Read<Option<Alike>>| read.map(|alike| alike.is_some());
-                    prop_assert_eq!(same(read), same(read_alone), "{}", record);
-                    prop_assert!(!is_event || event == other, "{event:?} {other:?}");
+                    let read = alone.decode(record.as_bytes());
+                    let (rest, mut event) = (&text[start..], Bare::default());
+                    if let Some(usual) = beside.usual(rest, Some(record.len()), &mut event) {
+                        prop_assert_eq!(usual.length, record.len());
+                        prop_assert_eq!(&Line::Event(event.with(beside.shared(rest))), &read);
+                    }
+                    prop_assert_eq!(beside.unusual(record.as_bytes()), read, "{}", record);
                 }
                 start = end;
             }

@@ -10,8 +10,8 @@ mod values;
 
 use super::json::{self, Found};
 use super::value::{self, Row, Text, slot};
-use super::{Options, Read, without_cri};
-use crate::model::{Alike, Event};
+use super::{Options, Read};
+use crate::model::{Alike, Bare, Event};
 
 /// The reader of native lines.
 pub(super) struct Ndjson {
@@ -25,20 +25,25 @@ impl Ndjson {
         Ndjson { fast: fast::Fast::new(&names), names }
     }
 
-    /// Reads the line that is the first `length` bytes of `text` into `event`, which is as by
-    /// default; texts that hold escapes are put into `texts`.
-    pub(super) fn decode<'a>(
+    /// Reads the usual line that `text` begins with: what its event is alike by, and where its
+    /// object ends; see [`fast::Fast::decode`].
+    #[inline]
+    pub(super) fn usual<'t>(
         &mut self,
-        text: &'a str,
-        length: usize,
-        texts: &'a mut String,
-        event: &mut Event<'a>,
-    ) -> Read<Alike> {
-        if let Some(alike) = self.fast.decode(text, length, event) {
-            return Ok(alike);
-        }
-        *event = strict(&self.names, without_cri(&text[..length]), texts)?;
-        Ok(Alike::NONE)
+        text: &'t str,
+        event: &mut Bare<'t>,
+    ) -> Option<(Alike, usize)> {
+        self.fast.decode(text, event)
+    }
+
+    /// An event with the service and the dimensions of the usual line that was read last.
+    pub(super) fn shared<'t>(&self, text: &'t str) -> Event<'t> {
+        self.fast.shared(text)
+    }
+
+    /// Reads any line; texts that hold escapes are put into `texts`.
+    pub(super) fn decode<'a>(&self, line: &'a str, texts: &'a mut String) -> Read<Event<'a>> {
+        strict(&self.names, line, texts)
     }
 }
 

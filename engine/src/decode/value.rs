@@ -212,7 +212,6 @@ pub(super) fn customer<'a>(name: &str, text: &'a str) -> Read<&'a str> {
 }
 
 /// An HTTP status, or 0 where nothing was sent.
-#[inline]
 pub(super) fn status(name: &str, number: Option<i64>) -> Read<u16> {
     match number {
         Some(number @ (0 | 100..=599)) => Ok(number as u16),

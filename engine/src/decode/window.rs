@@ -1,10 +1,15 @@
-//! Sixteen bytes of a text at once, as two words: where a plain string ends, what number digits
-//! write, whether a text begins as another does.
+//! Sixteen bytes of a text at once: where a plain string ends, what number digits write, whether a
+//! text begins as another does.
 //!
 //! A window may reach behind the line, into the line after it, so that no reader has to look out
 //! for the end byte by byte: what it finds there is the reader's to refuse. Behind the end of the
 //! text stand zeros, which no string and no number holds. Loops over bytes guess their end wrong
 //! once a value; there are none here.
+//!
+//! A usual line costs what its instructions cost, of which a processor takes five at once: bytes
+//! are compared in vectors, and a place is checked once for all that is read there.
+
+use wide::u8x16;
 
 /// How many bytes a window shows.
 pub(super) const WIDTH: usize = 16;
@@ -15,136 +20,255 @@ const HIGHS: u64 = 0x8080_8080_8080_8080;
 /// Ten to the power of the index.
 const TENS: [u64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 
-/// Sixteen bytes; the first is the lowest of the first word.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Window(pub(super) [u64; 2]);
+/// What `read` makes of the `N` bytes that stand in a text from `at`.
+#[inline(always)]
+pub(super) fn ahead<const N: usize, T>(bytes: &[u8], at: usize, read: impl Fn(&[u8; N]) -> T) -> T {
+    match bytes.get(at..at.wrapping_add(N)).and_then(<[u8]>::first_chunk) {
+        Some(chunk) => read(chunk),
+        None => read(&at_end(bytes, at)),
+    }
+}
+
+/// The same bytes where fewer are left.
+#[cold]
+#[inline(never)]
+fn at_end<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let mut chunk = [0; N];
+    chunk[..rest.len()].copy_from_slice(rest);
+    chunk
+}
+
+/// Sixteen bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Window(u8x16);
 
 impl Window {
+    pub(super) const ZEROS: Window = Window(u8x16::ZERO);
+
     /// What no text begins with.
-    pub(super) const NEVER: Window = Window([u64::MAX; 2]);
+    pub(super) const NEVER: Window = Window(u8x16::MAX);
 
     /// What stands in a text from `at`.
     #[inline(always)]
     pub(super) fn at(bytes: &[u8], at: usize) -> Window {
-        match bytes.get(at..at + WIDTH).and_then(<[u8]>::first_chunk) {
-            Some(chunk) => Window::of(chunk),
-            None => Window::at_end(bytes.get(at..).unwrap_or_default()),
-        }
+        ahead(bytes, at, |chunk| Window(u8x16::new(*chunk)))
     }
 
+    /// Window `part` of some bytes.
+    ///
+    /// # Panics
+    /// If they end before it does.
     #[inline(always)]
-    fn of(chunk: &[u8; WIDTH]) -> Window {
-        let both = u128::from_le_bytes(*chunk);
-        Window([both as u64, (both >> 64) as u64])
-    }
-
-    #[cold]
-    fn at_end(rest: &[u8]) -> Window {
-        let mut chunk = [0; WIDTH];
-        chunk[..rest.len()].copy_from_slice(rest);
-        Window::of(&chunk)
+    pub(super) fn part<const N: usize>(bytes: &[u8; N], part: usize) -> Window {
+        let chunk = bytes[part * WIDTH..].first_chunk().expect("a whole window");
+        Window(u8x16::new(*chunk))
     }
 
     /// All bits of the first `length` bytes; of all from [`WIDTH`].
-    #[inline(always)]
     pub(super) fn mask(length: usize) -> Window {
-        let word = |length: usize| if length >= 8 { u64::MAX } else { !(u64::MAX << (8 * length)) };
-        Window([word(length), word(length.saturating_sub(8))])
+        Window(u8x16::new(std::array::from_fn(|at| if at < length { u8::MAX } else { 0 })))
     }
 
     /// The bits that both have.
     #[inline(always)]
     pub(super) fn and(self, other: Window) -> Window {
-        Window([self.0[0] & other.0[0], self.0[1] & other.0[1]])
+        Window(self.0 & other.0)
     }
 
-    /// How many bytes come before the first quote, backslash or control character;
-    /// [`WIDTH`] where there is none.
+    /// The bits by which the bytes of `mask` differ from a text.
     #[inline(always)]
-    pub(super) fn plain(self) -> usize {
-        // The high bit of each byte that is one of them. A borrow may set bits above a true hit,
-        // never below it, and the lowest is the one that is used.
-        let hits = |word: u64| {
-            let quotes = (word ^ (ONES * u64::from(b'"'))).wrapping_sub(ONES);
-            let escapes = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
-            let controls = word.wrapping_sub(ONES * 0x20);
-            (quotes | escapes | controls) & !word & HIGHS
-        };
-        first_high(hits(self.0[0]), hits(self.0[1]))
+    pub(super) fn differs(self, mask: Window, text: Window) -> Window {
+        Window((self.0 & mask.0) ^ text.0)
     }
 
-    /// How many bytes come before the first `byte`, which is ASCII; [`WIDTH`] where there is none.
+    /// The bits that one of them has.
     #[inline(always)]
-    pub(super) fn find(self, byte: u8) -> usize {
-        let hits = |word: u64| {
-            let others = word ^ (ONES * u64::from(byte));
-            others.wrapping_sub(ONES) & !others & HIGHS
-        };
-        first_high(hits(self.0[0]), hits(self.0[1]))
+    pub(super) fn or(self, other: Window) -> Window {
+        Window(self.0 | other.0)
     }
 
-    /// The number that the digits at the begin write, and how many they are: at most 15, and
-    /// none where there are more.
+    /// The bytes as [`words`].
+    pub(super) fn words(self) -> [u64; 2] {
+        words(&self.0.to_array())
+    }
+
+    /// Where quotes stand, one bit a byte, and where backslashes and control characters do.
     #[inline(always)]
-    pub(super) fn number(self) -> (u64, usize) {
-        let (first, digits) = word_number(self.0[0]);
-        if digits < 8 {
-            return (first, digits);
-        }
-        match word_number(self.0[1]) {
-            (_, 8) => (0, 0),
-            (second, more) => (first * TENS[more] + second, 8 + more),
-        }
+    pub(super) fn marks(self) -> [u32; 2] {
+        let quotes = self.0.simd_eq(u8x16::splat(b'"'));
+        let escapes = self.0.simd_eq(u8x16::splat(b'\\'));
+        let controls = self.0.simd_le(u8x16::splat(0x1f));
+        [quotes.to_bitmask(), (escapes | controls).to_bitmask()]
+    }
+
+    /// Where spaces and control characters stand, one bit a byte.
+    #[inline(always)]
+    fn gaps(self) -> u32 {
+        self.0.simd_le(u8x16::splat(b' ')).to_bitmask()
+    }
+
+    /// Where newlines stand, one bit a byte.
+    #[inline(always)]
+    fn newlines(self) -> u32 {
+        self.0.simd_eq(u8x16::splat(b'\n')).to_bitmask()
     }
 }
 
-/// Where the first quote, backslash or control character stands from `at` on; the end of the text
-/// is one.
+/// Where the first quote, backslash or control character stands from `at` on, or else the text
+/// ends.
 #[inline(always)]
-pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
-    loop {
-        let plain = Window::at(bytes, at).plain();
-        at += plain;
-        if plain < WIDTH {
-            return at;
-        }
+pub(super) fn plain_end(bytes: &[u8], at: usize) -> usize {
+    first_of(bytes, at, |window| {
+        let [quotes, others] = window.marks();
+        quotes | others
+    })
+}
+
+/// Where the first space or control character stands from `at` on, or else the text ends. Quick
+/// where that is within a window.
+#[inline(always)]
+pub(super) fn word_end(bytes: &[u8], at: usize) -> usize {
+    match Window::at(bytes, at).gaps() {
+        0 => first_of(bytes, at + WIDTH, Window::gaps),
+        gaps => at + gaps.trailing_zeros() as usize,
     }
 }
 
-/// Where the first `byte`, which is ASCII, stands from `at` on and before `end`.
+/// Where the first newline stands from `at` on, or else the text ends.
 #[inline(always)]
-pub(super) fn find(bytes: &[u8], mut at: usize, end: usize, byte: u8) -> Option<usize> {
-    while at < end {
-        let before = Window::at(bytes, at).find(byte);
-        at += before;
-        if before < WIDTH {
-            return (at < end).then_some(at);
-        }
-    }
-    None
+pub(super) fn newline_or_end(bytes: &[u8], at: usize) -> usize {
+    first_of(bytes, at, Window::newlines)
 }
 
-/// The place of the first byte of two words whose high bit is set; [`WIDTH`] where there is none.
+/// Where the first byte stands from `at` on that `marks` gives a bit, or else the text ends. It
+/// looks at 64 bytes at once: in which of many windows it is would be guessed wrong.
+#[inline(never)]
+fn first_of(bytes: &[u8], mut at: usize, marks: impl Fn(Window) -> u32) -> usize {
+    while at < bytes.len() {
+        let marks = ahead(bytes, at, |chunk: &[u8; 4 * WIDTH]| {
+            let of = |part| u64::from(marks(Window::part(chunk, part))) << (part * WIDTH);
+            of(0) | of(1) | of(2) | of(3)
+        });
+        if marks != 0 {
+            return bytes.len().min(at + marks.trailing_zeros() as usize);
+        }
+        at += 4 * WIDTH;
+    }
+    bytes.len()
+}
+
+/// The first sixteen bytes as two words; the first byte is the lowest of the first.
 #[inline(always)]
-fn first_high(first: u64, second: u64) -> usize {
-    let bits = if first == 0 { 64 + second.trailing_zeros() } else { first.trailing_zeros() };
-    bits as usize / 8
+pub(super) fn words<const N: usize>(chunk: &[u8; N]) -> [u64; 2] {
+    let word = |part| *chunk.as_chunks().0.get(part).expect("sixteen bytes");
+    [0, 1].map(|part| u64::from_le_bytes(word(part)))
+}
+
+/// A text of 8 digits that was met before, with its number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KnownDigits {
+    text: u64,
+    number: u64,
+}
+
+impl Default for KnownDigits {
+    fn default() -> Self {
+        KnownDigits { text: u64::from_le_bytes(*b"10000000"), number: 10_000_000 }
+    }
+}
+
+impl KnownDigits {
+    /// As [`integer`], for numbers of 9 to 15 digits whose first 8 are mostly those of the one
+    /// before; `None` for all others.
+    #[inline(always)]
+    pub(super) fn integer(&mut self, bytes: &[u8], at: usize) -> Option<(u64, usize)> {
+        let [text, rest] = ahead(bytes, at, words::<WIDTH>);
+        if text != self.text {
+            let (number, digits) = word_number(text);
+            if digits < 8 || text as u8 == b'0' {
+                return None;
+            }
+            *self = KnownDigits { text, number };
+        }
+        let (second, more) = word_number(rest);
+        (1..8).contains(&more).then(|| (self.number * TENS[more] + second, 8 + more))
+    }
+}
+
+/// The number that the digits at `at` write, and how many they are: at most 15, and none where
+/// there are more.
+#[inline(always)]
+pub(super) fn number(bytes: &[u8], at: usize) -> (u64, usize) {
+    number_of(ahead(bytes, at, words::<WIDTH>))
+}
+
+/// The same as JSON writes an integer without sign: no zero before others; `None` where there is
+/// no such number.
+#[inline(always)]
+pub(super) fn integer(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
+    let words = ahead(bytes, at, words::<WIDTH>);
+    let (number, digits) = number_of(words);
+    let is_plain = (digits == 1) | ((digits > 1) & (words[0] as u8 != b'0'));
+    is_plain.then_some((number, digits))
+}
+
+/// How many digits stand at `at`; more than 15 are none.
+#[inline(always)]
+pub(super) fn digits(bytes: &[u8], at: usize) -> usize {
+    let [first, second] = ahead(bytes, at, words::<WIDTH>);
+    match (word_digits(first), word_digits(second)) {
+        (8, 8) => 0,
+        (8, more) => 8 + more,
+        (digits, _) => digits,
+    }
+}
+
+/// The status of three digits at `at`, from 100 to 599; `None` where there is none. A digit may
+/// follow.
+#[inline(always)]
+pub(super) fn status(bytes: &[u8], at: usize) -> Option<u16> {
+    let word = ahead(bytes, at, |chunk| u32::from_le_bytes(*chunk));
+    let values = word ^ (ONES as u32 * u32::from(b'0'));
+    let others = values.wrapping_add(ONES as u32 * (0x80 - 10)) | values;
+    let [hundreds, tens, ones, _] = values.to_le_bytes().map(u16::from);
+    let status = 100 * hundreds + 10 * tens + ones;
+    (others & 0x0080_8080 == 0 && (100..=599).contains(&status)).then_some(status)
+}
+
+#[inline(always)]
+fn number_of(words: [u64; 2]) -> (u64, usize) {
+    let (first, digits) = word_number(words[0]);
+    if digits < 8 {
+        return (first, digits);
+    }
+    match word_number(words[1]) {
+        (_, 8) => (0, 0),
+        (second, more) => (first * TENS[more] + second, 8 + more),
+    }
 }
 
 /// The number that the digits at the begin of a word write, and how many they are.
 #[inline(always)]
 fn word_number(word: u64) -> (u64, usize) {
-    let values = word ^ (ONES * u64::from(b'0'));
-    // The high bit of each byte that is more than nine; no sum leaves its byte.
-    let others = (((values & !HIGHS) + ONES * (0x80 - 10)) | values) & HIGHS;
-    let bits = others.trailing_zeros() & !7;
+    let digits = word_digits(word);
     // The digits to the high end, so that zeros stand before them.
-    let digits = values.checked_shl(64 - bits).unwrap_or(0);
+    let values = (word ^ (ONES * u64::from(b'0'))).checked_shl(64 - 8 * digits as u32).unwrap_or(0);
     // Digits to pairs, pairs to fours, fours to the eight: the first digit is the lowest byte.
-    let pairs = digits.wrapping_mul(1 + (10 << 8)) >> 8;
+    let pairs = values.wrapping_mul(1 + (10 << 8)) >> 8;
     let fours = (pairs & 0x00ff_00ff_00ff_00ff).wrapping_mul(1 + (100 << 16)) >> 16;
     let eight = (fours & 0x0000_ffff_0000_ffff).wrapping_mul(1 + (10_000 << 32)) >> 32;
-    (eight, bits as usize / 8)
+    (eight, digits)
+}
+
+/// How many digits a word begins with.
+#[inline(always)]
+fn word_digits(word: u64) -> usize {
+    let values = word ^ (ONES * u64::from(b'0'));
+    // The high bit of each byte that is more than nine. A sum may leave its byte, and set bits
+    // above the first of those, never below it.
+    let others = (values.wrapping_add(ONES * (0x80 - 10)) | values) & HIGHS;
+    others.trailing_zeros() as usize / 8
 }
 
 #[cfg(test)]
@@ -166,18 +290,29 @@ mod tests {
 
     #[test]
     fn a_window_finds_what_a_loop_finds() {
+        let mut known = KnownDigits::default();
         for text in texts() {
-            let window = Window::at(&text, 0);
             let place = |wanted: &dyn Fn(u8) -> bool| {
                 text.iter().position(|byte| wanted(*byte)).unwrap_or(WIDTH)
             };
             let special = |byte: u8| byte < 0x20 || matches!(byte, b'"' | b'\\');
-            assert_eq!(window.plain(), place(&special), "{text:?}");
-            assert_eq!(window.find(b'7'), place(&|byte| byte == b'7'), "{text:?}");
+            assert_eq!(plain_end(&text, 0), place(&special), "{text:?}");
+            assert_eq!(word_end(&text, 0), place(&|byte| byte <= b' '), "{text:?}");
+            assert_eq!(newline_or_end(&text, 0), place(&|byte| byte == b'\n'), "{text:?}");
             let digits = place(&|byte| !byte.is_ascii_digit());
             let number = text[..digits].iter().fold(0, |n, byte| n * 10 + u64::from(byte - b'0'));
             let expected = if digits == WIDTH { (0, 0) } else { (number, digits) };
-            assert_eq!(window.number(), expected, "{text:?}");
+            assert_eq!(super::number(&text, 0), expected, "{text:?}");
+            assert_eq!(super::digits(&text, 0), expected.1, "{text:?}");
+            let three = std::str::from_utf8(&text[..3]).ok().filter(|_| digits >= 3);
+            let three = three.and_then(|digits| digits.parse().ok());
+            let expected_status = three.filter(|status| (100..=599).contains(status));
+            assert_eq!(status(&text, 0), expected_status, "{text:?}");
+            let is_plain = expected.1 > 0 && (expected.1 == 1 || text[0] != b'0');
+            let expected = is_plain.then_some(expected);
+            assert_eq!(integer(&text, 0), expected, "{text:?}");
+            let expected = expected.filter(|(_, digits)| *digits > 8);
+            assert_eq!(known.integer(&text, 0), expected, "{text:?}");
         }
     }
 
@@ -189,11 +324,14 @@ mod tests {
             let rest = text.get(at..).unwrap_or_default();
             let length = rest.len().min(WIDTH);
             shown[..length].copy_from_slice(&rest[..length]);
-            assert_eq!(Window::at(&text, at), Window::of(&shown));
+            assert_eq!(Window::at(&text, at), Window::part(&shown, 0));
             for length in 0..20 {
                 let mut first = shown;
                 first.iter_mut().skip(length).for_each(|byte| *byte = 0);
-                assert_eq!(Window::at(&text, at).and(Window::mask(length)), Window::of(&first));
+                assert_eq!(
+                    Window::at(&text, at).and(Window::mask(length)),
+                    Window::part(&first, 0)
+                );
             }
         }
     }

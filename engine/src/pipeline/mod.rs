@@ -41,9 +41,9 @@ use arrow::array::{ArrayRef, BinaryBuilder};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use crate::decode::{self, Decoder};
+use crate::decode::{self, Decoder, Line, Usual};
 use crate::failpoint;
-use crate::model::{Alike, Event};
+use crate::model::Bare;
 use crate::notify::outbox::Sent;
 use crate::slo::pool::Pools;
 use crate::slo::sli::Slis;
@@ -867,7 +867,7 @@ fn decode_chunk(
     chunk: &Chunk,
 ) -> Block {
     failpoint::planted_panic("decode", &chunk.bytes);
-    let text = std::str::from_utf8(&chunk.bytes).ok();
+    let text = simdutf8::basic::from_utf8(&chunk.bytes).ok();
     match &chunk.kind {
         ChunkKind::Lines | ChunkKind::Unterminated => {}
         ChunkKind::Overlong => {
@@ -883,10 +883,8 @@ fn decode_chunk(
                 // Both of its ends may be in the middle of a character.
                 let text =
                     text.and_then(|text| text.get(place.clone()).and(text.get(place.start..)));
-                let mut event = Event::default();
-                match decode_record(decoder, mark, payload, text, &mut event) {
-                    Ok(alike) => builder.push_alike(&event, alike, slis, mark.offset),
-                    Err(reason) => builder.push_dead(mark.offset, reason, payload, mark.time_ms),
+                if let Err(reason) = push_record(builder, decoder, slis, mark, payload, text) {
+                    builder.push_dead(mark.offset, reason, payload, mark.time_ms);
                 }
             }
             return builder.finish(chunk.next);
@@ -894,52 +892,81 @@ fn decode_chunk(
     }
     let mut start = 0;
     while start < chunk.bytes.len() {
+        let offset = chunk.first + start as u64;
+        if let Some(text) = text.and_then(|text| text.get(start..)) {
+            let mut event = Bare::default();
+            if let Some(Usual { length, alike }) = decoder.usual(text, None, &mut event) {
+                builder.push_alike(&event, alike, || decoder.shared(text), slis, offset);
+                start += length + 1;
+                continue;
+            }
+        }
         let rest = &chunk.bytes[start..];
         let length = memchr::memchr(b'\n', rest);
         let line = &rest[..length.unwrap_or(rest.len())];
-        let offset = chunk.first + start as u64;
-        let mut event = Event::default();
         let read = match text {
-            Some(text) => decoder.decode_first(&text[start..], line.len(), &mut event),
-            None => decoder.decode_into(line, &mut event),
+            Some(_) => decoder.unusual(line),
+            None => decoder.decode(line),
         };
         match read {
-            Ok(Some(alike)) => builder.push_alike(&event, alike, slis, offset),
-            Ok(None) => {}
-            Err(_) if length.is_none() => return builder.finish(chunk.first),
-            Err(reason) => builder.push_dead(offset, reason, line, None),
+            Line::Event(event) => builder.push(&event, slis, offset),
+            Line::Skip => {}
+            Line::Dead(_) if length.is_none() => return builder.finish(chunk.first),
+            Line::Dead(reason) => builder.push_dead(offset, reason, line, None),
         }
         start += line.len() + 1;
     }
     builder.finish(chunk.next)
 }
 
-/// Decodes one record: every record is an event or a dead letter, whose reason is the error.
+/// Counts one record: every record is an event or a dead letter, whose reason is the error.
 /// `text` begins with the payload, where that is valid UTF-8 and so is all behind it. Its age is
 /// judged by the time at which its log took it, never by our clock.
-fn decode_record<'a>(
-    decoder: &'a mut Decoder,
+fn push_record(
+    builder: &mut BlockBuilder,
+    decoder: &mut Decoder,
+    slis: &Slis,
     mark: &RecordMark,
-    payload: &'a [u8],
-    text: Option<&'a str>,
-    event: &mut Event<'a>,
-) -> Result<Alike, String> {
+    payload: &[u8],
+    text: Option<&str>,
+) -> Result<(), String> {
     if mark.length_bytes > payload.len() as u64 {
         return Err(overlong("record"));
     }
     let read = match text {
-        Some(text) => decoder.decode_first(text, payload.len(), event)?,
-        None => decoder.decode_into(payload, event)?,
+        Some(text) => {
+            let mut event = Bare::default();
+            let usual = decoder.usual(text, Some(payload.len()), &mut event);
+            if let Some(Usual { alike, .. }) = usual {
+                in_time(event.ts_ms, mark)?;
+                builder.push_alike(&event, alike, || decoder.shared(text), slis, mark.offset);
+                return Ok(());
+            }
+            decoder.unusual(payload)
+        }
+        None => decoder.decode(payload),
     };
-    let alike = read.ok_or_else(|| "record is empty or a format header".to_owned())?;
-    let Some(time_ms) = mark.time_ms else { return Ok(alike) };
-    if event.ts_ms > time_ms.saturating_add(AHEAD_MS_MAX) {
+    match read {
+        Line::Event(event) => {
+            in_time(event.ts_ms, mark)?;
+            builder.push(&event, slis, mark.offset);
+            Ok(())
+        }
+        Line::Skip => Err("record is empty or a format header".to_owned()),
+        Line::Dead(reason) => Err(reason),
+    }
+}
+
+/// Whether the time of an event fits that of its record.
+fn in_time(ts_ms: i64, mark: &RecordMark) -> Result<(), String> {
+    let Some(time_ms) = mark.time_ms else { return Ok(()) };
+    if ts_ms > time_ms.saturating_add(AHEAD_MS_MAX) {
         return Err("ts is more than 5 minutes after the time of its record".to_owned());
     }
-    if event.ts_ms < time_ms.saturating_sub(AGE_MS_MAX) {
+    if ts_ms < time_ms.saturating_sub(AGE_MS_MAX) {
         return Err("ts is more than 13 months before the time of its record".to_owned());
     }
-    Ok(alike)
+    Ok(())
 }
 
 fn overlong(what: &str) -> String {

@@ -11,14 +11,14 @@
 //!
 //! Sorting runs once per event, so a [`Class`] is four bytes and two flags, and the filters by
 //! service and route, which compare text, are cut off into [`Slis::coverage`]: a caller that
-//! interns services and routes asks it once per pair and sorts by [`Slis::classify_covered`].
+//! interns services and routes asks it once per pair and sorts by [`Slis::classify_sorted`].
 
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::exclusion::Exclusion;
-use crate::model::{Counts, Event, Latency, Measures, Outcome};
+use crate::model::{Counts, Event, Latency, Measures, Outcome, add};
 use crate::time::Minute;
 
 /// How many SLIs there may be beside the default availability SLI and the first latency SLI.
@@ -109,17 +109,30 @@ impl Class {
     /// each (0 where it is not timed).
     #[inline]
     pub fn measures(self, count: u32, latency_us: u32) -> Measures {
+        let mut measures = Measures::default();
+        self.add_to(&mut measures, count, latency_us);
+        measures
+    }
+
+    /// Adds the same to `sums`.
+    ///
+    /// # Panics
+    /// As [`Measures::add`].
+    #[inline]
+    pub fn add_to(self, sums: &mut Measures, count: u32, latency_us: u32) {
         let counts = self.availability.map(|outcome| one(outcome, count)).unwrap_or_default();
-        let count = u64::from(count);
-        let timed = if self.timed { count } else { 0 };
-        Measures {
-            valid: counts.valid,
-            bad: counts.bad,
-            excluded: counts.excluded,
-            timed,
-            slow: if self.slow { count } else { 0 },
-            latency_sum_us: u64::from(latency_us) * timed,
-            latency_max_us: if self.timed { u64::from(latency_us) } else { 0 },
+        add(&mut sums.valid, counts.valid);
+        if self.availability != Some(Outcome::Good) {
+            add(&mut sums.bad, counts.bad);
+            add(&mut sums.excluded, counts.excluded);
+        }
+        if self.timed {
+            add(&mut sums.timed, count.into());
+            add(&mut sums.latency_sum_us, u64::from(latency_us) * u64::from(count));
+            sums.latency_max_us = sums.latency_max_us.max(latency_us.into());
+        }
+        if self.slow {
+            add(&mut sums.slow, count.into());
         }
     }
 }
@@ -221,7 +234,9 @@ impl Slis {
         route: &str,
         latency: Latency,
     ) -> Class {
-        self.classify_covered(status, outcome, latency, self.coverage(service, route))
+        let availability = self.sort(status, outcome);
+        let coverage = self.coverage(service, route);
+        self.classify_sorted(availability, (status, outcome), latency, coverage)
     }
 
     /// Whether there is a maintenance window or a correction at all.
@@ -244,16 +259,21 @@ impl Slis {
         self.further.iter().enumerate().map(covers).fold(0, |mask, bit| mask | bit)
     }
 
-    /// Sorts an event whose [`Slis::coverage`] is known: no text is compared.
+    /// How the availability SLI sorts an event.
+    pub fn sort(&self, status: u16, outcome: Option<Outcome>) -> Option<Outcome> {
+        self.availability.kind.sort(status, outcome)
+    }
+
+    /// Sorts an event of which it is known how [`Slis::sort`] does and what its
+    /// [`Slis::coverage`] is: no text is compared.
     #[inline]
-    pub fn classify_covered(
+    pub fn classify_sorted(
         &self,
-        status: u16,
-        outcome: Option<Outcome>,
+        availability: Option<Outcome>,
+        (status, outcome): (u16, Option<Outcome>),
         latency: Latency,
         coverage: u8,
     ) -> Class {
-        let availability = self.availability.kind.sort(status, outcome);
         let timed_us = match (availability, latency) {
             (Some(Outcome::Good), Latency::Us(us)) => Some(us),
             _ => None,

@@ -11,7 +11,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
 use super::kinds::{Counted, Kind, Kinds, Record};
-use crate::model::{ATTRIBUTES_MAX, Alike, Bare, Event, Latency};
+use crate::model::{ATTRIBUTES_MAX, Alike, Bare, Event, Latency, Outcome};
 use crate::short;
 use crate::slo::sli::Slis;
 use crate::time::{Day, Minute};
@@ -58,11 +58,15 @@ pub struct ShardPart {
 }
 
 impl ShardPart {
-    /// A part for about so many records.
-    fn with_room(records: usize) -> ShardPart {
-        // Whole parts are kept until they are committed: little room more.
-        let records = Vec::with_capacity(records + records / 8);
-        ShardPart { records, ..ShardPart::default() }
+    /// A part like one before.
+    fn with_room(room: Room) -> ShardPart {
+        // Records are kept until they are committed: little room more.
+        let and_some = |count: u32| (count + count / 8) as usize;
+        ShardPart {
+            records: Vec::with_capacity(and_some(room.records)),
+            ends: Vec::with_capacity(and_some(room.customers)),
+            names: String::with_capacity(and_some(room.names_bytes)),
+        }
     }
 
     /// The customers of this part, in the order of their local numbers.
@@ -162,17 +166,37 @@ pub struct BlockBuilder {
     tuple_before: u32,
     /// Tuples by what their decoder knows them by.
     alike: HashTable<KnownAlike>,
+    /// The newest of them, by [`recent_place`].
+    recent: Box<[KnownAlike; RECENT]>,
+    /// How each status was sorted in this block, where it was: one after the other they are looked
+    /// up in ranges.
+    by_status: [Option<Option<Outcome>>; STATUSES],
     rooms: Rooms,
 }
 
-/// How many records each part of a block had: the next one of its partition will be like it.
+/// Statuses are less.
+const STATUSES: usize = 600;
+
+/// How much each part of a block had: the next one of its partition will be like it.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Rooms([u32; SHARDS]);
+pub struct Rooms([Room; SHARDS]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Room {
+    records: u32,
+    customers: u32,
+    names_bytes: u32,
+}
 
 impl Rooms {
     /// Those of a block, whose parts are still in it.
     pub fn of(block: &Block) -> Rooms {
-        Rooms(std::array::from_fn(|shard| block.parts[shard].records.len() as u32))
+        Rooms(std::array::from_fn(|shard| {
+            let ShardPart { records, ends, names } = &block.parts[shard];
+            let [records, customers, names_bytes] =
+                [records.len(), ends.len(), names.len()].map(|count| count as u32);
+            Room { records, customers, names_bytes }
+        }))
     }
 }
 
@@ -203,6 +227,25 @@ struct KnownAlike {
     tuple: u32,
 }
 
+impl KnownAlike {
+    const NOTHING: KnownAlike = KnownAlike { alike: Alike::NONE, day: Day(0), tuple: 0 };
+
+    #[inline]
+    fn is(&self, alike: Alike, day: Day) -> bool {
+        self.alike == alike && self.day == day
+    }
+}
+
+/// A power of two; so many that some hundred seldom share one.
+const RECENT: usize = 2_048;
+
+/// Where a word stands among the recent ones.
+#[inline]
+fn recent_place(alike: Alike) -> usize {
+    // Only the highest bits of the product depend on all bits.
+    (alike.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize % RECENT
+}
+
 impl BlockBuilder {
     /// A builder whose customers go to shards by `seed`, which all builders of a process share.
     pub fn new(seed: u64, keep_ids: bool) -> BlockBuilder {
@@ -216,6 +259,8 @@ impl BlockBuilder {
             kinds: Kinds::default(),
             tuple_before: 0,
             alike: HashTable::new(),
+            recent: Box::new([KnownAlike::NOTHING; RECENT]),
+            by_status: [None; STATUSES],
             rooms: Rooms::default(),
         }
     }
@@ -225,42 +270,69 @@ impl BlockBuilder {
         BlockBuilder { rooms, ..self }
     }
 
-    /// Begins a block of `partition` at offset `first`.
+    /// Begins a block of `partition` at offset `first`, all of it sorted by the same SLIs.
     pub fn begin(&mut self, partition: u16, first: u64) {
         self.block = empty_block(partition, first, self.rooms);
         self.customers.clear();
         self.tuples.clear();
         self.known.clear();
         self.alike.clear();
+        self.recent.fill(KnownAlike::NOTHING);
+        self.by_status.fill(None);
     }
 
     /// Counts one event of the line at `offset`, sorted by `slis`.
     pub fn push(&mut self, event: &Event<'_>, slis: &Slis, offset: u64) {
-        self.push_alike(event, Alike::NONE, slis, offset);
-    }
-
-    /// The same for an event whose decoder says what it is alike; one decoder for each block.
-    pub fn push_alike(&mut self, event: &Event<'_>, alike: Alike, slis: &Slis, offset: u64) {
-        let tuple = self.tuple_alike(event, alike, slis);
+        let tuple = self.tuple(event, slis, Minute::of_ms(event.ts_ms).day());
         self.push_bare(&event.bare(), tuple, slis, offset);
     }
 
-    /// The tuple of an event, by its word if that was seen in this block.
-    fn tuple_alike(&mut self, event: &Event<'_>, alike: Alike, slis: &Slis) -> u32 {
+    /// The same for an event whose decoder says what it is alike, one decoder for each block;
+    /// `shared` has its service and dimensions.
+    #[inline]
+    pub fn push_alike<'a>(
+        &mut self,
+        event: &Bare<'_>,
+        alike: Alike,
+        shared: impl FnOnce() -> Event<'a>,
+        slis: &Slis,
+        offset: u64,
+    ) {
         let day = Minute::of_ms(event.ts_ms).day();
+        let recent = self.recent[recent_place(alike)];
+        let tuple = if recent.is(alike, day) && alike != Alike::NONE {
+            recent.tuple
+        } else {
+            self.tuple_alike(alike, day, shared, slis)
+        };
+        self.push_bare(event, tuple, slis, offset);
+    }
+
+    /// The tuple of a word that is not the newest of its place.
+    #[inline(never)]
+    fn tuple_alike<'a>(
+        &mut self,
+        alike: Alike,
+        day: Day,
+        shared: impl FnOnce() -> Event<'a>,
+        slis: &Slis,
+    ) -> u32 {
         if alike == Alike::NONE {
-            return self.tuple(event, slis, day);
+            return self.tuple(&shared(), slis, day);
         }
         let hash = self.hasher.hash_one(alike);
-        let same = |known: &KnownAlike| known.alike == alike && known.day == day;
-        if let Some(known) = self.alike.find(hash, same) {
-            return known.tuple;
-        }
-        let tuple = self.tuple(event, slis, day);
-        let hasher = &self.hasher;
-        let rehash = |known: &KnownAlike| hasher.hash_one(known.alike);
-        self.alike.insert_unique(hash, KnownAlike { alike, day, tuple }, rehash);
-        tuple
+        let known = match self.alike.find(hash, |known| known.is(alike, day)) {
+            Some(known) => *known,
+            None => {
+                let known = KnownAlike { alike, day, tuple: self.tuple(&shared(), slis, day) };
+                let hasher = &self.hasher;
+                let rehash = |known: &KnownAlike| hasher.hash_one(known.alike);
+                self.alike.insert_unique(hash, known, rehash);
+                known
+            }
+        };
+        self.recent[recent_place(alike)] = known;
+        known.tuple
     }
 
     /// The same for an event whose service and dimensions are those of a [`tuple`] of its day.
@@ -269,9 +341,12 @@ impl BlockBuilder {
     #[inline]
     pub fn push_bare(&mut self, event: &Bare<'_>, tuple: u32, slis: &Slis, offset: u64) {
         let minute = Minute::of_ms(event.ts_ms);
-        let customer = self.customer(event.customer);
+        let (customer, shard) = self.customer(event.customer);
         let KnownTuple { coverage, .. } = self.known[tuple as usize];
-        let mut class = slis.classify_covered(event.status, event.outcome, event.latency, coverage);
+        let (status, outcome) = (event.status, event.outcome);
+        let availability = outcome.or_else(|| self.sort(status, slis));
+        let mut class =
+            slis.classify_sorted(availability, (status, outcome), event.latency, coverage);
         let service = || self.block.tuples[tuple as usize].service();
         if slis.has_exclusions() && slis.excludes(minute, event.customer, service()) {
             class = class.excluded();
@@ -283,25 +358,34 @@ impl BlockBuilder {
         self.block.read += 1;
         self.block.invalid_latency += u64::from(event.latency == Latency::Invalid);
         let counted = Counted {
-            customer: customer.id,
+            customer,
             tuple,
             minute,
             latency_us,
             count: event.count,
-            status: event.status,
+            status,
             partition: self.block.partition,
             class,
         };
         self.block.events += u64::from(counted.count);
         self.block.load += counted.load();
         let kind = self.kind(&counted);
-        let part = &mut self.block.parts[usize::from(customer.shard)];
+        let part = &mut self.block.parts[usize::from(shard)];
         if self.keep_ids && !event.id.is_empty() {
             let record = part.records.len() as u32;
             let hash = id_hash(event.id);
-            self.block.ids.push(IdSeen { hash, offset, shard: customer.shard, record });
+            self.block.ids.push(IdSeen { hash, offset, shard, record });
         }
         part.records.push(counted.record(kind));
+    }
+
+    /// How the availability SLI sorts events of a status that have no outcome of their own.
+    #[inline]
+    fn sort(&mut self, status: u16, slis: &Slis) -> Option<Outcome> {
+        match self.by_status.get_mut(usize::from(status)) {
+            Some(known) => *known.get_or_insert_with(|| slis.sort(status, None)),
+            None => slis.sort(status, None),
+        }
     }
 
     /// The number in this block of what an event shares with others.
@@ -331,7 +415,8 @@ impl BlockBuilder {
         block
     }
 
-    fn customer(&mut self, name: &str) -> LocalCustomer {
+    /// The number of a customer in its part of this block, and the shard that gets it.
+    fn customer(&mut self, name: &str) -> (u32, u8) {
         let hash = self.hasher.hash_one(name.as_bytes());
         let shard = shard_of_hash(hash);
         let (ends, length) = (short::ends(name.as_bytes()), name.len() as u16);
@@ -342,14 +427,14 @@ impl BlockBuilder {
                 && (name.len() <= short::ENDS_BYTES || part.customer(known.id) == name)
         };
         if let Some(known) = self.customers.find(hash, same) {
-            return *known;
+            return (known.id, known.shard);
         }
         let id = part.ends.len() as u32;
         part.names.push_str(name);
         part.ends.push(part.names.len() as u32);
         let customer = LocalCustomer { hash, ends, id, length, shard: shard as u8 };
         self.customers.insert_unique(hash, customer, |known| known.hash);
-        customer
+        (id, customer.shard)
     }
 
     /// The number in this block of an event's service and dimensions on a day.
@@ -414,7 +499,7 @@ fn empty_block(partition: u16, first: u64, Rooms(rooms): Rooms) -> Block {
         load: 0,
         invalid_latency: 0,
         dead: Vec::new(),
-        parts: rooms.map(|room| ShardPart::with_room(room as usize)).into(),
+        parts: rooms.map(ShardPart::with_room).into(),
         tuples: Vec::new(),
         kinds: Vec::new(),
         ids: Vec::new(),
@@ -455,6 +540,7 @@ pub fn id_hash(id: &str) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slo::sli::Class;
 
     /// What a block holds, its customers by name.
     fn shown(block: &Block) -> String {
@@ -463,6 +549,26 @@ mod tests {
         let records = block.parts.iter().flat_map(|part| &part.records);
         let records: Vec<Counted> = records.map(|record| record.with(&block.kinds)).collect();
         format!("{:?} {records:?} {customers:?}", block.tuples)
+    }
+
+    #[test]
+    fn events_are_sorted_as_each_alone() {
+        let (slis, mut builder) = (Slis::default(), BlockBuilder::new(7, false));
+        builder.begin(0, 0);
+        let outcomes = [None, None, Some(Outcome::Bad), None, Some(Outcome::Excluded)];
+        let event = |n: usize| Event {
+            ts_ms: 1_764_547_200_000,
+            customer: "one",
+            status: (n * 7 % 600) as u16,
+            outcome: outcomes[n % outcomes.len()],
+            ..Event::default()
+        };
+        (0..4_000).for_each(|n| builder.push(&event(n), &slis, n as u64));
+        let block = builder.finish(4_000);
+        let records = block.parts.iter().flat_map(|part| &part.records);
+        let sorted: Vec<Class> = records.map(|record| record.with(&block.kinds).class).collect();
+        let alone: Vec<Class> = (0..4_000).map(|n| slis.classify(&event(n))).collect();
+        assert_eq!(sorted, alone);
     }
 
     #[test]
@@ -492,7 +598,7 @@ mod tests {
                 let word = Alike((service * 40 + route) as u64);
                 let alike = if n % 5 == 0 { Alike::NONE } else { word };
                 builders[0].push(&event, &slis, n as u64);
-                builders[1].push_alike(&event, alike, &slis, n as u64);
+                builders[1].push_alike(&event.bare(), alike, || event, &slis, n as u64);
             }
             let [one, other] = builders.each_mut().map(|builder| builder.finish(4_000));
             assert_eq!(one.read, 4_000);

@@ -152,7 +152,7 @@ impl Run {
                 });
             }
             let row = &mut rows[*before as usize];
-            row.measures.add(&record.measures());
+            record.add_to(&mut row.measures);
             if class.timed {
                 // Until they have a place: how many there are.
                 row.latencies.end += 1;

@@ -116,10 +116,16 @@ impl Counted {
         self.class.measures(self.count, self.latency_us)
     }
 
+    /// Adds the same to `sums`.
+    #[inline]
+    pub fn add_to(&self, sums: &mut Measures) {
+        self.class.add_to(sums, self.count, self.latency_us);
+    }
+
     /// What it adds to any sum at most.
     #[inline]
     pub fn load(&self) -> u128 {
-        u128::from(self.latency_us.max(1)) * u128::from(self.count)
+        u128::from(u64::from(self.latency_us.max(1)) * u64::from(self.count))
     }
 
     /// What it shares with others.

@@ -372,7 +372,7 @@ fn head(text: &str) -> u128 {
 pub fn sum_records(records: &[Record], kinds: &[Kind], tally: &mut Tally) -> Measures {
     let mut measures = Measures::default();
     for record in records.iter().map(|record| record.with(kinds)) {
-        measures.add(&record.measures());
+        record.add_to(&mut measures);
         if record.class.timed {
             tally.record(record.latency_us, record.count);
         }

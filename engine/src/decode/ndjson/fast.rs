@@ -2,21 +2,20 @@
 //!
 //! What was read before is tried first, and compared sixteen bytes at a time. What stands between
 //! two values is one [`Joint`]: the comma, the key, the colon. The value of a service or dimension
-//! is one [`Passage`] with the joint behind it. A source which writes its keys in one order costs
-//! one comparison a field; any other order costs a search. Every byte that the answer relies on
-//! is checked: the text is valid UTF-8 (a `&str`), the line has the grammar of an object from its
+//! is one [passage](Passages) with the joint behind it. A source which writes its keys in one order
+//! costs one comparison a field; any other order costs a search. Every byte that the answer relies
+//! on is checked: the text is valid UTF-8 (a `&str`), the object has the grammar of one from its
 //! first byte to its last, known keys stand at most once and hold values that their rule takes.
 //! Whatever is not so (an escape, a nested value, white space other than one space after `:` and
 //! `,`, a number in another form, a value to refuse) ends in `None`: the strict reader decides.
 //!
-//! The text may go on behind the line. The place in it only ever grows, so that a reader which
-//! has gone too far is not at the line's end when it meets the end of an object.
+//! The text may go on behind the object, whose end the reader tells: no newline stands before it.
 
-use super::passages::{Passage, Passages};
+use super::passages::Passages;
 use super::values::Values;
 use crate::decode::value::{self, SLOTS, slot};
-use crate::decode::window::{WIDTH, Window, plain_end};
-use crate::model::{Alike, Event, LATENCY_US_MAX, Latency, SERVICE_DEFAULT};
+use crate::decode::window::{self, KnownDigits, WIDTH, Window, ahead, plain_end};
+use crate::model::{Alike, Bare, CUSTOMER_BYTES_MAX, Event, LATENCY_US_MAX, Latency};
 use crate::short;
 use crate::time::{TS_MS_END, TS_MS_MIN, parse_rfc3339};
 
@@ -29,6 +28,14 @@ const START: usize = SLOTS + 1;
 /// In the place of a slot: the object has ended.
 pub(super) const END: usize = SLOTS + 2;
 
+/// The slots of the service and the dimensions, one bit each.
+const TEXTS: u32 = (1 << slot::SERVICE)
+    | (1 << slot::ROUTE)
+    | (1 << slot::RELEASE)
+    | (1 << slot::COHORT)
+    | (1 << slot::REGION)
+    | ((1 << SLOTS) - (1 << slot::ATTRIBUTE));
+
 /// The reader with what it remembers of lines before.
 pub(super) struct Fast {
     /// `"name":` of each slot; empty where the configuration names no such field.
@@ -37,12 +44,19 @@ pub(super) struct Fast {
     joints: [Joint; SLOTS + 2],
     passages: Passages,
     values: Values,
+    /// The begin of the time before, in milliseconds.
+    ts_begin: KnownDigits,
     /// Whether no two fields share a name: those are left to the strict reader.
     usable: bool,
+    /// Where the service and the dimensions of the line before stand, those that it has.
+    places: [(usize, usize); SLOTS],
+    /// Which slots it has, one bit each.
+    seen: u32,
 }
 
 /// What stands between two values, or before the first, with the slot that it leads to.
 #[derive(Clone, Copy)]
+#[repr(align(128))]
 struct Joint {
     slot: usize,
     length: usize,
@@ -68,10 +82,11 @@ impl Joint {
 
     #[inline(always)]
     fn is_at(&self, line: Line<'_>, at: usize) -> bool {
-        let same = |part: usize| {
-            Window::at(line.bytes, at + part * WIDTH).and(self.mask[part]) == self.text[part]
-        };
-        same(0) && (self.length <= WIDTH || same(1))
+        ahead(line.bytes, at, |chunk: &[u8; 2 * WIDTH]| {
+            let differs =
+                |part| Window::part(chunk, part).differs(self.mask[part], self.text[part]);
+            differs(0).or(differs(1)) == Window::ZEROS
+        })
     }
 }
 
@@ -82,19 +97,27 @@ impl Fast {
             *key = format!("\"{name}\":").into_bytes();
         }
         let twice = |(index, name): (usize, &String)| names[..index].contains(name);
-        let usable = !names.iter().enumerate().any(twice);
-        let joints = [Joint::NONE; SLOTS + 2];
-        Fast { keys, joints, passages: Passages::default(), values: Values::default(), usable }
+        Fast {
+            keys,
+            joints: [Joint::NONE; SLOTS + 2],
+            passages: Passages::default(),
+            values: Values::default(),
+            ts_begin: KnownDigits::default(),
+            usable: !names.iter().enumerate().any(twice),
+            places: [(0, 0); SLOTS],
+            seen: 0,
+        }
     }
 
-    /// Reads a usual line, the first `length` bytes of `text`, into `event`, which is as by
-    /// default; `None` where the strict reader is to decide, whatever stands in `event` then.
-    pub(super) fn decode<'a>(
+    /// Reads the usual line that `text` begins with into `event`, which is as by default, but for
+    /// its service and dimensions: those are [`Fast::shared`]. What its event is alike by, and where
+    /// the object ends; `None` where the strict reader is to decide, whatever stands in `event`
+    /// then. No line ends within the object.
+    pub(super) fn decode<'t>(
         &mut self,
-        text: &'a str,
-        length: usize,
-        event: &mut Event<'a>,
-    ) -> Option<Alike> {
+        text: &'t str,
+        event: &mut Bare<'t>,
+    ) -> Option<(Alike, usize)> {
         if !self.usable {
             return None;
         }
@@ -104,31 +127,59 @@ impl Fast {
         let mut alike = 0;
         let (mut slot, mut at) = self.joint(START, line, 0)?;
         while slot != END {
-            if slot < OTHER && seen & (1 << slot) != 0 {
+            if seen & 1 << slot != 0 {
                 return None;
             }
-            seen |= 1 << slot;
-            if let Some(field) = field_of(slot) {
-                let Some(passage) = self.passage(slot, field, line, at) else {
-                    return self.give_up(line, at);
-                };
-                *place_of(event, field) = line.text.get(at + 1..at + 1 + passage.value)?;
-                alike |= passage.alike;
-                (slot, at) = (passage.next, at + passage.length);
-            } else {
-                let Some(end) = value(slot, line, at, event) else {
+            // Keys that are not known may stand more than once.
+            seen |= 1 << slot & ((1 << OTHER) - 1);
+            if TEXTS & 1 << slot == 0 {
+                let Some(end) = self.value(slot, line, at, event) else {
                     return self.give_up(line, at);
                 };
                 (slot, at) = self.joint(slot, line, end)?;
+            } else if let Some(known) = self.passages.find(slot, line.bytes, at) {
+                self.places[slot] = (at + 1, known.value.into());
+                alike |= known.alike;
+                (slot, at) = (known.next.into(), at + usize::from(known.length));
+            } else {
+                let Some(read) = self.other_passage(slot, line, at) else {
+                    return self.give_up(line, at);
+                };
+                alike |= read.alike;
+                (slot, at) = (read.next, read.end);
             }
         }
-        (at == length && is_whole(seen, event)).then_some(Alike(alike))
+        self.seen = seen;
+        is_whole(seen, event).then_some((Alike(alike), at))
+    }
+
+    /// An event with the service and the dimensions of the line that was read last, which `text`
+    /// begins with, and nothing else.
+    pub(super) fn shared<'t>(&self, text: &'t str) -> Event<'t> {
+        let mut event = Event::default();
+        for (slot, (start, length)) in self.places.into_iter().enumerate() {
+            if self.seen & TEXTS & 1 << slot == 0 {
+                continue;
+            }
+            let value = &text[start..start + length];
+            match slot {
+                // An empty one is the default.
+                slot::SERVICE if value.is_empty() => {}
+                slot::SERVICE => event.service = value,
+                slot::ROUTE => event.route = value,
+                slot::RELEASE => event.release = value,
+                slot::COHORT => event.cohort = value,
+                slot::REGION => event.region = value,
+                _ => event.attributes[slot - slot::ATTRIBUTE] = value,
+            }
+        }
+        event
     }
 
     /// The value at `at` is none. A joint without a space is met where there is one too, so the
     /// next line is to learn its joints anew if that is why.
     #[cold]
-    fn give_up(&mut self, line: Line<'_>, at: usize) -> Option<Alike> {
+    fn give_up<T>(&mut self, line: Line<'_>, at: usize) -> Option<T> {
         if line.eat(at, b' ').is_some() {
             self.joints = [Joint::NONE; SLOTS + 2];
         }
@@ -169,119 +220,98 @@ impl Fast {
         Some((slot, end))
     }
 
-    /// The value of a service or dimension at `at`, with the joint behind it.
-    #[inline(always)]
-    fn passage(&mut self, slot: usize, field: usize, line: Line<'_>, at: usize) -> Option<Passage> {
-        match self.passages.find(slot, line.bytes, at) {
-            Some(passage) => Some(passage),
-            None => self.other_passage(slot, field, line, at),
-        }
-    }
-
-    /// The same for one that is not known.
-    fn other_passage(
-        &mut self,
-        slot: usize,
-        field: usize,
-        line: Line<'_>,
-        at: usize,
-    ) -> Option<Passage> {
+    /// Reads the value of a service or dimension at `at`, with the joint behind it, where that
+    /// passage is not known.
+    #[inline(never)]
+    fn other_passage(&mut self, slot: usize, line: Line<'_>, at: usize) -> Option<Read> {
         let (text, behind) = line.string(at)?;
+        self.places[slot] = (at + 1, text.len());
+        // Its place among those that have numbers.
+        let field = (TEXTS & ((1 << slot) - 1)).count_ones() as usize;
         let alike = self.values.bits(field, text.as_bytes()).unwrap_or(Alike::NONE.0);
         let (next, end) = self.joint(slot, line, behind)?;
-        let passage = Passage { next, length: end - at, value: text.len(), alike };
-        self.passages.keep(slot, line.bytes, at, passage);
-        Some(passage)
+        self.passages.keep(slot, (line.bytes, at), (text.len(), alike), (next, end - at));
+        Some(Read { alike, next, end })
+    }
+
+    /// Reads the value of any other slot at `at`; `None` where it is not of the usual form. Where it
+    /// ends.
+    #[inline(always)]
+    fn value<'t>(
+        &mut self,
+        slot: usize,
+        line: Line<'t>,
+        at: usize,
+        event: &mut Bare<'t>,
+    ) -> Option<usize> {
+        let end;
+        match slot {
+            slot::TS => (event.ts_ms, end) = self.ts(line, at)?,
+            slot::CUSTOMER => (event.customer, end) = line.string(at)?,
+            slot::STATUS => {
+                // A digit behind it is no joint.
+                (event.status, end) = match window::status(line.bytes, at) {
+                    Some(status) => (status, at + 3),
+                    None => match line.integer(at)? {
+                        (0, end) => (0, end),
+                        _ => return None,
+                    },
+                };
+            }
+            slot::OUTCOME => {
+                let (outcome, behind) = line.string(at)?;
+                event.outcome = Some(value::outcome("", outcome).ok()?);
+                end = behind;
+            }
+            slot::LATENCY_MS => {
+                let (us, behind) = line.thousandths(at)?;
+                (event.latency, end) = (latency(us)?, behind);
+            }
+            slot::LATENCY_US => {
+                let (us, behind) = line.integer(at)?;
+                (event.latency, end) = (latency(us)?, behind);
+            }
+            slot::ID => (event.id, end) = line.string(at)?,
+            slot::COUNT => {
+                let (count, behind) = line.integer(at)?;
+                event.count = value::count("", i64::try_from(count).ok()).ok()?;
+                end = behind;
+            }
+            _ => end = line.skip(at)?,
+        }
+        Some(end)
+    }
+
+    #[inline(always)]
+    fn ts(&mut self, line: Line<'_>, at: usize) -> Option<(i64, usize)> {
+        let (ms, end) = match self.ts_begin.integer(line.bytes, at) {
+            Some((ms, digits)) => (i64::try_from(ms).ok()?, at + digits),
+            None => {
+                let (text, end) = line.string(at)?;
+                (parse_rfc3339(text.as_bytes())?, end)
+            }
+        };
+        (TS_MS_MIN..TS_MS_END).contains(&ms).then_some((ms, end))
     }
 }
 
-/// Which of the service (0) and the dimensions has a slot.
-#[inline(always)]
-fn field_of(slot: usize) -> Option<usize> {
-    match slot {
-        slot::SERVICE => Some(0),
-        slot::ROUTE => Some(1),
-        slot::RELEASE => Some(2),
-        slot::COHORT => Some(3),
-        slot::REGION => Some(4),
-        slot::ATTRIBUTE..SLOTS => Some(5 + slot - slot::ATTRIBUTE),
-        _ => None,
-    }
+/// What a value and the joint behind it came to.
+struct Read {
+    /// What the event is alike by, as far as the value goes.
+    alike: u64,
+    /// The slot of the next one, or the end, and where that is.
+    next: usize,
+    end: usize,
 }
 
-/// Where it stands in an event.
+/// Whether all that is required was seen.
 #[inline(always)]
-fn place_of<'e, 'a>(event: &'e mut Event<'a>, field: usize) -> &'e mut &'a str {
-    match field {
-        0 => &mut event.service,
-        1 => &mut event.route,
-        2 => &mut event.release,
-        3 => &mut event.cohort,
-        4 => &mut event.region,
-        _ => &mut event.attributes[field - 5],
-    }
-}
-
-/// Reads the value of any other slot at `at`; `None` where it is not of the usual form. Where it
-/// ends.
-#[inline(always)]
-fn value<'a>(slot: usize, line: Line<'a>, at: usize, event: &mut Event<'a>) -> Option<usize> {
-    let end;
-    match slot {
-        slot::TS => (event.ts_ms, end) = ts(line, at)?,
-        slot::CUSTOMER => (event.customer, end) = line.string(at)?,
-        slot::STATUS => {
-            let (status, behind) = line.integer(at)?;
-            event.status = value::status("", i64::try_from(status).ok()).ok()?;
-            end = behind;
-        }
-        slot::OUTCOME => {
-            let (outcome, behind) = line.string(at)?;
-            event.outcome = Some(value::outcome("", outcome).ok()?);
-            end = behind;
-        }
-        slot::LATENCY_MS => {
-            let (us, behind) = line.thousandths(at)?;
-            (event.latency, end) = (latency(us)?, behind);
-        }
-        slot::LATENCY_US => {
-            let (us, behind) = line.integer(at)?;
-            (event.latency, end) = (latency(us)?, behind);
-        }
-        slot::ID => (event.id, end) = line.string(at)?,
-        slot::COUNT => {
-            let (count, behind) = line.integer(at)?;
-            event.count = value::count("", i64::try_from(count).ok()).ok()?;
-            end = behind;
-        }
-        _ => end = line.skip(at)?,
-    }
-    Some(end)
-}
-
-/// Whether all that is required was seen; an empty service is the default one.
-#[inline(always)]
-fn is_whole(seen: u32, event: &mut Event<'_>) -> bool {
+fn is_whole(seen: u32, event: &Bare<'_>) -> bool {
     let has = |slot: usize| seen & (1 << slot) != 0;
-    if event.service.is_empty() {
-        event.service = SERVICE_DEFAULT;
-    }
     has(slot::TS)
-        && value::customer("", event.customer).is_ok()
+        && (1..=CUSTOMER_BYTES_MAX).contains(&event.customer.len())
         && (has(slot::STATUS) || has(slot::OUTCOME))
         && !(has(slot::LATENCY_MS) && has(slot::LATENCY_US))
-}
-
-#[inline(always)]
-fn ts(line: Line<'_>, at: usize) -> Option<(i64, usize)> {
-    let (ms, end) = if line.bytes.get(at) == Some(&b'"') {
-        let (text, end) = line.string(at)?;
-        (parse_rfc3339(text.as_bytes())?, end)
-    } else {
-        let (ms, end) = line.integer(at)?;
-        (i64::try_from(ms).ok()?, end)
-    };
-    (TS_MS_MIN..TS_MS_END).contains(&ms).then_some((ms, end))
 }
 
 fn latency(us: u64) -> Option<Latency> {
@@ -305,18 +335,23 @@ impl<'a> Line<'a> {
     /// A string without escapes.
     #[inline(always)]
     fn string(self, at: usize) -> Option<(&'a str, usize)> {
-        let start = self.eat(at, b'"')?;
-        let end = plain_end(self.bytes, start);
+        let [quotes, others] = Window::at(self.bytes, at).marks();
+        if quotes & 1 == 0 {
+            return None;
+        }
+        let end = match (quotes | others) & !1 {
+            0 => plain_end(self.bytes, at + WIDTH),
+            marks => at + marks.trailing_zeros() as usize,
+        };
         let behind = self.eat(end, b'"')?;
-        Some((self.text.get(start..end)?, behind))
+        Some((self.text.get(at + 1..end)?, behind))
     }
 
     /// An integer without sign, of at most 15 digits, as JSON writes it.
     #[inline(always)]
     fn integer(self, at: usize) -> Option<(u64, usize)> {
-        let (number, digits) = Window::at(self.bytes, at).number();
-        let is_plain = digits == 1 || (digits > 1 && self.bytes[at] != b'0');
-        is_plain.then_some((number, at + digits))
+        let (number, digits) = window::integer(self.bytes, at)?;
+        Some((number, at + digits))
     }
 
     /// A number of milliseconds with at most three decimals, as microseconds.
@@ -329,7 +364,7 @@ impl<'a> Line<'a> {
             return None;
         }
         let Some(point) = self.eat(end, b'.') else { return Some((whole * 1_000, end)) };
-        let (decimals, digits) = Window::at(self.bytes, point).number();
+        let (decimals, digits) = window::number(self.bytes, point);
         let scale = match digits {
             1 => 100,
             2 => 10,

@@ -6,80 +6,90 @@
 //! among them that are behind it are no part of it. A place keeps the newest.
 
 use super::fast::END;
-use crate::decode::window::{WIDTH, Window};
+use crate::decode::window::{self, WIDTH, Window, ahead};
 
-/// A power of two.
-const PLACES: usize = 512;
+/// A power of two; so many that a few dozen seldom share one.
+const PLACES: usize = 1_024;
 
 /// Longer ones are not kept.
 const WINDOWS: usize = 3;
 
-/// What is read with one comparison.
-#[derive(Clone, Copy)]
-pub(super) struct Passage {
-    /// The slot of the value behind it, or the end.
-    pub(super) next: usize,
-    /// From the quote before the value to the begin of the next, or to the end of the object.
-    pub(super) length: usize,
-    /// How long the value is, without its quotes.
-    pub(super) value: usize,
-    /// What the event is alike by, as far as this value goes.
-    pub(super) alike: u64,
-}
+const BYTES_MAX: usize = WINDOWS * WIDTH;
 
 /// What a reader remembers.
-pub(super) struct Passages(Box<[Place; PLACES]>);
+pub(super) struct Passages(Box<[Passage; PLACES]>);
 
+/// What is read with one comparison. It has lines of the cache of its own.
 #[derive(Clone, Copy)]
-struct Place {
-    slot: usize,
-    passage: Passage,
+#[repr(align(64))]
+pub(super) struct Passage {
     text: [Window; WINDOWS],
     mask: [Window; WINDOWS],
+    /// What the event is alike by, as far as this value goes.
+    pub(super) alike: u64,
+    slot: u8,
+    /// The slot of the value behind it, or the end.
+    pub(super) next: u8,
+    /// From the quote before the value to the begin of the next, or to the end of the object.
+    pub(super) length: u8,
+    /// How long the value is, without its quotes.
+    pub(super) value: u8,
 }
 
 impl Default for Passages {
     fn default() -> Self {
-        let passage = Passage { next: END, length: 0, value: 0, alike: 0 };
-        let nothing = [Window::NEVER; WINDOWS];
-        Passages(Box::new([Place { slot: END, passage, text: nothing, mask: nothing }; PLACES]))
+        let (text, mask) = ([Window::NEVER; WINDOWS], [Window::ZEROS; WINDOWS]);
+        let slot = END as u8;
+        let nothing = Passage { text, mask, alike: 0, slot, next: slot, length: 0, value: 0 };
+        Passages(Box::new([nothing; PLACES]))
     }
 }
 
 impl Passages {
     /// The passage that stands at `at` as value of `slot`.
     #[inline(always)]
-    pub(super) fn find(&self, slot: usize, bytes: &[u8], at: usize) -> Option<Passage> {
-        let first = Window::at(bytes, at);
-        let place = &self.0[home(first)];
-        let is_at = |part: usize, window: Window| window.and(place.mask[part]) == place.text[part];
-        let is_here = place.slot == slot
-            && is_at(0, first)
-            && is_at(1, Window::at(bytes, at + WIDTH))
-            && (place.passage.length <= 2 * WIDTH || is_at(2, Window::at(bytes, at + 2 * WIDTH)));
-        is_here.then_some(place.passage)
+    pub(super) fn find(&self, slot: usize, bytes: &[u8], at: usize) -> Option<&Passage> {
+        ahead(bytes, at, |chunk: &[u8; BYTES_MAX]| {
+            // The words first: a vector made of them would be waited for.
+            let known = &self.0[home(window::words(chunk))];
+            let differs =
+                |part| Window::part(chunk, part).differs(known.mask[part], known.text[part]);
+            let is_here = usize::from(known.slot) == slot
+                && differs(0).or(differs(1)) == Window::ZEROS
+                && (usize::from(known.length) <= 2 * WIDTH || differs(2) == Window::ZEROS);
+            is_here.then_some(known)
+        })
     }
 
-    /// Keeps a passage that was read at `at`.
-    pub(super) fn keep(&mut self, slot: usize, bytes: &[u8], at: usize, passage: Passage) {
+    /// Keeps a passage that was read at `at`: the value of `slot`, of `value` bytes and alike by
+    /// `alike`, and what follows up to the value of `next`, of `length` bytes with it.
+    pub(super) fn keep(
+        &mut self,
+        slot: usize,
+        (bytes, at): (&[u8], usize),
+        (value, alike): (usize, u64),
+        (next, length): (usize, usize),
+    ) {
         // A short one before another value would be kept anew for each of that one's values.
-        let is_stable = passage.length >= WIDTH || passage.next == END;
-        if passage.length > WINDOWS * WIDTH || !is_stable {
+        let is_stable = length >= WIDTH || next == END;
+        if length > BYTES_MAX || !is_stable {
             return;
         }
         let parts: [usize; WINDOWS] = std::array::from_fn(|part| part * WIDTH);
-        let mask = parts.map(|start| Window::mask(passage.length.saturating_sub(start)));
+        let mask = parts.map(|start| Window::mask(length.saturating_sub(start)));
         let mut text = parts.map(|start| Window::at(bytes, at + start));
         text.iter_mut().zip(mask).for_each(|(text, mask)| *text = text.and(mask));
-        self.0[home(Window::at(bytes, at))] = Place { slot, passage, text, mask };
+        let [slot, next, length, value] = [slot, next, length, value].map(|small| small as u8);
+        self.0[home(ahead(bytes, at, window::words::<WIDTH>))] =
+            Passage { text, mask, alike, slot, next, length, value };
     }
 }
 
 #[inline(always)]
-fn home(Window([first, second]): Window) -> usize {
+fn home([first, second]: [u64; 2]) -> usize {
     let mixed = first ^ second.rotate_left(29);
     // Only the highest bits of the product depend on all bits.
-    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize % PLACES
+    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PLACES.ilog2())) as usize
 }
 
 #[cfg(test)]
@@ -92,10 +102,11 @@ mod tests {
         for n in 0..2_000 {
             let line = format!("\"value {n}\",\"behind\":");
             let (length, value) = (line.len(), line.len() - 12);
-            passages.keep(3, line.as_bytes(), 0, Passage { next: 4, length, value, alike: 7 });
+            passages.keep(3, (line.as_bytes(), 0), (value, 7), (4, length));
             for slot in 0..17 {
                 let found = passages.find(slot, line.as_bytes(), 0);
-                assert_eq!(found.map(|passage| passage.length), (slot == 3).then_some(length));
+                let found = found.map(|known| (usize::from(known.length), known.next, known.alike));
+                assert_eq!(found, (slot == 3).then_some((length, 4, 7)));
             }
         }
     }

@@ -274,8 +274,9 @@ fn one_pass_of_first<'a>(
     text: &'a str,
     length: usize,
 ) -> Option<(Event<'a>, Alike)> {
-    let mut event = Event::default();
-    fast.decode(text, length, &mut event).map(|alike| (event, alike))
+    let mut event = Bare::default();
+    let (alike, end) = fast.decode(text, &mut event)?;
+    (end == length).then(|| (event.with(fast.shared(text)), alike))
 }
 
 /// The service and the dimensions of an event.

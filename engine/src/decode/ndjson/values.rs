@@ -31,7 +31,7 @@ pub(super) struct Values {
     given: [u64; FIELDS],
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Place {
     /// Zeros behind its end: no plain string holds one.
     text: [Window; 2],
@@ -42,7 +42,8 @@ struct Place {
 
 impl Default for Values {
     fn default() -> Self {
-        Values { places: Box::new([Place::default(); PLACES]), given: [0; FIELDS] }
+        let free = Place { text: [Window::ZEROS; 2], field: 0, number: 0 };
+        Values { places: Box::new([free; PLACES]), given: [0; FIELDS] }
     }
 }
 
@@ -61,7 +62,7 @@ impl Values {
     }
 
     fn number(&mut self, field: usize, text: [Window; 2]) -> u64 {
-        let [Window([a, b]), Window([c, d])] = text;
+        let [[a, b], [c, d]] = text.map(Window::words);
         let mixed = a ^ b.rotate_left(19) ^ c.rotate_left(37) ^ d.rotate_left(53) ^ field as u64;
         let home = (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize;
         for place in home..home + PROBES {
