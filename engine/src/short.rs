@@ -55,6 +55,18 @@ pub fn ends(text: &[u8]) -> [u64; 2] {
     }
 }
 
+/// Where a word stands in a table of so many places, which are a power of two from 2 on.
+///
+/// ```
+/// use ninefold_engine::short::place;
+/// assert!(place(1, 512) < 512 && place(1, 512) != place(2, 512));
+/// ```
+#[inline(always)]
+pub const fn place(word: u64, places: usize) -> usize {
+    // Only the highest bits of the product depend on all bits.
+    (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - places.ilog2())) as usize
+}
+
 /// Whether all bytes of a text are ASCII; made for those of up to [`ENDS_BYTES`].
 ///
 /// ```

@@ -267,13 +267,12 @@ impl Decoder {
 
     /// Reads one line, without its newline; a carriage return at its end is taken off.
     pub fn decode<'a>(&'a mut self, line: &'a [u8]) -> Line<'a> {
-        if let Ok(text) = std::str::from_utf8(line) {
-            let mut event = Bare::default();
-            if self.usual(text, Some(line.len()), &mut event).is_some() {
-                return Line::Event(event.with(self.shared(text)));
-            }
+        let Ok(text) = std::str::from_utf8(line) else { return self.decode_invalid(line) };
+        let mut event = Bare::default();
+        if self.usual(text, Some(line.len()), &mut event).is_some() {
+            return Line::Event(event.with(self.shared(text)));
         }
-        self.unusual(line)
+        self.unusual(text)
     }
 
     /// Reads the line that `text` begins with into `event`, which is as by default, if it is of the
@@ -282,6 +281,9 @@ impl Decoder {
     ///
     /// The line has `length` bytes; where that is `None` it ends at the first newline, or with the
     /// text. A reader may look behind it: what stands there must be text too.
+    ///
+    /// # Panics
+    /// If the text is shorter.
     #[inline]
     pub fn usual<'t>(
         &mut self,
@@ -315,18 +317,17 @@ impl Decoder {
     }
 
     /// Reads one line as [`Decoder::decode`], which tries [`Decoder::usual`] first.
-    pub fn unusual<'a>(&'a mut self, line: &'a [u8]) -> Line<'a> {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if is_skipped(line) {
-            return Line::Skip;
+    pub fn unusual<'a>(&'a mut self, line: &'a str) -> Line<'a> {
+        self.family.decode(line, &mut self.scratch)
+    }
+
+    /// Reads a line that is not UTF-8.
+    fn decode_invalid<'a>(&'a mut self, line: &'a [u8]) -> Line<'a> {
+        match &self.family {
+            Family::Native(_) if is_skipped(line) => Line::Skip,
+            Family::Native(_) => Line::Dead("the line is not UTF-8".to_owned()),
+            _ => self.family.decode(replaced(line, &mut self.lossy), &mut self.scratch),
         }
-        let Decoder { family, lossy, scratch } = self;
-        let text = match (std::str::from_utf8(line), &family) {
-            (Ok(text), _) => text,
-            (Err(_), Family::Native(_)) => return Line::Dead("the line is not UTF-8".to_owned()),
-            (Err(_), _) => replaced(line, lossy),
-        };
-        family.decode(without_cri(text), scratch).map_or_else(Line::Dead, Line::Event)
     }
 }
 
@@ -352,10 +353,15 @@ fn end_of_line(text: &[u8], at: usize, length: Option<usize>) -> Option<usize> {
 }
 
 impl Family {
-    /// Reads any line, without a carriage return or prefix.
-    fn decode<'a>(&'a mut self, line: &'a str, scratch: &'a mut Scratch) -> Read<Event<'a>> {
+    /// Reads any line.
+    fn decode<'a>(&'a mut self, line: &'a str, scratch: &'a mut Scratch) -> Line<'a> {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        if is_skipped(line.as_bytes()) {
+            return Line::Skip;
+        }
+        let line = without_cri(line);
         let Scratch { texts, route, .. } = scratch;
-        match self {
+        let read = match self {
             Family::Native(native) => native.decode(line, texts),
             Family::Combined(access) => combined::decode(access, line, route),
             Family::Json(log) => log.decode(line, texts, route),
@@ -366,7 +372,8 @@ impl Family {
             Family::Alb(access) => aws::alb(access, line, route),
             Family::Cloudfront(access) => aws::cloudfront(access, line, route),
             Family::Columnar => Err("the format has no such lines".to_owned()),
-        }
+        };
+        read.map_or_else(Line::Dead, Line::Event)
     }
 }
 
@@ -474,7 +481,7 @@ mod tests {
                         prop_assert_eq!(usual.length, record.len());
                         prop_assert_eq!(&Line::Event(event.with(beside.shared(rest))), &read);
                     }
-                    prop_assert_eq!(beside.unusual(record.as_bytes()), read, "{}", record);
+                    prop_assert_eq!(beside.unusual(record), read, "{}", record);
                 }
                 start = end;
             }

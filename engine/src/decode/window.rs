@@ -6,8 +6,8 @@
 //! text stand zeros, which no string and no number holds. Loops over bytes guess their end wrong
 //! once a value; there are none here.
 //!
-//! A usual line costs what its instructions cost, of which a processor takes five at once: bytes
-//! are compared in vectors, and a place is checked once for all that is read there.
+//! A usual line costs what its instructions cost (`docs/performance.md`): bytes are compared in
+//! vectors, and a place is checked once for all that is read there.
 
 use wide::u8x16;
 
@@ -142,7 +142,7 @@ pub(super) fn newline_or_end(bytes: &[u8], at: usize) -> usize {
 }
 
 /// Where the first byte stands from `at` on that `marks` gives a bit, or else the text ends. It
-/// looks at 64 bytes at once: in which of many windows it is would be guessed wrong.
+/// looks at 64 bytes at once.
 #[inline(never)]
 fn first_of(bytes: &[u8], mut at: usize, marks: impl Fn(Window) -> u32) -> usize {
     while at < bytes.len() {

@@ -904,8 +904,8 @@ fn decode_chunk(
         let rest = &chunk.bytes[start..];
         let length = memchr::memchr(b'\n', rest);
         let line = &rest[..length.unwrap_or(rest.len())];
-        let read = match text {
-            Some(_) => decoder.unusual(line),
+        let read = match text.and_then(|text| text.get(start..start + line.len())) {
+            Some(line) => decoder.unusual(line),
             None => decoder.decode(line),
         };
         match read {
@@ -942,7 +942,7 @@ fn push_record(
                 builder.push_alike(&event, alike, || decoder.shared(text), slis, mark.offset);
                 return Ok(());
             }
-            decoder.unusual(payload)
+            decoder.unusual(&text[..payload.len()])
         }
         None => decoder.decode(payload),
     };

@@ -242,8 +242,7 @@ const RECENT: usize = 2_048;
 /// Where a word stands among the recent ones.
 #[inline]
 fn recent_place(alike: Alike) -> usize {
-    // Only the highest bits of the product depend on all bits.
-    (alike.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize % RECENT
+    short::place(alike.0, RECENT)
 }
 
 impl BlockBuilder {

@@ -13,11 +13,12 @@
 
 use super::passages::Passages;
 use super::values::Values;
+use crate::decode::clock::is_in_years;
 use crate::decode::value::{self, SLOTS, slot};
 use crate::decode::window::{self, KnownDigits, WIDTH, Window, ahead, plain_end};
 use crate::model::{Alike, Bare, CUSTOMER_BYTES_MAX, Event, LATENCY_US_MAX, Latency};
 use crate::short;
-use crate::time::{TS_MS_END, TS_MS_MIN, parse_rfc3339};
+use crate::time::parse_rfc3339;
 
 /// The slot of keys that are not known.
 const OTHER: usize = SLOTS;
@@ -291,7 +292,7 @@ impl Fast {
                 (parse_rfc3339(text.as_bytes())?, end)
             }
         };
-        (TS_MS_MIN..TS_MS_END).contains(&ms).then_some((ms, end))
+        is_in_years(ms).then_some((ms, end))
     }
 }
 

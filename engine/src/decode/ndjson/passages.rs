@@ -7,6 +7,7 @@
 
 use super::fast::END;
 use crate::decode::window::{self, WIDTH, Window, ahead};
+use crate::short;
 
 /// A power of two; so many that a few dozen seldom share one.
 const PLACES: usize = 1_024;
@@ -87,9 +88,7 @@ impl Passages {
 
 #[inline(always)]
 fn home([first, second]: [u64; 2]) -> usize {
-    let mixed = first ^ second.rotate_left(29);
-    // Only the highest bits of the product depend on all bits.
-    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PLACES.ilog2())) as usize
+    short::place(first ^ second.rotate_left(29), PLACES)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! [`BYTES_MAX`], or comes when there is no number or no place left, is not numbered.
 
 use crate::decode::window::{WIDTH, Window};
+use crate::short;
 
 /// Service and dimensions.
 const FIELDS: usize = 9;
@@ -64,7 +65,7 @@ impl Values {
     fn number(&mut self, field: usize, text: [Window; 2]) -> u64 {
         let [[a, b], [c, d]] = text.map(Window::words);
         let mixed = a ^ b.rotate_left(19) ^ c.rotate_left(37) ^ d.rotate_left(53) ^ field as u64;
-        let home = (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize;
+        let home = short::place(mixed, PLACES);
         for place in home..home + PROBES {
             let place = &mut self.places[place % PLACES];
             if place.text == text && place.field == field {
