@@ -122,6 +122,7 @@ impl Class {
     pub fn add_to(self, sums: &mut Measures, count: u32, latency_us: u32) {
         let counts = self.availability.map(|outcome| one(outcome, count)).unwrap_or_default();
         add(&mut sums.valid, counts.valid);
+        // Nearly all are good, and add to neither of the others.
         if self.availability != Some(Outcome::Good) {
             add(&mut sums.bad, counts.bad);
             add(&mut sums.excluded, counts.excluded);
