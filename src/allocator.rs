@@ -14,7 +14,8 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// `mi_option_purge_delay`: after how many milliseconds freed memory is handed back.
+/// `mi_option_purge_delay`: after how many milliseconds freed memory is handed back; never where
+/// that is below 0.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
 /// Longer than from one epoch to the next under load, and no longer: what is kept stands beside
@@ -32,16 +33,36 @@ pub fn give_back() {
     collect();
 }
 
-/// Takes no huge pages from now on; where the system refuses, it goes on with them.
-pub fn take_small_pages() {
-    #[cfg(target_os = "linux")]
+/// Takes no huge pages; where the system refuses, it goes on with them.
+#[cfg(target_os = "linux")]
+extern "C" fn take_small_pages() {
     let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
+/// Called by the loader before `main`: the standard library has two huge pages touched on its way
+/// there, of which each may cost milliseconds.
+#[cfg(target_os = "linux")]
+#[used]
+#[expect(unsafe_code, reason = "nothing else comes before the first allocation")]
+// SAFETY: the loader calls what stands in this section, with arguments that a C function may leave
+// alone; the one here makes a system call and relies on nothing that is set up later.
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = take_small_pages;
+
 /// Keeps freed memory for 2 s.
-#[expect(unsafe_code, reason = "the allocator's options have no safe interface")]
 pub fn keep_freed_memory() {
+    set_purge_delay(KEEP_FREED_MS);
+}
+
+/// Leaves all memory to the system, which takes it back as a whole when the process ends; the
+/// allocator would hand back what is free piece by piece before.
+pub fn leave_memory() {
+    set_purge_delay(-1);
+}
+
+#[expect(unsafe_code, reason = "the allocator's options have no safe interface")]
+fn set_purge_delay(ms: std::ffi::c_long) {
     // SAFETY: the call stores one integer in the allocator's table of options, of which 15 is
     // an index in every version that this crate can be built with; it may come at any time.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, KEEP_FREED_MS) }
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, ms) }
 }

@@ -52,7 +52,12 @@ pub fn replay(place: &Place, files: &Files, json: bool) -> anyhow::Result<ExitCo
     if json {
         show::json(&summary)?;
     } else {
-        show::summary(&summary, &dead_reasons(pipeline.table(), &partitions)?)?;
+        // There is no need to look for what is not there.
+        let reasons = match summary.dead + summary.already {
+            0 => Vec::new(),
+            _ => dead_reasons(pipeline.table(), &partitions)?,
+        };
+        show::summary(&summary, &reasons)?;
     }
     // The process ends: its memory is given back as a whole, not name by name before.
     std::mem::forget(pipeline);

@@ -694,17 +694,18 @@ impl std::fmt::Display for Usage {
 }
 
 fn main() -> ExitCode {
-    allocator::take_small_pages();
     allocator::keep_freed_memory();
     let cli = Cli::parse();
-    match run(cli) {
+    let code = match run(cli) {
         Ok(code) => code,
         Err(error) if is_gone_reader(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ninefold: {}", message(&error));
             ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
-    }
+    };
+    allocator::leave_memory();
+    code
 }
 
 /// Whether nobody reads standard output any more, as after `| head`.

@@ -413,7 +413,6 @@ fn now_ms() -> i64 {
 
 fn main() {
     // As `run` does.
-    allocator::take_small_pages();
     allocator::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let named = arguments.split_first().filter(|(dir, _)| !dir.starts_with('-'));

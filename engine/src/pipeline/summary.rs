@@ -15,6 +15,13 @@ impl Pipeline {
     /// The table cannot be read.
     pub fn summary(&self, partitions: &[String]) -> Result<ReplaySummary, PipelineError> {
         let lines = self.lines;
+        let (already, events, customers) = if self.resumed {
+            let (events, customers) = self.scan_sources(partitions)?;
+            (self.read_ever(partitions)? - lines.read, events, customers)
+        } else {
+            // All that the table holds of these sources, this process has counted.
+            (0, self.events, self.state.customers())
+        };
         let mut summary = ReplaySummary {
             read: lines.read,
             counted: lines.counted,
@@ -22,18 +29,12 @@ impl Pipeline {
             duplicate: lines.duplicate,
             invalid_latency: lines.invalid_latency,
             unterminated: self.unterminated,
-            already: self.read_ever(partitions)? - lines.read,
+            already,
+            customers,
             ..ReplaySummary::default()
-        };
-        let (events, customers) = if self.resumed {
-            self.scan_sources(partitions)?
-        } else {
-            // All that the table holds of these sources, this process has counted.
-            (self.events, self.state.customers())
         };
         (summary.valid, summary.bad, summary.excluded) =
             (events.valid, events.bad, events.excluded);
-        summary.customers = customers;
         summary.from = events.minutes.map(|(first, _)| first.to_string());
         summary.to = events.minutes.map(|(_, last)| last.to_string());
         Ok(summary)
