@@ -15,18 +15,15 @@
 //! it gives up, and [`decode`] decides, which alone refuses. A property test holds the two against
 //! each other.
 
-use core::net::IpAddr;
-use std::hash::BuildHasher;
-
-use foldhash::fast::RandomState;
-
 use super::access::{self, Access, Request};
 use super::route::{ROUTE_MALFORMED, request_line, write_route};
-use super::window::{self, newline_or_end, plain_end, word_end};
+use super::window::{self, BEGIN_BYTES, Begin, newline_or_end, plain_end, word_end};
 use super::{Read, Usual, clock};
 use crate::model::{Alike, Bare, Event, Latency};
 use crate::short;
 use crate::time::digits;
+use core::net::IpAddr;
+use core::ops::Range;
 
 /// Reads the usual line that `text` begins with into `event`, which is as by default, but for its
 /// service and dimensions: those are [`shared`]. `None` where [`decode`] is to decide, whatever
@@ -77,9 +74,12 @@ pub(super) fn usual<'t>(
         None => text.get(..address_end)?,
         Some(name) => peer.of(text).field(name)?,
     };
-    event.customer = Some(customer).filter(|text| access::is_customer(text))?;
+    if !access::is_customer(customer) {
+        return None;
+    }
+    event.customer = customer;
     event.ts_ms = memo.minute.ts_ms(time).filter(|ms| clock::is_in_years(*ms))?;
-    let alike = memo.requests.find(text.get(request_start..request_end)?, access);
+    let alike = memo.requests.find(text, request_start..request_end, access);
     if access.attributes.is_empty() {
         return Some(Usual { length, alike });
     }
@@ -161,7 +161,6 @@ const KNOWN_REQUEST_BYTES_MAX: usize = 256;
 /// Requests with their routes.
 #[derive(Default)]
 struct KnownRequests {
-    hasher: RandomState,
     /// None before the first request.
     places: Vec<KnownRequest>,
     /// How many requests have come to a place.
@@ -170,48 +169,74 @@ struct KnownRequests {
     last: usize,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct KnownRequest {
-    request: String,
+    begin: Begin,
+    length: usize,
+    /// What stands behind the begin, which may end within a character.
+    rest: Vec<u8>,
     route: String,
     /// How many had come before: no other request has the same.
     number: u64,
 }
 
+impl KnownRequest {
+    /// That of a place that is free, or was last taken by a request that is too long to be kept.
+    const NONE: KnownRequest = KnownRequest {
+        begin: Begin::NEVER,
+        length: 0,
+        rest: Vec::new(),
+        route: String::new(),
+        number: 0,
+    };
+}
+
 impl KnownRequests {
-    /// What events of a request are alike by.
+    /// What events of a request are alike by, which stands in `text` without a control character.
     #[inline]
-    fn find(&mut self, request: &str, access: &Access) -> Alike {
+    fn find(&mut self, text: &str, request: Range<usize>, access: &Access) -> Alike {
         if self.places.is_empty() {
-            self.places.resize(KNOWN_REQUESTS, KnownRequest::default());
+            self.places.resize(KNOWN_REQUESTS, KnownRequest::NONE);
         }
-        let home = self.hasher.hash_one(request.as_bytes()) as usize;
-        let place = |probe| (home + probe) % KNOWN_REQUESTS;
-        let find = |request: &str| {
-            let holds = |place: &usize| {
-                short::same(self.places[*place].request.as_bytes(), request.as_bytes())
-            };
-            (0..PROBES).map(place).find(holds)
-        };
-        let found = find(request);
-        let to_take = || find("").unwrap_or_else(|| place(self.taken as usize % PROBES));
-        self.last = found.unwrap_or_else(to_take);
+        let (bytes, start, length) = (text.as_bytes(), request.start, request.len());
+        let begin = Begin::of(bytes, start, length);
+        let home = short::place(begin.mixed() ^ length as u64, KNOWN_REQUESTS);
+        for place in home..home + PROBES {
+            let known = &self.places[place % KNOWN_REQUESTS];
+            if known.begin.is(&begin)
+                && known.length == length
+                && (length <= BEGIN_BYTES || known.rest == bytes[start + BEGIN_BYTES..request.end])
+            {
+                self.last = place % KNOWN_REQUESTS;
+                return Alike(known.number);
+            }
+        }
+        self.take(home, begin, &text[request], access)
+    }
+
+    /// The same for one that has no place: it gets one of those from `home` on.
+    #[inline(never)]
+    fn take(&mut self, home: usize, begin: Begin, request: &str, access: &Access) -> Alike {
+        let place = |probe: usize| (home + probe) % KNOWN_REQUESTS;
+        let is_free = |place: &usize| self.places[*place].begin == Begin::NEVER;
+        let free = (0..PROBES).map(place).find(is_free);
+        self.last = free.unwrap_or_else(|| place(self.taken as usize % PROBES));
         let known = &mut self.places[self.last];
-        // Places are empty at first, and the empty request has a route.
-        if found.is_none() || request.is_empty() {
-            match request_line(request) {
-                Some((method, target)) => {
-                    write_route(method, target, access.patterns(), &mut known.route);
-                }
-                None => ROUTE_MALFORMED.clone_into(&mut known.route),
+        match request_line(request) {
+            Some((method, target)) => {
+                write_route(method, target, access.patterns(), &mut known.route);
             }
-            known.request.clear();
-            known.number = self.taken;
-            self.taken += 1;
-            if request.len() <= KNOWN_REQUEST_BYTES_MAX {
-                known.request.push_str(request);
-            }
+            None => ROUTE_MALFORMED.clone_into(&mut known.route),
         }
+        let is_kept = request.len() <= KNOWN_REQUEST_BYTES_MAX;
+        known.begin = if is_kept { begin } else { Begin::NEVER };
+        known.length = request.len();
+        known.rest.clear();
+        if is_kept {
+            known.rest.extend_from_slice(request.as_bytes().get(BEGIN_BYTES..).unwrap_or_default());
+        }
+        known.number = self.taken;
+        self.taken += 1;
         Alike(known.number)
     }
 
@@ -587,9 +612,16 @@ mod tests {
         let (access, mut memo) = (Access::new(&Options::default()), Memo::default());
         let mut routes = HashMap::new();
         for n in (0..5_000).map(|n| n * n % 700) {
-            let line = format!(r#"cust_1 - - {TIME} "GET /page-{n} HTTP/1.1" 200 5"#);
+            // Of both sides of what is compared at once, and longer than what is kept.
+            let path = match n % 50 {
+                49 => format!("/page{}-{n}", "x".repeat(KNOWN_REQUEST_BYTES_MAX)),
+                part => format!("/page{}-{n}", "ä".repeat(part)),
+            };
+            let line = format!(r#"cust_1 - - {TIME} "GET {path} HTTP/1.1" 200 5"#);
+            let mut route = String::new();
+            let other = decode(&access, &line, &mut route);
             let (event, usual) = one_pass(&access, &line, None, &mut memo).unwrap();
-            assert_eq!(event.route, format!("GET /page-{n}"));
+            assert_eq!(Ok(event), other);
             assert_eq!(*routes.entry(usual.alike).or_insert(n), n);
         }
         assert!(routes.len() < 4_000, "some are known again");

@@ -46,8 +46,10 @@ pub(super) struct Window(u8x16);
 impl Window {
     pub(super) const ZEROS: Window = Window(u8x16::ZERO);
 
+    const ALL: Window = Window(u8x16::MAX);
+
     /// What no text begins with.
-    pub(super) const NEVER: Window = Window(u8x16::MAX);
+    pub(super) const NEVER: Window = Window::ALL;
 
     /// What stands in a text from `at`.
     #[inline(always)]
@@ -89,6 +91,7 @@ impl Window {
     }
 
     /// The bytes as [`words`].
+    #[inline(always)]
     pub(super) fn words(self) -> [u64; 2] {
         words(&self.0.to_array())
     }
@@ -112,6 +115,58 @@ impl Window {
     #[inline(always)]
     fn newlines(self) -> u32 {
         self.0.simd_eq(u8x16::splat(b'\n')).to_bitmask()
+    }
+}
+
+/// How a text begins, zeros behind its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Begin([Window; 4]);
+
+/// How many bytes of a text its [`Begin`] has.
+pub(super) const BEGIN_BYTES: usize = 4 * WIDTH;
+
+/// The masks of begins of any length, one within the other.
+const BEGINS: [u8; 2 * BEGIN_BYTES] = {
+    let mut masks = [0; 2 * BEGIN_BYTES];
+    let (ones, _) = masks.split_at_mut(BEGIN_BYTES);
+    let mut at = 0;
+    while at < BEGIN_BYTES {
+        ones[at] = u8::MAX;
+        at += 1;
+    }
+    masks
+};
+
+impl Begin {
+    /// That of no text.
+    pub(super) const NEVER: Begin = Begin([Window::NEVER; 4]);
+
+    /// That of the `length` bytes from `at` on.
+    #[inline(always)]
+    pub(super) fn of(bytes: &[u8], at: usize, length: usize) -> Begin {
+        let masks = &BEGINS[BEGIN_BYTES - length.min(BEGIN_BYTES)..];
+        let masks: &[u8; BEGIN_BYTES] = masks.first_chunk().expect("masks behind the longest");
+        ahead(bytes, at, |chunk: &[u8; BEGIN_BYTES]| {
+            let part = |part| Window::part(chunk, part).and(Window::part(masks, part));
+            Begin([part(0), part(1), part(2), part(3)])
+        })
+    }
+
+    /// Whether both are of the same bytes.
+    #[inline(always)]
+    pub(super) fn is(&self, other: &Begin) -> bool {
+        let differs = |part: usize| self.0[part].differs(Window::ALL, other.0[part]);
+        differs(0).or(differs(1)).or(differs(2).or(differs(3))) == Window::ZEROS
+    }
+
+    /// A word that depends on all of it.
+    #[inline(always)]
+    pub(super) fn mixed(&self) -> u64 {
+        let word = |part: usize| {
+            let [first, second] = self.0[part].words();
+            first ^ second.rotate_left(29)
+        };
+        word(0) ^ word(1).rotate_left(7) ^ word(2).rotate_left(14) ^ word(3).rotate_left(21)
     }
 }
 
@@ -141,10 +196,24 @@ pub(super) fn newline_or_end(bytes: &[u8], at: usize) -> usize {
     first_of(bytes, at, Window::newlines)
 }
 
-/// Where the first byte stands from `at` on that `marks` gives a bit, or else the text ends. It
-/// looks at 64 bytes at once.
+/// Where the first byte stands from `at` on that `marks` gives a bit, or else the text ends. Quick
+/// where that is within two windows.
+#[inline(always)]
+fn first_of(bytes: &[u8], at: usize, marks: impl Fn(Window) -> u32) -> usize {
+    // The windows, not their bits: those would be taken apart to be brought together again.
+    let [first, second] = ahead(bytes, at, |chunk: &[u8; 2 * WIDTH]| {
+        [Window::part(chunk, 0), Window::part(chunk, 1)]
+    });
+    match marks(first) | marks(second) << WIDTH {
+        0 => first_behind(bytes, at + 2 * WIDTH, marks),
+        // Behind the end stand zeros, which may have a bit.
+        near => bytes.len().min(at + near.trailing_zeros() as usize),
+    }
+}
+
+/// The same, 64 bytes at once.
 #[inline(never)]
-fn first_of(bytes: &[u8], mut at: usize, marks: impl Fn(Window) -> u32) -> usize {
+fn first_behind(bytes: &[u8], mut at: usize, marks: impl Fn(Window) -> u32) -> usize {
     while at < bytes.len() {
         let marks = ahead(bytes, at, |chunk: &[u8; 4 * WIDTH]| {
             let of = |part| u64::from(marks(Window::part(chunk, part))) << (part * WIDTH);
@@ -161,8 +230,9 @@ fn first_of(bytes: &[u8], mut at: usize, marks: impl Fn(Window) -> u32) -> usize
 /// The first sixteen bytes as two words; the first byte is the lowest of the first.
 #[inline(always)]
 pub(super) fn words<const N: usize>(chunk: &[u8; N]) -> [u64; 2] {
-    let word = |part| *chunk.as_chunks().0.get(part).expect("sixteen bytes");
-    [0, 1].map(|part| u64::from_le_bytes(word(part)))
+    let word =
+        |part: usize| u64::from_le_bytes(*chunk.as_chunks().0.get(part).expect("sixteen bytes"));
+    [word(0), word(1)]
 }
 
 /// A text of 8 digits that was met before, with its number.
@@ -313,6 +383,46 @@ mod tests {
             assert_eq!(integer(&text, 0), expected, "{text:?}");
             let expected = expected.filter(|(_, digits)| *digits > 8);
             assert_eq!(known.integer(&text, 0), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_is_found_wherever_it_stands() {
+        for length in 0..200 {
+            let mut text = vec![b'a'; length];
+            for at in 0..length {
+                text[at..].fill(b'\n');
+                for start in 0..=at {
+                    assert_eq!(plain_end(&text, start), at);
+                    assert_eq!(word_end(&text, start), at);
+                    assert_eq!(newline_or_end(&text, start), at);
+                }
+                text[at..].fill(b'a');
+            }
+            let ends = [plain_end(&text, 0), word_end(&text, 0), newline_or_end(&text, 0)];
+            assert_eq!(ends, [length; 3]);
+        }
+    }
+
+    #[test]
+    fn begins_are_those_of_equal_bytes() {
+        let text: Vec<u8> = (0..=255).map(|byte: u8| byte.max(1)).collect();
+        for length in 0..100 {
+            for start in [0, 7, text.len() - length] {
+                let begin = Begin::of(&text, start, length);
+                let mut copy = text[start..start + length].to_vec();
+                let alone = Begin::of(&copy, 0, length);
+                assert!(begin == alone && begin.is(&alone), "{length} from {start}");
+                assert!(!begin.is(&Begin::NEVER));
+                for at in 0..length {
+                    copy[at] ^= 0x40;
+                    let other = Begin::of(&copy, 0, length);
+                    let is_within = at < BEGIN_BYTES;
+                    assert_eq!(begin.is(&other), !is_within, "{at} of {length}");
+                    assert_eq!(begin.mixed() == other.mixed(), !is_within, "{at} of {length}");
+                    copy[at] ^= 0x40;
+                }
+            }
         }
     }
 
