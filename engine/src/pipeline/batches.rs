@@ -144,10 +144,8 @@ fn customers_by_name(state: &State, cut: &Cut) -> Vec<Vec<Named>> {
 
 /// The day of all records, if it is one.
 fn only_day(cut: &Cut) -> Option<Day> {
-    let ends = || cut.shards.iter().filter_map(|rows| rows.total).map(|total| total.minutes);
-    let first = ends().map(|(first, _)| first.day()).min()?;
-    let last = ends().map(|(_, last)| last.day()).max()?;
-    (first == last).then_some(first)
+    let (first, last) = cut.dimensions.total()?.minutes;
+    (first.day() == last.day()).then_some(first.day())
 }
 
 /// The places of one grain's rows by day, in the order of those customers who may have some.

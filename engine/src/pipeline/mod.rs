@@ -50,7 +50,7 @@ use crate::slo::sli::Slis;
 use crate::source::chunk::{Chunk, ChunkKind, LINE_BYTES_MAX, RecordMark, Tail};
 use crate::source::file::Known;
 use crate::state::block::{Block, BlockBuilder, DeadLetter, Rooms};
-use crate::state::rows::Total;
+use crate::state::dimension_rows::Total;
 use crate::state::shard::NOBODY;
 use crate::state::{Cut, State};
 use crate::table::schema::Grain;
@@ -670,7 +670,7 @@ impl Pipeline {
 
     fn landed(&mut self, version: u64, epoch: &Epoch, cut: &Cut) {
         self.moved(version, &epoch.moves);
-        for Total { counts, minutes } in cut.shards.iter().filter_map(|rows| rows.total) {
+        if let Some(Total { counts, minutes }) = cut.dimensions.total() {
             self.events.add(counts, minutes);
         }
         self.state.drop_records();

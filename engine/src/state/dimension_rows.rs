@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 use super::kinds::{Counted, Record};
 use super::rows::TupleOrder;
-use crate::model::Measures;
+use crate::model::{Counts, Measures};
 use crate::slo::histogram::slot_of;
 use crate::slo::tally::Tally;
 use crate::time::Minute;
@@ -30,6 +30,34 @@ struct DimensionRow {
     /// Where its run's latencies of it are.
     latencies: Range<u32>,
 }
+
+impl DimensionRow {
+    fn total(&self) -> Total {
+        let Measures { valid, bad, excluded, .. } = self.measures;
+        let counts = Counts { valid, bad, excluded };
+        Total { counts, minutes: (self.minute, self.minute) }
+    }
+}
+
+/// What records come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Total {
+    /// By the default availability SLI.
+    pub counts: Counts,
+    /// The first and the last minute.
+    pub minutes: (Minute, Minute),
+}
+
+impl Total {
+    fn and(self, other: Total) -> Total {
+        let Total { mut counts, minutes: (first, last) } = self;
+        counts.add(other.counts);
+        Total { counts, minutes: (first.min(other.minutes.0), last.max(other.minutes.1)) }
+    }
+}
+
+/// Of how many minutes in a row each tuple's are remembered.
+const MINUTES_APART: usize = 4;
 
 /// The latencies of one record. Packed, since there is one for each event of an epoch.
 #[derive(Clone, Copy, Default)]
@@ -58,17 +86,17 @@ pub struct DimensionRows {
 }
 
 impl DimensionRows {
-    /// The rows of runs of records, each of about `room`. It is fastest where records of one row
-    /// stand close to each other in a run.
+    /// The rows of runs of records, each in parts, of about `room` records. It is fastest where
+    /// records of one row stand close to each other in a run.
     pub fn new<'a, R>(
         runs: impl IndexedParallelIterator<Item = R>,
         room: usize,
         order: &TupleOrder<'_>,
     ) -> Self
     where
-        R: Iterator<Item = &'a Record>,
+        R: Iterator<Item = &'a Vec<Record>>,
     {
-        let runs: Vec<Run> = runs.map(|records| Run::of(records, room, order)).collect();
+        let runs: Vec<Run> = runs.map(|parts| Run::of(parts, room, order)).collect();
         let keyed = |(number, run): (u32, &Run)| {
             let keyed = |(at, row): (u32, &DimensionRow)| {
                 (order.dimension_key(row.tuple, row.minute, row.partition), number, at)
@@ -103,6 +131,11 @@ impl DimensionRows {
         (row.tuple, row.minute, row.partition)
     }
 
+    /// What all rows come to; `None` where there is none.
+    pub fn total(&self) -> Option<Total> {
+        self.runs.iter().flat_map(|run| &run.rows).map(DimensionRow::total).reduce(Total::and)
+    }
+
     /// The sums of row `number`; its latencies are added to `tally`.
     pub fn sums(&self, number: usize, tally: &mut Tally) -> Measures {
         let mut measures = Measures::default();
@@ -128,21 +161,21 @@ impl DimensionRows {
 }
 
 impl Run {
-    /// What about `room` records have of all rows.
+    /// What parts of about `room` records have of all rows.
     fn of<'a>(
-        records: impl Iterator<Item = &'a Record>,
+        parts: impl Iterator<Item = &'a Vec<Record>>,
         room: usize,
         order: &TupleOrder<'_>,
     ) -> Run {
         let mut numbers: HashMap<(u32, Minute, u16), u32, RandomState> = HashMap::default();
         let mut rows: Vec<DimensionRow> = Vec::new();
-        // By tuple, the row of its record before, which mostly is of the same minute.
-        let mut row_before = vec![u32::MAX; order.tuples()];
+        // By tuple and minute, the row of its record before. Minutes that follow each other have
+        // places of their own: parts of shards, which are of one time, come one after the other.
+        let mut rows_before = vec![[u32::MAX; MINUTES_APART]; order.tuples()];
         let mut timed: Vec<(u32, Latencies)> = Vec::with_capacity(room);
-        let counted = records.filter(|record| !record.is_dropped());
-        counted.map(|record| record.with(order.kinds)).for_each(|record| {
+        let mut add = |record: Counted| {
             let Counted { tuple, minute, partition, class, .. } = record;
-            let before = &mut row_before[tuple as usize];
+            let before = &mut rows_before[tuple as usize][minute.0 as usize % MINUTES_APART];
             let is_same = |row: &DimensionRow| row.minute == minute && row.partition == partition;
             if !rows.get(*before as usize).is_some_and(is_same) {
                 *before = *numbers.entry((tuple, minute, partition)).or_insert_with(|| {
@@ -158,7 +191,11 @@ impl Run {
                 row.latencies.end += 1;
                 timed.push((*before, latencies_of(&record)));
             }
-        });
+        };
+        for part in parts {
+            let counted = part.iter().filter(|record| !record.is_dropped());
+            counted.for_each(|record| add(record.with(order.kinds)));
+        }
         let mut end = 0;
         for row in &mut rows {
             // From here on: the end moves as they come.
@@ -184,7 +221,10 @@ fn latencies_of(record: &Counted) -> Latencies {
 mod tests {
     use std::collections::BTreeMap;
 
+    use Outcome::{Bad, Excluded, Good};
+
     use super::*;
+    use crate::model::Outcome;
     use crate::slo::sli::Class;
     use crate::state::block::DIMENSIONS;
     use crate::state::dimensions::Tuple;
@@ -205,7 +245,11 @@ mod tests {
             count: nth % 4,
             status: 200,
             partition: (mixed / 35 % 2) as u16,
-            class: Class { timed: !nth.is_multiple_of(5), ..Class::default() },
+            class: Class {
+                availability: [None, Some(Good), Some(Bad), Some(Excluded)][nth as usize / 4 % 4],
+                timed: !nth.is_multiple_of(5),
+                ..Class::default()
+            },
         }
     }
 
@@ -230,13 +274,20 @@ mod tests {
                 tally.record(one.latency_us, one.count);
             }
         }
+        let total = recounted.iter().map(|((_, minute, ..), (measures, _))| {
+            let Measures { valid, bad, excluded, .. } = *measures;
+            let counts = Counts { valid, bad, excluded };
+            Total { counts, minutes: (Minute(*minute), Minute(*minute)) }
+        });
+        let total = total.reduce(Total::and).unwrap();
         let recounted: Vec<_> = recounted
             .into_iter()
             .map(|(key, (measures, tally))| (key, measures, encoded(tally)))
             .collect();
         for run in [1, 7, 1_000, 3_000] {
-            let runs = records.par_chunks(run).map(|run| run.iter());
-            let rows = DimensionRows::new(runs, run, &order);
+            let runs: Vec<_> = records.chunks(run).map(<[Record]>::to_vec).collect();
+            let rows = DimensionRows::new(runs.par_chunks(1).map(<[_]>::iter), run, &order);
+            assert_eq!(rows.total(), Some(total), "runs of {run}");
             let row = |number| {
                 let (tuple, minute, partition) = rows.key(number);
                 let mut tally = Tally::default();
@@ -246,7 +297,8 @@ mod tests {
             let all: Vec<_> = (0..rows.len()).map(row).collect();
             assert_eq!(all, recounted, "runs of {run}");
         }
-        let none = DimensionRows::new(rayon::iter::empty::<std::slice::Iter<Record>>(), 0, &order);
-        assert!(none.is_empty());
+        let none =
+            DimensionRows::new(rayon::iter::empty::<std::slice::Iter<Vec<Record>>>(), 0, &order);
+        assert!(none.is_empty() && none.total().is_none());
     }
 }

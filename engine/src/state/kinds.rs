@@ -157,18 +157,28 @@ impl Record {
         u32::from(self.minute_of_day)
     }
 
+    /// When; `kinds` are those of its list.
+    ///
+    /// # Panics
+    /// If its kind is not among them.
+    #[inline]
+    pub fn minute(&self, kinds: &[Kind]) -> Minute {
+        let Day(day) = kinds[self.kind as usize].day;
+        Minute(day * DAY_MINUTES + self.minute_of_day())
+    }
+
     /// All that it says; `kinds` are those of its list.
     ///
     /// # Panics
     /// If its kind is not among them.
     #[inline]
     pub fn with(&self, kinds: &[Kind]) -> Counted {
-        let Record { customer, kind, latency_us, minute_of_day, sorted } = *self;
-        let Kind { tuple, day, count, partition, further } = kinds[kind as usize];
+        let Record { customer, kind, latency_us, sorted, .. } = *self;
+        let Kind { tuple, count, partition, further, .. } = kinds[kind as usize];
         Counted {
             customer,
             tuple,
-            minute: Minute(day.0 * DAY_MINUTES + u32::from(minute_of_day)),
+            minute: self.minute(kinds),
             latency_us,
             count,
             status: sorted.status(),

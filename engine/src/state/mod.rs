@@ -153,11 +153,10 @@ impl State {
         let parts = by_shard(&mut blocks);
         let work = self.shards.par_iter_mut().zip(parts).map(|(shard, parts)| {
             let start = shard.records.len();
+            let mut newest = before;
             for (part, admitted) in parts.into_iter().zip(&admitted) {
-                shard.take(part, admitted);
+                newest = newest.max(shard.take(part, admitted, kinds));
             }
-            let counted = shard.records.since(start).filter(|record| !record.is_dropped());
-            let newest = counted.map(|record| record.with(kinds).minute).max().max(before);
             let of_shard = newest.filter(|_| live && shard.records.len() > start);
             let folding = |newest| Folding { dimensions, kinds, further, newest, round };
             (newest, of_shard.map(|newest| shard.fold(start, folding(newest))))
@@ -178,11 +177,12 @@ impl State {
             rows::shard_rows(&shard.records, &shard.customers, self.further, &order)
         };
         // Part by part over all shards, as they came: what shares a row is met together.
-        let parts = self.shards.iter().map(|shard| shard.records.parts()).max().unwrap_or(0);
+        let parts = self.shards.iter().map(|shard| shard.records.parts().len()).max().unwrap_or(0);
         // A run for each thread: the fewer there are, the more of a row is in one.
         let threads = rayon::current_num_threads();
         let size = parts.div_ceil(threads).max(1);
-        let of_part = |part| self.shards.iter().flat_map(move |shard| shard.records.part(part));
+        let of_part =
+            |part| self.shards.iter().filter_map(move |shard| shard.records.parts().get(part));
         let starts: Vec<usize> = (0..parts).step_by(size).collect();
         let runs = starts.par_iter().map(|start| (*start..start + size).flat_map(of_part));
         // One after the other: a core that still has a whole run to do would be waited for.

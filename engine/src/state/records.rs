@@ -51,14 +51,9 @@ impl Records {
         *self = Records::default();
     }
 
-    /// How many parts there are.
-    pub fn parts(&self) -> usize {
-        self.parts.len()
-    }
-
-    /// Part `number`; empty past the last one.
-    pub fn part(&self, number: usize) -> &[Record] {
-        self.parts.get(number).map_or(&[], Vec::as_slice)
+    /// The parts.
+    pub fn parts(&self) -> &[Vec<Record>] {
+        &self.parts
     }
 
     /// All that came after the first `start`.
@@ -75,8 +70,14 @@ impl Records {
     }
 
     /// Those that count: without dropped duplicates.
-    pub fn counted(&self) -> impl Iterator<Item = &Record> + Clone {
-        self.parts.iter().flatten().filter(|record| !record.is_dropped())
+    pub fn counted(&self) -> impl Iterator<Item = &Record> {
+        self.counted_by_part().flatten()
+    }
+
+    /// The same part by part, for who does little with each: a chain of iterators may call a
+    /// function for each record.
+    pub fn counted_by_part(&self) -> impl Iterator<Item = impl Iterator<Item = &Record>> {
+        self.parts.iter().map(|part| part.iter().filter(|record| !record.is_dropped()))
     }
 }
 
@@ -114,12 +115,10 @@ mod tests {
             let numbers = records.since(start as usize).map(|record| record.customer);
             assert!(numbers.eq(start..next), "{start}");
         }
-        let by_part = (0..records.parts()).flat_map(|part| records.part(part));
-        assert!(by_part.eq(records.since(0)));
-        assert!(records.part(records.parts()).is_empty());
+        assert!(records.parts().iter().flatten().eq(records.since(0)));
         assert!(records.counted().all(|record| !record.is_dropped()));
         assert_eq!(records.counted().count(), (0..next).filter(|number| number % 3 > 0).count());
-        assert!(records.parts() < 10, "small parts are put together");
+        assert!(records.parts().len() < 10, "small parts are put together");
         records.clear();
         assert!(records.is_empty() && records.since(0).next().is_none());
     }

@@ -72,30 +72,6 @@ struct CustomerEnds {
     failures: u32,
 }
 
-/// What records come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Total {
-    /// By the default availability SLI.
-    pub counts: Counts,
-    /// The first and the last minute.
-    pub minutes: (Minute, Minute),
-}
-
-impl Total {
-    /// That of no record: any minute is before its first and behind its last.
-    const NONE: Total = Total {
-        counts: Counts { valid: 0, bad: 0, excluded: 0 },
-        minutes: (Minute(u32::MAX), Minute(0)),
-    };
-
-    fn add(&mut self, record: &Counted) {
-        let outcome = record.class.availability;
-        self.counts.add(outcome.map(|outcome| one(outcome, record.count)).unwrap_or_default());
-        let (first, last) = &mut self.minutes;
-        (*first, *last) = (record.minute.min(*first), record.minute.max(*last));
-    }
-}
-
 /// The rows of one shard.
 #[derive(Debug, Default)]
 pub struct ShardRows {
@@ -108,8 +84,6 @@ pub struct ShardRows {
     records: Vec<Record>,
     /// Where the records of each row end.
     ends: Vec<u32>,
-    /// What all records come to; `None` where there is none.
-    pub total: Option<Total>,
     /// Each customer's in the order of `series`, then by SLI.
     pub slis: Vec<SliRow>,
     /// Each customer's sorted by service, minute, tuple, partition, status.
@@ -254,18 +228,11 @@ pub fn shard_rows(
     further: usize,
     order: &TupleOrder<'_>,
 ) -> ShardRows {
-    let mut total = Total::NONE;
-    let mut sizes = vec![0; names.numbers()];
-    records.counted().for_each(|record| {
-        sizes[record.customer as usize] += 1;
-        total.add(&record.with(order.kinds));
-    });
-    let grouped = Grouped::new(records, names, sizes);
-    let rows = match &order.short {
+    let grouped = Grouped::new(records, names);
+    match &order.short {
         Some(begins) => rows_by(grouped, further, order, |one| order.short_key(begins, one)),
         None => rows_by(grouped, further, order, |one| order.series_key(one)),
-    };
-    ShardRows { total: (!rows.records.is_empty()).then_some(total), ..rows }
+    }
 }
 
 fn rows_by<K: Ord + Copy>(
@@ -331,8 +298,13 @@ struct Grouped {
 }
 
 impl Grouped {
-    /// Those of customers of these `names`; by number of a customer, `sizes` are how many it has.
-    fn new(records: &Records, names: &Names, sizes: Vec<u32>) -> Grouped {
+    /// Those of customers of these `names`.
+    fn new(records: &Records, names: &Names) -> Grouped {
+        // By number of a customer.
+        let mut sizes = vec![0_u32; names.numbers()];
+        for part in records.counted_by_part() {
+            part.for_each(|record| sizes[record.customer as usize] += 1);
+        }
         let with_records = (0..).zip(&sizes).filter(|(_, size)| **size > 0);
         let named = |(customer, size): (u32, &u32)| Named {
             head: head(names.text(customer)),
@@ -351,11 +323,13 @@ impl Grouped {
             Some(any) => vec![*any; total as usize],
             None => Vec::new(),
         };
-        records.counted().for_each(|record| {
-            let place = &mut places[record.customer as usize];
-            grouped[*place as usize] = *record;
-            *place += 1;
-        });
+        for part in records.counted_by_part() {
+            part.for_each(|record| {
+                let place = &mut places[record.customer as usize];
+                grouped[*place as usize] = *record;
+                *place += 1;
+            });
+        }
         Grouped { records: grouped, customers }
     }
 }

@@ -152,19 +152,30 @@ impl Shard {
         }
     }
 
-    /// Takes its part of a block; `kinds` translates the block's kinds.
-    pub fn take(&mut self, mut part: ShardPart, kinds: &[u32]) {
+    /// Takes its part of a block, whose kinds have the numbers `admitted` among `kinds`; its newest
+    /// minute, if it has one.
+    pub fn take(
+        &mut self,
+        mut part: ShardPart,
+        admitted: &[u32],
+        kinds: &[Kind],
+    ) -> Option<Minute> {
         let known: Vec<Option<u32>> = self.customers.find_all(part.customers()).collect();
         let customers = known.into_iter().zip(part.customers());
         let customers: Vec<u32> =
             customers.map(|(known, name)| known.unwrap_or_else(|| self.customer(name))).collect();
         let mut records = std::mem::take(&mut part.records);
+        let mut newest = None;
         for record in &mut records {
             record.customer = customers[record.customer as usize];
-            record.kind = kinds[record.kind as usize];
+            record.kind = admitted[record.kind as usize];
+            if !record.is_dropped() {
+                newest = newest.max(Some(record.minute(kinds)));
+            }
         }
         self.records.push(records);
         part.customers().for_each(|name| failpoint::planted_panic("fold", name.as_bytes()));
+        newest
     }
 
     /// The number of a customer, which gets an account at first sight where series are kept.
