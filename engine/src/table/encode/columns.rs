@@ -43,13 +43,13 @@ pub(super) fn encode(
         if column.size() > properties.column_dictionary_page_size_limit(path) {
             return Ok(None);
         }
-        return column.encode(pages(Encoding::RLE_DICTIONARY)?, statistics).map(Some);
+        return column.encode(pages(Encoding::RLE_DICTIONARY), statistics).map(Some);
     }
     match properties.encoding(path) {
         Some(encoding @ Encoding::DELTA_BYTE_ARRAY) => {
             let Some(runs) = pages_of_runs(parts) else { return Ok(None) };
             let bloom_filter = properties.bloom_filter_properties(path);
-            encode_runs(&runs, pages(encoding)?, statistics, bloom_filter).map(Some)
+            encode_runs(&runs, pages(encoding), statistics, bloom_filter).map(Some)
         }
         _ => match Piece::of(parts, descriptor, properties)? {
             Some(piece) => piece.close(statistics).map(Some),
@@ -93,13 +93,13 @@ impl Piece {
         match encoding {
             Some(encoding @ Encoding::DELTA_BINARY_PACKED) => {
                 let Some(values) = integers(parts) else { return Ok(None) };
-                Piece::of_integers(&values, pages(encoding)?).map(Some)
+                Piece::of_integers(&values, pages(encoding)).map(Some)
             }
             Some(encoding @ Encoding::PLAIN) => {
                 assert_eq!(properties.statistics_enabled(path), EnabledStatistics::None);
                 let longest = properties.column_data_page_size_limit(path);
                 let Some(slices) = pages_of_bytes(parts, longest) else { return Ok(None) };
-                Piece::of_bytes(&slices, pages(encoding)?).map(Some)
+                Piece::of_bytes(&slices, pages(encoding)).map(Some)
             }
             _ => Ok(None),
         }

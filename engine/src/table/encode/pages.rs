@@ -3,6 +3,9 @@
 //! Invariants: the pages cover the rows one after the other, [`PAGE_ROWS`] of them each but the
 //! last; a dictionary comes first; bounds are exact.
 
+use std::cell::RefCell;
+use std::io;
+
 use bytes::Bytes;
 use parquet::basic::{BoundaryOrder, Compression, Encoding, EncodingMask, PageType};
 use parquet::bloom_filter::Sbbf;
@@ -78,7 +81,6 @@ pub(super) struct Bounds<B> {
 pub(super) struct Pages {
     descriptor: ColumnDescPtr,
     compression: Compression,
-    compressor: Option<Compressor<'static>>,
     encoding: Encoding,
     sink: TrackedWrite<Vec<u8>>,
     dictionary: Option<PageWriteSpec>,
@@ -89,23 +91,11 @@ pub(super) struct Pages {
 
 impl Pages {
     /// No page yet. The values of all pages will be in `encoding`.
-    ///
-    /// # Errors
-    /// If zstd refuses the level of `compression`.
-    pub fn new(
-        descriptor: &ColumnDescPtr,
-        compression: Compression,
-        encoding: Encoding,
-    ) -> Result<Pages, ParquetError> {
-        let compressor = match compression {
-            Compression::UNCOMPRESSED => None,
-            Compression::ZSTD(level) => Some(Compressor::new(level.compression_level())?),
-            other => unreachable!("{other} is no compression of ours"),
-        };
+    pub fn new(descriptor: &ColumnDescPtr, compression: Compression, encoding: Encoding) -> Pages {
         let sink = TrackedWrite::new(Vec::new());
         let (dictionary, pages, page) = (None, Vec::new(), Vec::new());
         let descriptor = ColumnDescPtr::clone(descriptor);
-        Ok(Pages { descriptor, compression, compressor, encoding, sink, dictionary, pages, page })
+        Pages { descriptor, compression, encoding, sink, dictionary, pages, page }
     }
 
     /// The texts that the values of all pages are places of.
@@ -152,9 +142,10 @@ impl Pages {
     }
 
     fn write(&mut self, page: impl FnOnce(Bytes) -> Page) -> Result<PageWriteSpec, ParquetError> {
-        let bytes = match &mut self.compressor {
-            Some(compressor) => compressor.compress(&self.page)?.into(),
-            None => Bytes::copy_from_slice(&self.page),
+        let bytes = match self.compression {
+            Compression::UNCOMPRESSED => Bytes::copy_from_slice(&self.page),
+            Compression::ZSTD(level) => compressed(&self.page, level.compression_level())?.into(),
+            other => unreachable!("{other} is no compression of ours"),
         };
         let page = CompressedPage::new(page(bytes), self.page.len());
         SerializedPageWriter::new(&mut self.sink).write_page(page)
@@ -166,6 +157,21 @@ impl Pages {
         let bytes = sink.into_inner()?;
         Ok(Written { descriptor, compression, encoding, bytes, dictionary, pages })
     }
+}
+
+thread_local! {
+    /// The compressor of this thread, and its level. It takes as long to make as a page to compress.
+    static COMPRESSOR: RefCell<Option<(i32, Compressor<'static>)>> = const { RefCell::new(None) };
+}
+
+fn compressed(page: &[u8], level: i32) -> io::Result<Vec<u8>> {
+    COMPRESSOR.with_borrow_mut(|kept| {
+        let (_, compressor) = match kept.take_if(|(of, _)| *of == level) {
+            Some(same) => kept.insert(same),
+            None => kept.insert((level, Compressor::new(level)?)),
+        };
+        compressor.compress(page)
+    })
 }
 
 /// Pages as they stand in the file, and where.
