@@ -66,3 +66,12 @@ fn set_purge_delay(ms: std::ffi::c_long) {
     // an index in every version that this crate can be built with; it may come at any time.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, ms) }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #[test]
+    fn huge_pages_are_refused_before_main() {
+        let refused = rustix::thread::transparent_huge_pages_are_disabled();
+        assert_eq!(refused, Ok(true), "nothing that a test calls asks for it");
+    }
+}
