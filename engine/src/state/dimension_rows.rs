@@ -274,12 +274,14 @@ mod tests {
                 tally.record(one.latency_us, one.count);
             }
         }
-        let total = recounted.iter().map(|((_, minute, ..), (measures, _))| {
-            let Measures { valid, bad, excluded, .. } = *measures;
-            let counts = Counts { valid, bad, excluded };
-            Total { counts, minutes: (Minute(*minute), Minute(*minute)) }
-        });
-        let total = total.reduce(Total::and).unwrap();
+        let mut counts = Counts::default();
+        for Measures { valid, bad, excluded, .. } in
+            recounted.values().map(|(measures, _)| *measures)
+        {
+            counts.add(Counts { valid, bad, excluded });
+        }
+        let minutes = recounted.keys().map(|(_, minute, ..)| Minute(*minute));
+        let minutes = (minutes.clone().min().unwrap(), minutes.max().unwrap());
         let recounted: Vec<_> = recounted
             .into_iter()
             .map(|(key, (measures, tally))| (key, measures, encoded(tally)))
@@ -287,7 +289,7 @@ mod tests {
         for run in [1, 7, 1_000, 3_000] {
             let runs: Vec<_> = records.chunks(run).map(<[Record]>::to_vec).collect();
             let rows = DimensionRows::new(runs.par_chunks(1).map(<[_]>::iter), run, &order);
-            assert_eq!(rows.total(), Some(total), "runs of {run}");
+            assert_eq!(rows.total(), Some(Total { counts, minutes }), "runs of {run}");
             let row = |number| {
                 let (tuple, minute, partition) = rows.key(number);
                 let mut tally = Tally::default();
