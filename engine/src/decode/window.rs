@@ -287,10 +287,12 @@ pub(super) fn integer(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
 #[inline(always)]
 pub(super) fn digits(bytes: &[u8], at: usize) -> usize {
     let [first, second] = ahead(bytes, at, words::<WIDTH>);
-    match (word_digits(first), word_digits(second)) {
-        (8, 8) => 0,
-        (8, more) => 8 + more,
-        (digits, _) => digits,
+    match word_digits(first) {
+        8 => match word_digits(second) {
+            8 => 0,
+            more => 8 + more,
+        },
+        digits => digits,
     }
 }
 
