@@ -15,6 +15,9 @@
 //! it gives up, and [`decode`] decides, which alone refuses. A property test holds the two against
 //! each other.
 
+use core::net::IpAddr;
+use core::ops::Range;
+
 use super::access::{self, Access, Request};
 use super::route::{ROUTE_MALFORMED, request_line, write_route};
 use super::window::{self, BEGIN_BYTES, Begin, newline_or_end, plain_end, word_end};
@@ -22,8 +25,6 @@ use super::{Read, Usual, clock};
 use crate::model::{Alike, Bare, Event, Latency};
 use crate::short;
 use crate::time::digits;
-use core::net::IpAddr;
-use core::ops::Range;
 
 /// Reads the usual line that `text` begins with into `event`, which is as by default, but for its
 /// service and dimensions: those are [`shared`]. `None` where [`decode`] is to decide, whatever
@@ -223,7 +224,7 @@ impl KnownRequests {
     #[inline(never)]
     fn take(&mut self, home: usize, begin: Begin, request: &str, access: &Access) -> Alike {
         let place = |probe: usize| (home + probe) % KNOWN_REQUESTS;
-        let is_free = |place: &usize| self.places[*place].begin == Begin::NEVER;
+        let is_free = |place: &usize| self.places[*place].begin.is(&Begin::NEVER);
         let free = (0..PROBES).map(place).find(is_free);
         self.last = free.unwrap_or_else(|| place(self.taken as usize % PROBES));
         let known = &mut self.places[self.last];

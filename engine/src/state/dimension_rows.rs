@@ -56,8 +56,8 @@ impl Total {
     }
 }
 
-/// Of how many minutes in a row each tuple's are remembered.
-const MINUTES_APART: usize = 4;
+/// For how many minutes in a row the rows of each tuple are remembered.
+const MINUTES_BEFORE: usize = 4;
 
 /// The latencies of one record. Packed, since there is one for each event of an epoch.
 #[derive(Clone, Copy, Default)]
@@ -171,11 +171,11 @@ impl Run {
         let mut rows: Vec<DimensionRow> = Vec::new();
         // By tuple and minute, the row of its record before. Minutes that follow each other have
         // places of their own: parts of shards, which are of one time, come one after the other.
-        let mut rows_before = vec![[u32::MAX; MINUTES_APART]; order.tuples()];
+        let mut rows_before = vec![[u32::MAX; MINUTES_BEFORE]; order.tuples()];
         let mut timed: Vec<(u32, Latencies)> = Vec::with_capacity(room);
         let mut add = |record: Counted| {
             let Counted { tuple, minute, partition, class, .. } = record;
-            let before = &mut rows_before[tuple as usize][minute.0 as usize % MINUTES_APART];
+            let before = &mut rows_before[tuple as usize][minute.0 as usize % MINUTES_BEFORE];
             let is_same = |row: &DimensionRow| row.minute == minute && row.partition == partition;
             if !rows.get(*before as usize).is_some_and(is_same) {
                 *before = *numbers.entry((tuple, minute, partition)).or_insert_with(|| {
