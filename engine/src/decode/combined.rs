@@ -43,11 +43,14 @@ pub(super) fn usual<'t>(
         return None;
     }
     let user_start = address_end + 3;
-    let user_end = match bytes[address_end..].first_chunk::<6>()? {
-        // Nearly all have no user.
-        between if between == b" - - [" => user_start + 1,
-        [b' ', b'-', b' ', user, ..] if *user != b'[' => word_end(bytes, user_start),
-        _ => return None,
+    let behind = bytes[address_end..].first_chunk::<6>()?;
+    // Nearly all lines have no user.
+    let user_end = if behind == b" - - [" {
+        user_start + 1
+    } else if behind.starts_with(b" - ") && behind[3] != b'[' {
+        word_end(bytes, user_start)
+    } else {
+        return None;
     };
     let [b' ', b'[', time @ .., b']', b' ', b'"'] = bytes[user_end..].first_chunk::<31>()? else {
         return None;
