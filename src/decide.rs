@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 
 use ninefold_api::Silencing;
-use ninefold_engine::model::{Counts, Measures};
+use ninefold_engine::model::Counts;
 use ninefold_engine::notify::matcher::Matcher;
 use ninefold_engine::notify::silence::Silence;
 use ninefold_engine::pipeline::decision::{self, stored_silences};
@@ -172,8 +172,7 @@ fn touched(table: &Table, correction: &Correction) -> anyhow::Result<Counts> {
     let mut counts = Counts::default();
     table.for_each_series(&Filter::of_minutes(from..=to), |row| {
         if exclusion.covers(row.minute, row.customer, row.service) {
-            let Measures { valid, bad, excluded, .. } = row.measures;
-            counts.add(Counts { valid, bad, excluded });
+            counts.add(row.measures.counts());
         }
     })?;
     Ok(counts)

@@ -154,6 +154,7 @@ impl<'a> Bare<'a> {
 /// let mut sum = Measures { valid: 10, bad: 1, latency_max_us: 7, ..Measures::default() };
 /// sum.add(&Measures { valid: 5, latency_max_us: 3, ..Measures::default() });
 /// assert_eq!((sum.valid, sum.bad, sum.latency_max_us), (15, 1, 7));
+/// assert_eq!((sum.counts().valid, sum.counts().bad), (15, 1));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Measures {
@@ -188,6 +189,13 @@ impl Measures {
         add(&mut self.slow, other.slow);
         add(&mut self.latency_sum_us, other.latency_sum_us);
         self.latency_max_us = self.latency_max_us.max(other.latency_max_us);
+    }
+
+    /// Those of the default availability SLI; of a further one where a cell is of that.
+    #[inline]
+    pub fn counts(&self) -> Counts {
+        let Measures { valid, bad, excluded, .. } = *self;
+        Counts { valid, bad, excluded }
     }
 }
 

@@ -211,7 +211,7 @@ fn state(
     let target = promise.objectives.calendar_target(customer);
     let mut pooled = Counts::default();
     for cell in cells {
-        pooled.add(counts(cell));
+        pooled.add(cell.measures.counts());
     }
     let length =
         minutes.as_ref().map_or(0, |minutes| u64::from(minutes.end().0 - minutes.start().0) + 1);
@@ -263,12 +263,6 @@ fn by_minute(cells: &mut Vec<Cell>) {
     });
 }
 
-/// By the default availability SLI.
-fn counts(cell: &Cell) -> Counts {
-    let Cell { measures, .. } = cell;
-    Counts { valid: measures.valid, bad: measures.bad, excluded: measures.excluded }
-}
-
 /// How many minutes were what.
 #[derive(Default)]
 struct Slices {
@@ -282,7 +276,7 @@ struct Slices {
 
 fn slices(cells: &[Cell]) -> Slices {
     let mut slices = Slices::default();
-    for Counts { valid, bad, .. } in cells.iter().map(counts) {
+    for Counts { valid, bad, .. } in cells.iter().map(|cell| cell.measures.counts()) {
         slices.active += u64::from(valid > 0);
         // good / valid < 0.95, that is bad / valid > 1 / 20.
         slices.not_up += u64::from(u128::from(bad) * 20 > u128::from(valid));
@@ -332,7 +326,7 @@ fn credit_percent(ladder: &[CreditStep], counts: Counts) -> Option<f64> {
 /// Runs of minutes over the error ratio of `target`, oldest first.
 fn episodes(cells: &[Cell], target: Decimal) -> Vec<Episode> {
     let over = |cell: &&Cell| {
-        let Counts { valid, bad, .. } = counts(cell);
+        let Counts { valid, bad, .. } = cell.measures.counts();
         met(target, valid, bad) == Some(false)
     };
     let mut runs: Vec<(Minute, Minute)> = Vec::new();

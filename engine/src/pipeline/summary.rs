@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{EventCounts, Pipeline, PipelineError};
-use crate::model::{Counts, Measures};
+use crate::model::Counts;
 use crate::query::body::ReplaySummary;
 use crate::table::{Filter, TableError};
 use crate::time::Minute;
@@ -60,8 +60,7 @@ impl Pipeline {
             if !partitions.iter().any(|partition| partition == row.partition) {
                 return;
             }
-            let Measures { valid, bad, excluded, .. } = row.measures;
-            events.add(Counts { valid, bad, excluded }, (row.minute, row.minute));
+            events.add(row.measures.counts(), (row.minute, row.minute));
             if !customers.contains(row.customer) {
                 customers.insert(row.customer.to_owned());
             }

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use crate::model::{Counts, Measures};
 use crate::slo::alert::{Outline, Run};
 use crate::slo::objective::{Objective, SliRef, Slis};
-use crate::state::series::{Cell, Series, sli_counts};
+use crate::state::series::{Cell, Series};
 use crate::time::Minute;
 
 /// Where the counts of `objective` stand in a series of `service`; `None` where its SLI judges
@@ -92,7 +92,7 @@ pub fn outline(series: &Series, column: SliRef, to: Minute) -> Outline {
 /// The counts of an SLI in what its cells hold.
 fn counts_in(measures: &Measures, column: SliRef) -> Counts {
     match column {
-        SliRef::Further(_) => sli_counts(*measures),
+        SliRef::Further(_) => measures.counts(),
         SliRef::Availability | SliRef::Latency => in_first_two(measures, column),
     }
 }

@@ -100,14 +100,15 @@ pub(super) fn sums(
 
 /// One step; also the minutes of the fleet.
 pub(super) fn step(at: Minute, measures: &Measures) -> Step {
-    let Measures { valid, bad, excluded, .. } = *measures;
+    let counts = measures.counts();
+    let Counts { valid, bad, excluded } = counts;
     let mean_us = measures.latency_sum_us as f64 / measures.timed as f64;
     Step {
         at: at.to_string(),
         valid,
         bad,
         excluded,
-        availability: budget::availability(Counts { valid, bad, excluded }),
+        availability: budget::availability(counts),
         latency_mean_ms: (measures.timed > 0).then(|| mean_us / 1_000.0),
     }
 }

@@ -248,7 +248,7 @@ impl Series {
 impl SliCells {
     /// The sum over a range of minutes, both ends included.
     pub fn sum(&self, minutes: RangeInclusive<Minute>) -> Counts {
-        sli_counts(self.0.sum(minutes))
+        self.0.sum(minutes).counts()
     }
 
     /// As [`Cells::sums_from`].
@@ -273,15 +273,9 @@ impl SliCells {
 
     /// The minutes of a range, both ends included, in order.
     pub fn within(&self, minutes: RangeInclusive<Minute>) -> impl Iterator<Item = SliCell> {
-        let cell = |cell: Cell| SliCell { minute: cell.minute, counts: sli_counts(cell.measures) };
+        let cell = |cell: Cell| SliCell { minute: cell.minute, counts: cell.measures.counts() };
         self.0.within(minutes).map(cell)
     }
-}
-
-/// What the cells of a further SLI hold.
-pub(crate) fn sli_counts(measures: Measures) -> Counts {
-    let Measures { valid, bad, excluded, .. } = measures;
-    Counts { valid, bad, excluded }
 }
 
 impl<'a> IntoIterator for &'a SliCells {

@@ -724,8 +724,7 @@ impl Shard {
     }
 
     fn note(&mut self, record: &Counted) {
-        let Measures { valid, bad, excluded, .. } = record.measures();
-        let counts = Counts { valid, bad, excluded };
+        let counts = record.measures().counts();
         self.recent.entry((record.minute, record.tuple)).or_default().add(counts);
     }
 }
