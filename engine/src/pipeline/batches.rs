@@ -13,14 +13,14 @@ use arrow::array::{
     ArrayRef, AsArray, BinaryArray, DictionaryArray, Int64Array, RecordBatch, StringArray,
     StringBuilder, TimestampMicrosecondArray, UInt32Array,
 };
-use arrow::buffer::OffsetBuffer;
+use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
 use arrow::datatypes::{Field, Schema, UInt32Type};
 use rayon::prelude::*;
 
 use crate::model::Measures;
 use crate::slo::tally::Tally;
 use crate::state::block::DIMENSIONS;
-use crate::state::kinds::{Counted, Record};
+use crate::state::kinds::Counted;
 use crate::state::rows::{CustomerRows, ShardRows, sum_records};
 use crate::state::{Cut, State};
 use crate::table::SlicedFile;
@@ -224,16 +224,20 @@ impl<'a> Build<'a> {
     }
 
     fn series(&self, places: &[Place]) -> Vec<ArrayRef> {
-        let row = |place: &Place| self.shard(place).series(place.row as usize);
-        let rows: Vec<&[Record]> = places.iter().map(row).collect();
         let kinds = self.state.kinds();
-        let firsts: Vec<Counted> = rows.iter().map(|row| row[0].with(kinds)).collect();
-        let key = firsts.iter().map(|first| (first.minute, first.tuple));
-        let mut columns = self.customer_key(places, key);
+        let mut keys = Vec::with_capacity(places.len());
+        let mut partitions = Vec::with_capacity(places.len());
         let mut sums = MeasureColumns::with_room(places.len());
-        rows.iter().for_each(|row| sums.push(|tally| sum_records(row, kinds, tally)));
+        for place in places {
+            let records = self.shard(place).series(place.row as usize);
+            let Counted { minute, tuple, partition, .. } = records[0].with(kinds);
+            keys.push((minute, tuple));
+            partitions.push(partition);
+            sums.push(|tally| sum_records(records, kinds, tally));
+        }
+        let mut columns = self.customer_key(places, keys.iter().copied());
         columns.extend(sums.finish());
-        columns.extend(self.source(firsts.iter().map(|first| first.partition)));
+        columns.extend(self.source(partitions.iter().copied()));
         columns
     }
 
@@ -321,12 +325,9 @@ impl<'a> Build<'a> {
     /// A column of values by number, of which 0 is the absent one.
     fn values(&self, numbers: impl Iterator<Item = u32>) -> ArrayRef {
         let numbers: Vec<u32> = numbers.collect();
-        let numbers = match numbers.contains(&0) {
-            true => numbers.into_iter().map(|number| (number != 0).then_some(number)).collect(),
-            // Quicker where none is absent.
-            false => UInt32Array::from(numbers),
-        };
-        numbered(numbers, &self.dictionaries.values)
+        let there = || BooleanBuffer::collect_bool(numbers.len(), |row| numbers[row] != 0);
+        let nulls = numbers.contains(&0).then(|| NullBuffer::new(there()));
+        numbered(UInt32Array::new(numbers.into(), nulls), &self.dictionaries.values)
     }
 
     /// `partition` and `rules`.

@@ -33,9 +33,7 @@ struct DimensionRow {
 
 impl DimensionRow {
     fn total(&self) -> Total {
-        let Measures { valid, bad, excluded, .. } = self.measures;
-        let counts = Counts { valid, bad, excluded };
-        Total { counts, minutes: (self.minute, self.minute) }
+        Total { counts: self.measures.counts(), minutes: (self.minute, self.minute) }
     }
 }
 
@@ -56,15 +54,30 @@ impl Total {
     }
 }
 
+/// A row has so many records at least where there are many, or its list has to grow.
+const RECORDS_OF_A_ROW: usize = 32;
+
 /// For how many minutes in a row the rows of each tuple are remembered.
 const MINUTES_BEFORE: usize = 4;
 
-/// The latencies of one record. Packed, since there is one for each event of an epoch.
+/// A slot and how often, in one word: there is one for each event of an epoch.
 #[derive(Clone, Copy, Default)]
-#[repr(C, packed(2))]
 struct Latencies {
     slot: u16,
-    count: u32,
+    count: u16,
+}
+
+impl Latencies {
+    /// Those of a record, one of each but where its count takes more.
+    fn of(record: &Counted) -> impl Iterator<Item = Latencies> {
+        let slot = slot_of(record.latency_us);
+        let mut left = record.count;
+        std::iter::from_fn(move || {
+            let count = u16::try_from(left).unwrap_or(u16::MAX);
+            left -= u32::from(count);
+            (count > 0).then_some(Latencies { slot, count })
+        })
+    }
 }
 
 /// What a run of records has of all rows.
@@ -142,7 +155,7 @@ impl DimensionRows {
         for piece in self.pieces_of(number) {
             let (row, latencies) = self.piece(piece);
             measures.add(&row.measures);
-            latencies.iter().for_each(|one| tally.add(one.slot, one.count));
+            latencies.iter().for_each(|one| tally.add(one.slot, u32::from(one.count)));
         }
         measures
     }
@@ -168,7 +181,7 @@ impl Run {
         order: &TupleOrder<'_>,
     ) -> Run {
         let mut numbers: HashMap<(u32, Minute, u16), u32, RandomState> = HashMap::default();
-        let mut rows: Vec<DimensionRow> = Vec::new();
+        let mut rows: Vec<DimensionRow> = Vec::with_capacity(room / RECORDS_OF_A_ROW);
         // By tuple and minute, the row of its record before. Minutes that follow each other have
         // places of their own: parts of shards, which are of one time, come one after the other.
         let mut rows_before = vec![[u32::MAX; MINUTES_BEFORE]; order.tuples()];
@@ -187,9 +200,11 @@ impl Run {
             let row = &mut rows[*before as usize];
             record.add_to(&mut row.measures);
             if class.timed {
-                // Until they have a place: how many there are.
-                row.latencies.end += 1;
-                timed.push((*before, latencies_of(&record)));
+                for of_record in Latencies::of(&record) {
+                    // Until they have a place: how many there are.
+                    row.latencies.end += 1;
+                    timed.push((*before, of_record));
+                }
             }
         };
         for part in parts {
@@ -211,10 +226,6 @@ impl Run {
         }
         Run { rows, latencies }
     }
-}
-
-fn latencies_of(record: &Counted) -> Latencies {
-    Latencies { slot: slot_of(record.latency_us), count: record.count }
 }
 
 #[cfg(test)]
@@ -242,7 +253,7 @@ mod tests {
             tuple: mixed % 7,
             minute: Minute(29_000_000 + mixed / 7 % 5),
             latency_us: nth % 900,
-            count: nth % 4,
+            count: [0, 1, 2, 150_000][nth as usize % 4],
             status: 200,
             partition: (mixed / 35 % 2) as u16,
             class: Class {

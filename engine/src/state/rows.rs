@@ -137,16 +137,64 @@ pub struct TupleOrder<'a> {
     series: Vec<(u32, u32)>,
     /// By tuple: its rank among all tuples, by service and then all dimensions.
     whole: Vec<u32>,
-    /// By kind: what [`TupleOrder::short_key`] of a record is at the begin of the day. `None` where
-    /// keys of 64 bits do not hold all of them.
-    short: Option<Vec<u64>>,
-    /// How many bits of a key the release and cohort take.
-    release_cohort_bits: u32,
+    short: Option<ShortKeys>,
 }
 
-/// How many bits of a key minute and partition take.
-const MINUTE_BITS: u32 = u32::BITS;
-const PARTITION_BITS: u32 = u16::BITS;
+/// The order of `series` in one word, which also says which of a customer's records it is of.
+struct ShortKeys {
+    /// By kind: the key of its first record at the begin of its day.
+    begins: Vec<u64>,
+    /// Where the minute of the day is added.
+    minute_at: u32,
+    /// How many of the lowest bits say which record.
+    place_bits: u32,
+}
+
+impl ShortKeys {
+    /// Those of records of these `kinds`, of whose tuples the ranks of `series` are given. `None`
+    /// where they take more than a word.
+    fn new(kinds: &[Kind], series: &[(u32, u32)]) -> Option<ShortKeys> {
+        // That of dropped records comes first, which no tuple may be of.
+        let of_records = || kinds.iter().skip(1);
+        let most = |of: &dyn Fn(&Kind) -> u32| of_records().map(of).max().unwrap_or(0);
+        let bits = |most: u32| u32::BITS - most.leading_zeros();
+        let first_day = of_records().map(|kind| kind.day.0).min().unwrap_or(0);
+        let minute = |kind: &Kind| (kind.day.0 - first_day) * DAY_MINUTES;
+        let ranks = |kind: &Kind| series[kind.tuple as usize];
+        let release_cohort_at = bits(most(&|kind| kind.partition.into()));
+        let minute_at = release_cohort_at + bits(most(&|kind| ranks(kind).1));
+        let service_at = minute_at + bits(most(&minute) + DAY_MINUTES - 1);
+        let key_bits = service_at + bits(most(&|kind| ranks(kind).0));
+        let place_bits = u64::BITS.checked_sub(key_bits)?;
+        let begin = |kind: &Kind| {
+            let (service, release_cohort) = ranks(kind);
+            let key = (u64::from(service) << service_at)
+                | (u64::from(minute(kind)) << minute_at)
+                | (u64::from(release_cohort) << release_cohort_at)
+                | u64::from(kind.partition);
+            key << place_bits
+        };
+        let begins = [0].into_iter().chain(of_records().map(begin)).collect();
+        Some(ShortKeys { begins, minute_at: minute_at + place_bits, place_bits })
+    }
+
+    /// Whether keys can tell so many records of one customer apart.
+    fn have_room_for(&self, records: usize) -> bool {
+        records as u64 <= 1 << self.place_bits
+    }
+
+    /// The key of a record that stands at `place` among its customer's.
+    fn of(&self, record: &Record, place: u32) -> u64 {
+        let minute = u64::from(record.minute_of_day()) << self.minute_at;
+        self.begins[record.kind as usize] + minute + u64::from(place)
+    }
+
+    /// The part of a key that the records of a row share, and the place.
+    fn split(&self, key: u64) -> (u64, u32) {
+        let shared = key >> self.place_bits;
+        (shared, (key - (shared << self.place_bits)) as u32)
+    }
+}
 
 impl<'a> TupleOrder<'a> {
     /// The order of `tuples`, whose values have these `ranks`, in records of these `kinds`.
@@ -161,36 +209,16 @@ impl<'a> TupleOrder<'a> {
             let [release, cohort, ..] = tuple(number).dimensions;
             (rank(release), rank(cohort))
         });
-        let bits = |ranks: &[u32]| u32::BITS - ranks.iter().max().unwrap_or(&0).leading_zeros();
-        let (service_bits, release_cohort_bits) = (bits(&services), bits(&release_cohorts));
         let series: Vec<(u32, u32)> = services.into_iter().zip(release_cohorts).collect();
-        let fits = service_bits + MINUTE_BITS + release_cohort_bits + PARTITION_BITS <= u64::BITS;
-        let above = MINUTE_BITS + release_cohort_bits;
-        let short = |kind: &Kind| {
-            // That of no record, which no tuple may be of.
-            let (service, release_cohort) = series.get(kind.tuple as usize).unwrap_or(&(0, 0));
-            let minute = u64::from(kind.day.0 * DAY_MINUTES) << release_cohort_bits;
-            let above_partition =
-                (u64::from(*service) << above) | minute | u64::from(*release_cohort);
-            (above_partition << PARTITION_BITS) | u64::from(kind.partition)
-        };
-        let short = fits.then(|| kinds.iter().map(short).collect());
-        TupleOrder { kinds, series, whole, short, release_cohort_bits }
+        let short = ShortKeys::new(kinds, &series);
+        TupleOrder { kinds, series, whole, short }
     }
 
     /// Service, minute, release and cohort, partition.
-    fn series_key(&self, record: &Record) -> (u64, u64) {
-        let record = record.with(self.kinds);
-        let (service, release_cohort) = self.series[record.tuple as usize];
-        let service_minute = (u64::from(service) << MINUTE_BITS) | u64::from(record.minute.0);
-        let partition = u64::from(record.partition);
-        (service_minute, (u64::from(release_cohort) << PARTITION_BITS) | partition)
-    }
-
-    /// The same order in one word, of which `begins` has the part of each kind.
-    fn short_key(&self, begins: &[u64], record: &Record) -> u64 {
-        let minute = u64::from(record.minute_of_day());
-        begins[record.kind as usize] + (minute << (self.release_cohort_bits + PARTITION_BITS))
+    fn series_key(&self, record: &Record) -> (u32, u32, u32, u16) {
+        let Counted { tuple, minute, partition, .. } = record.with(self.kinds);
+        let (service, release_cohort) = self.series[tuple as usize];
+        (service, minute.0, release_cohort, partition)
     }
 
     /// How many tuples it orders.
@@ -229,40 +257,49 @@ pub fn shard_rows(
     order: &TupleOrder<'_>,
 ) -> ShardRows {
     let grouped = Grouped::new(records, names);
-    match &order.short {
-        Some(begins) => rows_by(grouped, further, order, |one| order.short_key(begins, one)),
-        None => rows_by(grouped, further, order, |one| order.series_key(one)),
+    match order.short.as_ref().filter(|keys| keys.have_room_for(records.len())) {
+        Some(keys) => {
+            let key = |record: &Record, place| keys.of(record, place);
+            rows_by(grouped, further, order, key, |key| keys.split(key))
+        }
+        None => {
+            let key = |record: &Record, place| (order.series_key(record), place);
+            rows_by(grouped, further, order, key, |key| key)
+        }
     }
 }
 
-fn rows_by<K: Ord + Copy>(
+/// The same, by the key of each record and its place among its customer's, which `split` takes
+/// apart again.
+fn rows_by<K: Ord + Copy, S: PartialEq>(
     Grouped { mut records, customers }: Grouped,
     further: usize,
     order: &TupleOrder<'_>,
-    key: impl Fn(&Record) -> K,
+    key: impl Fn(&Record, u32) -> K,
+    split: impl Fn(K) -> (S, u32),
 ) -> ShardRows {
     let mut rows = ShardRows {
         customers: Vec::with_capacity(customers.len()),
         ends: Vec::with_capacity(records.len()),
         ..ShardRows::default()
     };
-    let (mut keys, mut copy): (Vec<(K, u32)>, Vec<Record>) = (Vec::new(), Vec::new());
+    let (mut keys, mut copy): (Vec<K>, Vec<Record>) = (Vec::new(), Vec::new());
     let mut start = 0;
     for Named { head, customer, size } in customers {
         let group = &mut records[start as usize..(start + size) as usize];
         keys.clear();
-        keys.extend((0..).zip(&*group).map(|(at, record)| (key(record), at)));
-        if !keys.is_sorted_by_key(|(key, _)| *key) {
-            // Keys with places are half as much to move as records.
-            keys.sort_unstable_by_key(|(key, _)| *key);
+        keys.extend((0..).zip(&*group).map(|(place, record)| key(record, place)));
+        if !keys.is_sorted() {
+            // A key is half as much to move as a record, if it is short.
+            keys.sort_unstable();
             copy.clear();
             copy.extend_from_slice(group);
-            for (record, (_, at)) in group.iter_mut().zip(&keys) {
-                *record = copy[*at as usize];
+            for (record, key) in group.iter_mut().zip(&keys) {
+                *record = copy[split(*key).1 as usize];
             }
         }
         let mut rest = &*group;
-        for same in keys.chunk_by(|a, b| a.0 == b.0) {
+        for same in keys.chunk_by(|a, b| split(*a).0 == split(*b).0) {
             let (of_row, after) = rest.split_at(same.len());
             push_slis(of_row, further, order.kinds, &mut rows.slis);
             start += of_row.len() as u32;
@@ -414,11 +451,12 @@ mod tests {
         let record = |nth: u32| Counted {
             customer: 0,
             tuple: nth.wrapping_mul(0x9e37_79b1) % services,
-            minute: Minute(29_000_000 + nth * 7 % 5),
+            // Of two days.
+            minute: Minute(29_000_000 + nth * 7 % 5 * 400),
             latency_us: 0,
             count: 1,
             status: 200,
-            partition: (nth % 3) as u16,
+            partition: (nth % 3 * 20_000) as u16,
             class: Class::default(),
         };
         let mut records = Records::default();
@@ -441,13 +479,13 @@ mod tests {
         });
         let keys = keys.collect();
         assert_eq!(rows.records.len(), 5_000);
-        (order.short.is_some(), keys)
+        (order.short.is_some_and(|keys| keys.have_room_for(5_000)), keys)
     }
 
     #[test]
     fn rows_have_one_order_whether_keys_fit_one_word_or_not() {
         for (services, is_short) in
-            [(1, true), (7, true), (256, true), (257, false), (3_000, false)]
+            [(1, true), (7, true), (256, true), (2_048, true), (2_049, false)]
         {
             let (short, keys) = rows_of(services);
             assert_eq!(short, is_short, "{services}");

@@ -13,13 +13,14 @@
 //! writers should spend little:
 //! - `customer`: delta of prefixes. Rows are sorted by it, so it costs a few bytes a row and no
 //!   dictionary needs to be read for one page. With a bloom filter.
-//! - numbers and minutes: delta, bit-packed: zeros and constant steps vanish.
-//! - few-valued text (service, release, partition, ...): dictionary.
+//! - numbers: delta, bit-packed: zeros and constant steps vanish.
+//! - few-valued text (service, release, partition, ...) and minutes, of which a file has those of
+//!   a day: dictionary.
 //! - `latency` and other long values: plain; they hardly repeat.
 //!
-//! Minutes, latencies and texts of the other grains are zstd, level 1: it takes a latency to a
-//! tenth, a minute to a half. Of the other columns of a customer's row it would save 4% of the
-//! file, and who reads a page of each would pay for a decompressor each: those are not compressed.
+//! Latencies and texts of the other grains are zstd, level 1: it takes a latency to a tenth. Of the
+//! other columns of a customer's row it would save 4% of the file, and who reads a page of each
+//! would pay for a decompressor each: those are not compressed.
 //! Pages have [`PAGE_ROWS`] rows and an index, so that one customer's rows are a page or two of
 //! each column.
 
@@ -380,9 +381,10 @@ fn properties(
             (_, DataType::Utf8) => {
                 builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::None)
             }
+            (_, DataType::Timestamp(..)) => builder,
             _ => plain(builder, Encoding::DELTA_BINARY_PACKED),
         };
-        let is_number = *field.data_type() == DataType::Int64;
+        let is_number = matches!(field.data_type(), DataType::Int64 | DataType::Timestamp(..));
         if is_number || UNCOMPRESSED.contains(&field.name().as_str()) {
             builder = builder.set_column_compression(path.clone(), Compression::UNCOMPRESSED);
         }

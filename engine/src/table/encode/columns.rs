@@ -1,14 +1,17 @@
-//! The columns that we put into pages ourselves: texts that come as numbers, numbers, and bytes.
+//! The columns that we put into pages ourselves: texts that come as numbers, minutes, numbers, and
+//! bytes.
 //!
-//! The library looks each text of a row up in a dictionary that it makes, though the text has come
-//! as a number of one; it packs differences value by value. Here a page is made at a time. What is
-//! read from it is the same, which the tests hold against the library's own; all else, as well as
-//! what has bounds that would have to be cut, is left to the library.
+//! The library looks each value of a row up in a dictionary that it makes, though a text has come
+//! as a number of one and a minute is as good as a number; it packs differences value by value.
+//! Here a page is made at a time. What is read from it is the same, which the tests hold against
+//! the library's own; all else, as well as what has bounds that would have to be cut, is left to
+//! the library.
 
 use std::borrow::Cow;
+use std::iter::repeat_n;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, StringArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, StringArray};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType, UInt32Type};
 use parquet::basic::Encoding;
 use parquet::bloom_filter::Sbbf;
@@ -20,7 +23,7 @@ use parquet::file::properties::{
 use parquet::schema::types::ColumnDescPtr;
 
 use super::packed;
-use super::pages::{Bounds, Chunk, PAGE_ROWS, Pages, Written, plain};
+use super::pages::{Bound, Bounds, Chunk, PAGE_ROWS, Pages, Written};
 
 /// One column of a row group, of which `parts` are some rows each. `None` if it is none of ours.
 ///
@@ -39,11 +42,13 @@ pub(super) fn encode(
     let statistics = properties.statistics_enabled(path);
     let pages = |encoding| Pages::new(descriptor, compression, encoding);
     if properties.dictionary_enabled(path) {
-        let Some(column) = Numbered::of(parts, statistics) else { return Ok(None) };
-        if column.size() > properties.column_dictionary_page_size_limit(path) {
-            return Ok(None);
+        let pages = pages(Encoding::RLE_DICTIONARY);
+        if let Some(minutes) = Numbered::of_minutes(parts) {
+            return minutes.encode(pages, statistics).map(Some);
         }
-        return column.encode(pages(Encoding::RLE_DICTIONARY), statistics).map(Some);
+        let longest = properties.column_dictionary_page_size_limit(path);
+        let texts = Numbered::of_texts(parts, statistics, longest);
+        return texts.map(|texts| texts.encode(pages, statistics)).transpose();
     }
     match properties.encoding(path) {
         Some(encoding @ Encoding::DELTA_BYTE_ARRAY) => {
@@ -137,13 +142,12 @@ impl Piece {
         for slices in pages_of_bytes {
             let nulls: usize = slices.iter().map(|slice| slice.null_count()).sum();
             levels.clear();
-            let there = slices.iter().filter(|_| nulls > 0).flat_map(|slice| slice.iter());
-            levels.extend(there.map(|value| u32::from(value.is_some())));
+            for slice in slices.iter().filter(|_| nulls > 0) {
+                levels.extend((0..slice.len()).map(|row| u32::from(slice.is_valid(row))));
+            }
             let rows = slices.iter().map(|slice| slice.len()).sum();
             pages.page(rows, (nulls > 0).then_some(&levels), |page| {
-                for slice in slices {
-                    slice.iter().flatten().for_each(|value| plain(value, page));
-                }
+                slices.iter().for_each(|slice| push_bytes(slice, page));
             })?;
         }
         Ok(Piece { pages: pages.written()?, bounds: Vec::new() })
@@ -164,20 +168,66 @@ fn integers<'a>(parts: &[&'a ArrayRef]) -> Option<Cow<'a, [i64]>> {
     })
 }
 
+/// Microseconds of a minute.
+const MINUTE_US: u64 = 60_000_000;
+
+/// So many minutes are worth a look at each: a file has those of a day.
+const MINUTES_MAX: u64 = 1 << 16;
+
 /// Stands for an absent value among places.
 const ABSENT: u32 = u32::MAX;
 
-/// A text column by number of one dictionary.
-struct Numbered<'a> {
-    /// The texts that occur, in their order, so that a place bounds as its text does.
-    texts: Vec<&'a str>,
-    /// The place of each row's text, or [`ABSENT`].
+/// A column by number of one dictionary.
+struct Numbered<B> {
+    /// The values that occur, in their order, so that a place bounds as its value does.
+    values: Vec<B>,
+    /// The place of each row's value, or [`ABSENT`].
     places: Vec<u32>,
 }
 
-impl<'a> Numbered<'a> {
-    /// `None` if there is more than one dictionary, or a text is too long to be a bound.
-    fn of(parts: &[&'a ArrayRef], statistics: EnabledStatistics) -> Option<Numbered<'a>> {
+impl Numbered<i64> {
+    /// Times that are whole minutes from one another and all there. `None` of others, and of such
+    /// that lie more than [`MINUTES_MAX`] apart.
+    fn of_minutes(parts: &[&ArrayRef]) -> Option<Numbered<i64>> {
+        let times = integers(parts)?;
+        let first = *times.iter().min()?;
+        let minutes = times.iter().max()?.abs_diff(first) / MINUTE_US + 1;
+        if minutes > MINUTES_MAX {
+            return None;
+        }
+        let mut rest = 0;
+        let minute = |time: &i64| {
+            let since = time.abs_diff(first);
+            rest |= since % MINUTE_US;
+            (since / MINUTE_US) as u32
+        };
+        let mut places: Vec<u32> = times.iter().map(minute).collect();
+        if rest != 0 {
+            return None;
+        }
+        let mut stands = vec![false; minutes as usize];
+        places.iter().for_each(|minute| stands[*minute as usize] = true);
+        let mut values = Vec::new();
+        // The first one stands, so that there is a value from there on.
+        let place = |(minute, stands)| {
+            let time = first.wrapping_add_unsigned(minute * MINUTE_US);
+            values.extend(Some(time).filter(|_| stands));
+            values.len() as u32 - 1
+        };
+        let of_minute: Vec<u32> = (0..).zip(stands).map(place).collect();
+        places.iter_mut().for_each(|place| *place = of_minute[*place as usize]);
+        Some(Numbered { values, places })
+    }
+}
+
+impl<'a> Numbered<&'a str> {
+    /// `None` if there is more than one dictionary or one longer than `longest`, or if a text is
+    /// too long to be a bound.
+    fn of_texts(
+        parts: &[&'a ArrayRef],
+        statistics: EnabledStatistics,
+        longest: usize,
+    ) -> Option<Numbered<&'a str>> {
         let numbers = parts.iter().map(|part| part.as_dictionary_opt::<UInt32Type>());
         let numbers: Vec<_> = numbers.collect::<Option<_>>()?;
         let dictionary = numbers.first()?.values();
@@ -186,44 +236,53 @@ impl<'a> Numbered<'a> {
         }
         let dictionary = texts_of(dictionary)?;
         let mut stands = vec![false; dictionary.len()];
-        for part in &numbers {
-            each_number(part.keys(), |number| {
-                if let Some(number) = number {
-                    stands[number as usize] = true;
+        for keys in numbers.iter().map(|part| part.keys()) {
+            match (keys.null_count(), &mut stands[..]) {
+                // Few columns are neither there nor absent as a whole, and some have one text.
+                (0, [stands]) => *stands |= !keys.is_empty(),
+                (0, stands) => {
+                    keys.values().iter().for_each(|number| stands[*number as usize] = true);
                 }
-            });
+                (nulls, _) if nulls == keys.len() => {}
+                (_, stands) => {
+                    keys.iter().flatten().for_each(|number| stands[number as usize] = true);
+                }
+            }
         }
         let standing = (0..dictionary.len()).filter(|number| stands[*number]);
         let texts = standing.map(|number| (dictionary.value(number), number));
         let mut texts: Vec<(&str, usize)> = texts.collect();
         texts.sort_unstable();
-        let mut places = vec![ABSENT; dictionary.len()];
+        let mut of_number = vec![ABSENT; dictionary.len()];
         for (place, (_, number)) in (0..).zip(&texts) {
-            places[*number] = place;
+            of_number[*number] = place;
         }
-        let of_row = |number: Option<u32>| number.map_or(ABSENT, |number| places[number as usize]);
-        let mut rows = Vec::with_capacity(numbers.iter().map(|part| part.len()).sum());
-        for part in numbers {
-            each_number(part.keys(), |number| rows.push(of_row(number)));
+        let mut places = Vec::with_capacity(numbers.iter().map(|part| part.len()).sum());
+        for keys in numbers.iter().map(|part| part.keys()) {
+            let place = |number: u32| of_number[number as usize];
+            match (keys.null_count(), &of_number[..]) {
+                (0, [place]) => places.extend(repeat_n(*place, keys.len())),
+                (0, _) => places.extend(keys.values().iter().map(|number| place(*number))),
+                (nulls, _) if nulls == keys.len() => places.extend(repeat_n(ABSENT, nulls)),
+                _ => places.extend(keys.iter().map(|number| number.map_or(ABSENT, place))),
+            }
         }
-        let texts: Vec<&str> = texts.into_iter().map(|(text, _)| text).collect();
+        let values: Vec<&str> = texts.into_iter().map(|(text, _)| text).collect();
         let bounded =
-            statistics == EnabledStatistics::None || texts.iter().all(|text| is_bound(text));
-        bounded.then_some(Numbered { texts, places: rows })
+            statistics == EnabledStatistics::None || values.iter().all(|text| is_bound(text));
+        let bytes = values.iter().map(|text| text.len() + size_of::<u32>()).sum::<usize>();
+        (bounded && bytes <= longest).then_some(Numbered { values, places })
     }
+}
 
-    /// Bytes of the dictionary.
-    fn size(&self) -> usize {
-        self.texts.iter().map(|text| text.len() + size_of::<u32>()).sum()
-    }
-
+impl<B: Bound> Numbered<B> {
     fn encode(
         &self,
         mut pages: Pages,
         statistics: EnabledStatistics,
     ) -> Result<Chunk, ParquetError> {
-        pages.dictionary(&self.texts)?;
-        let width = packed::width(self.texts.len().saturating_sub(1) as u64);
+        pages.dictionary(&self.values)?;
+        let width = packed::width(self.values.len().saturating_sub(1) as u64);
         let mut bounds = Vec::new();
         let (mut levels, mut some) = (Vec::new(), Vec::new());
         for places in self.places.chunks(PAGE_ROWS) {
@@ -241,24 +300,12 @@ impl<'a> Numbered<'a> {
                 packed::runs(there, width, page);
             })?;
             if statistics != EnabledStatistics::None {
-                let text = |place: Option<&u32>| place.map(|place| self.texts[*place as usize]);
-                let range = text(there.iter().min()).zip(text(there.iter().max()));
+                let value = |place: Option<&u32>| place.map(|place| self.values[*place as usize]);
+                let range = value(there.iter().min()).zip(value(there.iter().max()));
                 bounds.push(Bounds { range, nulls });
             }
         }
         pages.written()?.close(statistics, &bounds, None)
-    }
-}
-
-/// Gives each number of a column to `each`, `None` where it is absent.
-fn each_number(numbers: &UInt32Array, mut each: impl FnMut(Option<u32>)) {
-    let values = numbers.values().iter();
-    match numbers.nulls() {
-        None => values.for_each(|number| each(Some(*number))),
-        Some(nulls) => {
-            let numbers = values.zip(nulls).map(|(number, there)| there.then_some(*number));
-            numbers.for_each(each);
-        }
     }
 }
 
@@ -316,8 +363,8 @@ fn encode_runs(
             own.push((text.len() - same) as i64);
             ends.extend_from_slice(&text.as_bytes()[same..]);
             // The others share all of it.
-            shared.extend(std::iter::repeat_n(text.len() as i64, rows - 1));
-            own.extend(std::iter::repeat_n(0, rows - 1));
+            shared.extend(repeat_n(text.len() as i64, rows - 1));
+            own.extend(repeat_n(0, rows - 1));
             last = text;
         }
         pages.page(shared.len(), None, |page| {
@@ -363,6 +410,26 @@ fn pages_of_bytes(parts: &[&ArrayRef], longest: usize) -> Option<Vec<Vec<BinaryA
     Some(pages)
 }
 
+/// Appends the values of a column of bytes, as PLAIN has them.
+fn push_bytes(slice: &BinaryArray, page: &mut Vec<u8>) {
+    /// Most histograms are shorter: so many bytes are copied without asking how many.
+    const SHORT: usize = 64;
+    let (bytes, ends) = (slice.value_data(), slice.value_offsets());
+    page.reserve(slice.len() * size_of::<u32>() + (ends[slice.len()] - ends[0]) as usize + SHORT);
+    for row in (0..slice.len()).filter(|row| slice.is_valid(*row)) {
+        let (from, to) = (ends[row] as usize, ends[row + 1] as usize);
+        page.extend_from_slice(&((to - from) as u32).to_le_bytes());
+        match bytes[from..].first_chunk::<SHORT>() {
+            Some(more) if to - from <= SHORT => {
+                let end = page.len() + to - from;
+                page.extend_from_slice(more);
+                page.truncate(end);
+            }
+            _ => page.extend_from_slice(&bytes[from..to]),
+        }
+    }
+}
+
 /// The texts of a dictionary that lacks none.
 fn texts_of(values: &ArrayRef) -> Option<&StringArray> {
     values.as_string_opt().filter(|texts: &&StringArray| texts.null_count() == 0)
@@ -375,7 +442,9 @@ fn is_bound(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{DictionaryArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
+    use arrow::array::{
+        DictionaryArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array,
+    };
     use arrow::compute::{cast, concat_batches};
     use arrow::datatypes::{DataType, Field};
     use bytes::Bytes;
@@ -437,7 +506,13 @@ mod tests {
                 Arc::new(Int64Array::from_iter_values(values.iter().map(|value| *value as i64)))
             }
             (DataType::Timestamp(..), _) => {
-                let times = values.iter().map(|value| *value as i64);
+                // Minutes of up to some days, and other times.
+                let minutes = random.below(4) > 0;
+                let time = |value: u64| match minutes {
+                    true => ((value >> 30) % 5_000 * MINUTE_US + 7) as i64,
+                    false => value as i64,
+                };
+                let times = values.iter().copied().map(time);
                 let times = TimestampMicrosecondArray::from_iter_values(times);
                 Arc::new(times.with_data_type(timestamp()))
             }
@@ -609,8 +684,12 @@ mod tests {
         let file = writer_of(&schema, 100_000, None).unwrap();
         for (at, field) in schema.fields().iter().enumerate() {
             let rows = 5_000;
-            let column = match field.name().as_str() {
+            let column: ArrayRef = match field.name().as_str() {
                 "slow" => Arc::new(Int64Array::from(vec![1; rows])),
+                "minute" => {
+                    let minutes = (0..rows as i64).map(|row| row % 1_440 * MINUTE_US as i64);
+                    Arc::new(TimestampMicrosecondArray::from_iter_values(minutes))
+                }
                 _ => column(&mut random, field, rows, &texts),
             };
             let chunk = encode(&[&column], &file.schema_descr().column(at), file.properties());

@@ -42,6 +42,9 @@ pub(super) trait Bound: Copy + Ord {
     /// As an index of pages has it.
     fn bytes(self) -> Vec<u8>;
 
+    /// Appends it as a dictionary has it.
+    fn plain(self, page: &mut Vec<u8>);
+
     /// As the footer has it.
     fn statistics(bounds: Option<(Self, Self)>, nulls: u64) -> Statistics;
 }
@@ -49,6 +52,10 @@ pub(super) trait Bound: Copy + Ord {
 impl Bound for i64 {
     fn bytes(self) -> Vec<u8> {
         self.to_le_bytes().to_vec()
+    }
+
+    fn plain(self, page: &mut Vec<u8>) {
+        page.extend_from_slice(&self.to_le_bytes());
     }
 
     fn statistics(bounds: Option<(i64, i64)>, nulls: u64) -> Statistics {
@@ -60,6 +67,11 @@ impl Bound for i64 {
 impl Bound for &str {
     fn bytes(self) -> Vec<u8> {
         self.as_bytes().to_vec()
+    }
+
+    fn plain(self, page: &mut Vec<u8>) {
+        page.extend_from_slice(&(self.len() as u32).to_le_bytes());
+        page.extend_from_slice(self.as_bytes());
     }
 
     fn statistics(bounds: Option<(Self, Self)>, nulls: u64) -> Statistics {
@@ -98,12 +110,12 @@ impl Pages {
         Pages { descriptor, compression, encoding, sink, dictionary, pages, page }
     }
 
-    /// The texts that the values of all pages are places of.
-    pub fn dictionary(&mut self, texts: &[&str]) -> Result<(), ParquetError> {
+    /// The values, in their order, that those of all pages are places of.
+    pub fn dictionary<B: Bound>(&mut self, values: &[B]) -> Result<(), ParquetError> {
         assert!(self.pages.is_empty(), "a dictionary comes first");
         self.page.clear();
-        texts.iter().for_each(|text| plain(text.as_bytes(), &mut self.page));
-        let num_values = texts.len() as u32;
+        values.iter().for_each(|value| value.plain(&mut self.page));
+        let num_values = values.len() as u32;
         let (encoding, is_sorted) = (Encoding::PLAIN, true);
         let page = |buf| Page::DictionaryPage { buf, num_values, encoding, is_sorted };
         self.dictionary = Some(self.write(page)?);
@@ -242,12 +254,6 @@ impl Written {
         };
         Ok(Chunk { bytes, close })
     }
-}
-
-/// Appends a value with its length, as PLAIN has it.
-pub(super) fn plain(value: &[u8], page: &mut Vec<u8>) {
-    page.extend_from_slice(&(value.len() as u32).to_le_bytes());
-    page.extend_from_slice(value);
 }
 
 /// What the footer says of a column whose pages have these bounds.
