@@ -270,14 +270,24 @@ impl Histogram {
 /// # Panics
 /// If a count does not fit 63 bits. In debug builds also if the pairs are not sorted.
 pub fn encode_v2(slots: &[(u16, u64)], out: &mut Vec<u8>) {
+    encode_slots_v2(slots.len(), slots.iter().copied(), out);
+}
+
+/// The same of so many slots that come one after the other.
+#[inline]
+pub(crate) fn encode_slots_v2(
+    slots: usize,
+    each: impl Iterator<Item = (u16, u64)>,
+    out: &mut Vec<u8>,
+) {
     let start = out.len();
-    out.reserve(HEADER_SIZE + 1 + slots.len() * (2 + VARINT_SIZE_MAX));
     out.extend_from_slice(&HEADER);
-    if slots.is_empty() {
-        out.push(0);
-    }
-    let mut next = 0;
-    for &(slot, count) in slots {
+    let payload = out.len();
+    // Where the next one goes to would be read from memory if they were pushed. One takes three
+    // bytes at most, but for large counts.
+    out.resize(payload + 3 * slots + size_of::<u32>(), 0);
+    let (mut at, mut next) = (payload, 0);
+    each.for_each(|(slot, count)| {
         debug_assert!(slot >= next && slot < SLOTS && count > 0, "pairs are sorted");
         assert!(count <= i64::MAX as u64, "a count fits 63 bits");
         // A run of n is -n, whose ZigZag form is 2n - 1; a single empty slot is a count of 0. It
@@ -290,15 +300,18 @@ pub fn encode_v2(slots: &[(u16, u64)], out: &mut Vec<u8>) {
         // Most counts take one byte, behind the run.
         let is_small = count < 0x40;
         let count_byte = if is_small { 2 * count as u32 } else { 0 };
-        let end = out.len() + run_bytes as usize + usize::from(is_small);
-        out.extend_from_slice(&(run | (count_byte << (8 * run_bytes))).to_le_bytes());
-        out.truncate(end);
+        let bytes = (run | (count_byte << (8 * run_bytes))).to_le_bytes();
+        out[at..at + bytes.len()].copy_from_slice(&bytes);
+        at += run_bytes as usize + usize::from(is_small);
         if !is_small {
-            write_number(2 * count, out);
+            out.resize(out.len() + VARINT_SIZE_MAX, 0);
+            at += write_number(2 * count, &mut out[at..]);
         }
         next = slot + 1;
-    }
-    let length = (out.len() - start - HEADER_SIZE) as u32;
+    });
+    // That of nothing is one empty slot.
+    out.truncate(at.max(payload + 1));
+    let length = (out.len() - payload) as u32;
     out[start + LENGTH_AT..start + LENGTH_AT + 4].copy_from_slice(&length.to_be_bytes());
 }
 
@@ -316,17 +329,18 @@ pub(crate) fn encode_single_v2(slot: u16, count: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&encoded);
 }
 
-/// Appends a ZigZag number in LEB128 of at most 9 bytes, the ninth of which holds 8 bits.
+/// Writes a ZigZag number in LEB128 of at most 9 bytes, the ninth of which holds 8 bits. How many
+/// it takes.
 #[inline]
-fn write_number(mut zigzag: u64, out: &mut Vec<u8>) {
-    for _ in 1..VARINT_SIZE_MAX {
-        if zigzag < 0x80 {
-            break;
-        }
-        out.push(zigzag as u8 | 0x80);
+fn write_number(mut zigzag: u64, out: &mut [u8]) -> usize {
+    let mut at = 0;
+    while at < VARINT_SIZE_MAX - 1 && zigzag >= 0x80 {
+        out[at] = zigzag as u8 | 0x80;
         zigzag >>= 7;
+        at += 1;
     }
-    out.push(zigzag as u8);
+    out[at] = zigzag as u8;
+    at + 1
 }
 
 /// Reads a number and how many bytes it took; `None` where it does not end.

@@ -118,7 +118,8 @@ impl Class {
     ///
     /// # Panics
     /// As [`Measures::add`].
-    #[inline]
+    // Where sums stand in memory for a call, who reads them behind it waits for their stores.
+    #[inline(always)]
     pub fn add_to(self, sums: &mut Measures, count: u32, latency_us: u32) {
         let counts = self.availability.map(|outcome| one(outcome, count)).unwrap_or_default();
         add(&mut sums.valid, counts.valid);

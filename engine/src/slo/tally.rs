@@ -5,7 +5,7 @@
 //! where its own is. So a row costs what it holds, in the order of its slots, and nothing is
 //! sorted.
 
-use super::histogram::{SLOTS, encode_single_v2, encode_v2, slot_of};
+use super::histogram::{SLOTS, encode_single_v2, encode_slots_v2, slot_of};
 
 /// How many words hold a bit for each slot; one more holds a bit for each of them.
 const WORDS: usize = SLOTS.div_ceil(64) as usize;
@@ -32,13 +32,12 @@ pub struct Tally {
     counts: Vec<u64>,
     used: [u64; WORDS],
     used_words: u64,
-    slots: Vec<(u16, u64)>,
 }
 
 impl Default for Tally {
     fn default() -> Tally {
         let counts = vec![0; usize::from(SLOTS)];
-        Tally { counts, used: [0; WORDS], used_words: 0, slots: Vec::new() }
+        Tally { counts, used: [0; WORDS], used_words: 0 }
     }
 }
 
@@ -65,16 +64,18 @@ impl Tally {
         if let Some((slot, count)) = self.take_single() {
             return encode_single_v2(slot, count, out);
         }
-        self.slots.clear();
-        for word in bits(std::mem::take(&mut self.used_words)) {
-            for bit in bits(std::mem::take(&mut self.used[usize::from(word)])) {
-                let slot = 64 * word + bit;
-                self.slots.push((slot, std::mem::take(&mut self.counts[usize::from(slot)])));
-            }
+        let Tally { counts, used, used_words } = self;
+        let words = std::mem::take(used_words);
+        let slots = bits(words).map(|word| used[usize::from(word)].count_ones()).sum::<u32>();
+        if slots == 0 {
+            return;
         }
-        if !self.slots.is_empty() {
-            encode_v2(&self.slots, out);
-        }
+        let of_word = |word: u16| {
+            let slots = std::mem::take(&mut used[usize::from(word)]);
+            bits(slots).map(move |bit| 64 * word + bit)
+        };
+        let count = |slot: u16| (slot, std::mem::take(&mut counts[usize::from(slot)]));
+        encode_slots_v2(slots as usize, bits(words).flat_map(of_word).map(count), out);
     }
 
     /// The slot of a row that has only one, with its count; forgets it.

@@ -60,24 +60,12 @@ const RECORDS_OF_A_ROW: usize = 32;
 /// For how many minutes in a row the rows of each tuple are remembered.
 const MINUTES_BEFORE: usize = 4;
 
-/// A slot and how often, in one word: there is one for each event of an epoch.
+/// The latencies of one record. Packed, since there is one for each event of an epoch.
 #[derive(Clone, Copy, Default)]
+#[repr(C, packed(2))]
 struct Latencies {
     slot: u16,
-    count: u16,
-}
-
-impl Latencies {
-    /// Those of a record, one of each but where its count takes more.
-    fn of(record: &Counted) -> impl Iterator<Item = Latencies> {
-        let slot = slot_of(record.latency_us);
-        let mut left = record.count;
-        std::iter::from_fn(move || {
-            let count = u16::try_from(left).unwrap_or(u16::MAX);
-            left -= u32::from(count);
-            (count > 0).then_some(Latencies { slot, count })
-        })
-    }
+    count: u32,
 }
 
 /// What a run of records has of all rows.
@@ -155,7 +143,7 @@ impl DimensionRows {
         for piece in self.pieces_of(number) {
             let (row, latencies) = self.piece(piece);
             measures.add(&row.measures);
-            latencies.iter().for_each(|one| tally.add(one.slot, u32::from(one.count)));
+            latencies.iter().for_each(|one| tally.add(one.slot, one.count));
         }
         measures
     }
@@ -186,30 +174,30 @@ impl Run {
         // places of their own: parts of shards, which are of one time, come one after the other.
         let mut rows_before = vec![[u32::MAX; MINUTES_BEFORE]; order.tuples()];
         let mut timed: Vec<(u32, Latencies)> = Vec::with_capacity(room);
-        let mut add = |record: Counted| {
-            let Counted { tuple, minute, partition, class, .. } = record;
-            let before = &mut rows_before[tuple as usize][minute.0 as usize % MINUTES_BEFORE];
-            let is_same = |row: &DimensionRow| row.minute == minute && row.partition == partition;
-            if !rows.get(*before as usize).is_some_and(is_same) {
-                *before = *numbers.entry((tuple, minute, partition)).or_insert_with(|| {
-                    let (measures, latencies) = (Measures::default(), 0..0);
-                    rows.push(DimensionRow { tuple, minute, partition, measures, latencies });
-                    rows.len() as u32 - 1
-                });
-            }
-            let row = &mut rows[*before as usize];
-            record.add_to(&mut row.measures);
-            if class.timed {
-                for of_record in Latencies::of(&record) {
+        // Loops, since a chain of iterators may call a function for each record.
+        for part in parts {
+            for record in part.iter().filter(|record| !record.is_dropped()) {
+                let record = record.with(order.kinds);
+                let Counted { tuple, minute, partition, class, .. } = record;
+                let before = &mut rows_before[tuple as usize][minute.0 as usize % MINUTES_BEFORE];
+                let is_same =
+                    |row: &DimensionRow| row.minute == minute && row.partition == partition;
+                if !rows.get(*before as usize).is_some_and(is_same) {
+                    *before = *numbers.entry((tuple, minute, partition)).or_insert_with(|| {
+                        let (measures, latencies) = (Measures::default(), 0..0);
+                        rows.push(DimensionRow { tuple, minute, partition, measures, latencies });
+                        rows.len() as u32 - 1
+                    });
+                }
+                let row = &mut rows[*before as usize];
+                record.add_to(&mut row.measures);
+                if class.timed {
                     // Until they have a place: how many there are.
                     row.latencies.end += 1;
-                    timed.push((*before, of_record));
+                    let (slot, count) = (slot_of(record.latency_us), record.count);
+                    timed.push((*before, Latencies { slot, count }));
                 }
             }
-        };
-        for part in parts {
-            let counted = part.iter().filter(|record| !record.is_dropped());
-            counted.for_each(|record| add(record.with(order.kinds)));
         }
         let mut end = 0;
         for row in &mut rows {

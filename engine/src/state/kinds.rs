@@ -117,7 +117,7 @@ impl Counted {
     }
 
     /// Adds the same to `sums`.
-    #[inline]
+    #[inline(always)]
     pub fn add_to(&self, sums: &mut Measures) {
         self.class.add_to(sums, self.count, self.latency_us);
     }

@@ -380,6 +380,7 @@ fn head(text: &str) -> u128 {
 }
 
 /// The sums of records of these kinds; their latencies are added to `tally`.
+#[inline]
 pub fn sum_records(records: &[Record], kinds: &[Kind], tally: &mut Tally) -> Measures {
     let mut measures = Measures::default();
     for record in records.iter().map(|record| record.with(kinds)) {
