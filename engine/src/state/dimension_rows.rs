@@ -54,7 +54,7 @@ impl Total {
     }
 }
 
-/// A row has so many records at least where there are many, or its list has to grow.
+/// There is room for one row for so many records, which is more than most need.
 const RECORDS_OF_A_ROW: usize = 32;
 
 /// For how many minutes in a row the rows of each tuple are remembered.

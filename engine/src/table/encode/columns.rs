@@ -517,9 +517,8 @@ mod tests {
                 Arc::new(times.with_data_type(timestamp()))
             }
             _ => {
-                let bytes: Vec<Option<[u8; 8]>> =
-                    some().map(|value| value.map(u64::to_le_bytes)).collect();
-                Arc::new(bytes.iter().map(|bytes| bytes.as_ref()).collect::<BinaryArray>())
+                let bytes = |value: u64| value.to_le_bytes().repeat((value % 20) as usize);
+                Arc::new(some().map(|value| value.map(bytes)).collect::<BinaryArray>())
             }
         }
     }
