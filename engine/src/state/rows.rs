@@ -452,7 +452,7 @@ mod tests {
         let record = |nth: u32| Counted {
             customer: 0,
             tuple: nth.wrapping_mul(0x9e37_79b1) % services,
-            // Of two days.
+            // Of three days.
             minute: Minute(29_000_000 + nth * 7 % 5 * 400),
             latency_us: 0,
             count: 1,
