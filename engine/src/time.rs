@@ -8,6 +8,8 @@ use std::fmt;
 
 /// Milliseconds in a minute.
 pub const MINUTE_MS: i64 = 60_000;
+/// Microseconds in a minute, as the table has them.
+pub const MINUTE_US: i64 = 1_000 * MINUTE_MS;
 /// Minutes in a day.
 pub const DAY_MINUTES: u32 = 1_440;
 /// The earliest event time that is admitted: 2000-01-01T00:00:00Z.

@@ -163,7 +163,7 @@ impl ShortKeys {
         let ranks = |kind: &Kind| series[kind.tuple as usize];
         let release_cohort_at = bits(most(&|kind| kind.partition.into()));
         let minute_at = release_cohort_at + bits(most(&|kind| ranks(kind).1));
-        let service_at = minute_at + bits(most(&minute).saturating_add(DAY_MINUTES - 1));
+        let service_at = minute_at + bits(most(&minute) + DAY_MINUTES - 1);
         let key_bits = service_at + bits(most(&|kind| ranks(kind).0));
         let place_bits = u64::BITS.checked_sub(key_bits)?;
         let begin = |kind: &Kind| {

@@ -17,12 +17,9 @@ use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use super::schema::Grain;
 use super::{Filter, Scan, ScanStats, Table, TableError};
 use crate::model::{ATTRIBUTES_MAX, Counts, Measures};
-use crate::time::Minute;
+use crate::time::{MINUTE_US, Minute};
 use part::Part;
 pub use part::{CustomerFile, SeriesPart, SliPart};
-
-/// Microseconds in a minute.
-const MINUTE_US: i64 = 60_000_000;
 
 /// One row of [`Grain::Series`]: a minute of a customer, service and customer dimensions.
 #[derive(Clone, Copy, Debug, PartialEq)]

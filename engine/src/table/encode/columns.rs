@@ -24,6 +24,7 @@ use parquet::schema::types::ColumnDescPtr;
 
 use super::packed;
 use super::pages::{Bound, Bounds, Chunk, PAGE_ROWS, Pages, Written};
+use crate::time;
 
 /// One column of a row group, of which `parts` are some rows each. `None` if it is none of ours.
 ///
@@ -168,8 +169,8 @@ fn integers<'a>(parts: &[&'a ArrayRef]) -> Option<Cow<'a, [i64]>> {
     })
 }
 
-/// Microseconds of a minute.
-const MINUTE_US: u64 = 60_000_000;
+/// Microseconds between minutes.
+const MINUTE_US: u64 = time::MINUTE_US as u64;
 
 /// So many minutes are worth a look at each: a file has those of a day.
 const MINUTES_MAX: u64 = 1 << 16;

@@ -17,9 +17,7 @@ use foldhash::quality::FixedState;
 use super::super::error::TableError;
 use super::super::schema::{Grain, timestamp};
 use crate::slo::histogram::Histogram;
-
-/// Microseconds in a minute.
-const MINUTE_US: i64 = 60_000_000;
+use crate::time::MINUTE_US;
 
 /// The seed of the hashes: any will do, since both sides are hashed by one process.
 const SEED: u64 = 0x9f;
