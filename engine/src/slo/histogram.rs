@@ -273,7 +273,7 @@ pub fn encode_v2(slots: &[(u16, u64)], out: &mut Vec<u8>) {
     encode_slots_v2(slots.len(), slots.iter().copied(), out);
 }
 
-/// The same of so many slots that come one after the other.
+/// The same of slots that come one after the other, `slots` of them at most.
 #[inline]
 pub(crate) fn encode_slots_v2(
     slots: usize,

@@ -208,14 +208,14 @@ impl Numbered<i64> {
         }
         let mut stands = vec![false; minutes as usize];
         places.iter().for_each(|minute| stands[*minute as usize] = true);
-        let mut values = Vec::new();
-        // The first one stands, so that there is a value from there on.
-        let place = |(minute, stands)| {
-            let time = first.wrapping_add_unsigned(minute * MINUTE_US);
-            values.extend(Some(time).filter(|_| stands));
-            values.len() as u32 - 1
-        };
-        let of_minute: Vec<u32> = (0..).zip(stands).map(place).collect();
+        let (mut values, mut of_minute) = (Vec::new(), Vec::with_capacity(stands.len()));
+        for (minute, stands) in (0..).zip(stands) {
+            if stands {
+                values.push(first.wrapping_add_unsigned(minute * MINUTE_US));
+            }
+            // The first one stands, so that there is a value from there on.
+            of_minute.push(values.len() as u32 - 1);
+        }
         places.iter_mut().for_each(|place| *place = of_minute[*place as usize]);
         Some(Numbered { values, places })
     }
